@@ -1,0 +1,131 @@
+//! What the HTTP side asks of whatever runs the model.
+
+use std::future::Future;
+
+use brigade_wire::SamplingParams;
+use tokio::sync::mpsc::UnboundedReceiver;
+
+/// Runs models. The HTTP side only knows this.
+pub trait Backend: Send + Sync + 'static {
+    /// The models that can be asked for, now.
+    fn models(&self) -> Vec<ModelInfo>;
+
+    /// Tokenizes the prompt and queues it. Returns as soon as the request is accepted; an error
+    /// here still becomes an HTTP status, one in [`Event::Failed`] may come too late for that.
+    fn generate(
+        &self,
+        request: GenerationRequest,
+    ) -> impl Future<Output = Result<Generation, BackendError>> + Send;
+}
+
+/// A model that is being served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelInfo {
+    /// The name that requests use.
+    pub id: String,
+    /// When it was loaded, in seconds since 1970.
+    pub created: u64,
+    /// Longest prompt and answer together, in tokens.
+    pub context_tokens: u32,
+}
+
+/// Text to continue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Prompt {
+    /// Made by a chat template: special tokens stand in it by name and none may be added, not
+    /// even the one that begins a text.
+    Rendered(String),
+    /// Written by a person: begins as the vocabulary says that a text begins.
+    Raw(String),
+}
+
+/// One answer to generate. Every value has been checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GenerationRequest {
+    /// One of [`Backend::models`].
+    pub model: String,
+    /// What to continue.
+    pub prompt: Prompt,
+    /// The most tokens to generate; without it, as many as the context holds.
+    pub max_tokens: Option<u32>,
+    /// How tokens are chosen; always has a seed.
+    pub sampling: SamplingParams,
+    /// The answer ends before the first of these; at most 16, none is empty.
+    pub stop: Vec<String>,
+}
+
+/// An accepted request.
+#[derive(Debug)]
+pub struct Generation {
+    /// Tokens of the prompt.
+    pub prompt_tokens: u32,
+    /// What happens, ending with [`Event::Done`] or [`Event::Failed`]. Dropping the receiver
+    /// cancels the generation.
+    pub events: UnboundedReceiver<Event>,
+}
+
+/// Something that happened to a generation.
+#[derive(Debug)]
+pub enum Event {
+    /// More of the answer: whole characters, and nothing that may still become a stop string.
+    Text {
+        /// The piece.
+        text: String,
+        /// Tokens generated so far.
+        tokens: u32,
+    },
+    /// The answer is complete.
+    Done {
+        /// Why it ends here.
+        reason: FinishReason,
+        /// All tokens generated.
+        completion_tokens: u32,
+    },
+    /// There will be no more of it.
+    Failed(BackendError),
+}
+
+/// Why an answer ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FinishReason {
+    /// The model ended it, or a stop string was found.
+    Stop,
+    /// `max_tokens` or the context was reached.
+    Length,
+}
+
+/// Why there is no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BackendError {
+    /// The prompt leaves no room for an answer.
+    #[error(
+        "the prompt has {prompt_tokens} tokens, the context holds {context_tokens} with the \
+         answer; shorten the prompt"
+    )]
+    ContextExceeded {
+        /// Tokens of the prompt.
+        prompt_tokens: u32,
+        /// Tokens that the context holds.
+        context_tokens: u32,
+    },
+    /// The queue is full.
+    #[error("{queued} requests are waiting and no more fit; try again in {retry_after_s} s")]
+    Busy {
+        /// Requests in the queue.
+        queued: usize,
+        /// When to try again.
+        retry_after_s: u32,
+    },
+    /// The model cannot be reached now, for instance because a stage died.
+    #[error("{0}")]
+    Unavailable(String),
+    /// The model is not served, or no longer.
+    #[error("model '{0}' is not served here")]
+    UnknownModel(String),
+    /// The request cannot be done, and the client has to change it.
+    #[error("{0}")]
+    Invalid(String),
+    /// A fault on this side.
+    #[error("{0}")]
+    Internal(String),
+}

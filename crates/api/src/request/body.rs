@@ -1,0 +1,60 @@
+//! Reading a body: its type, its length.
+
+use axum::{
+    extract::Request,
+    http::{StatusCode, header::CONTENT_TYPE},
+};
+use tokio_stream::StreamExt;
+
+use crate::error::ApiError;
+
+/// The longest body that is accepted.
+const MAX_BYTES: usize = 4 * 1024 * 1024;
+
+/// How much of a longer one is read and dropped. A client that is still sending when the
+/// connection closes sees a broken pipe instead of the answer that says why.
+const MAX_DRAINED_BYTES: usize = 64 * 1024 * 1024;
+
+/// The body of a JSON request.
+pub(crate) async fn read(request: Request) -> Result<Vec<u8>, ApiError> {
+    let json = request
+        .headers()
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(is_json);
+    let mut bytes = Vec::new();
+    let mut length = 0;
+    let mut stream = request.into_body().into_data_stream();
+    while let Some(chunk) = stream.next().await {
+        let chunk = chunk.map_err(|error| {
+            ApiError::bad_request(format!("the body could not be read: {error}"))
+        })?;
+        length += chunk.len();
+        if length > MAX_DRAINED_BYTES {
+            break;
+        }
+        if length <= MAX_BYTES && json {
+            bytes.extend_from_slice(&chunk);
+        }
+    }
+    if !json {
+        return Err(ApiError::client(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Some("unsupported_media_type"),
+            "the header 'content-type: application/json' is missing",
+        ));
+    }
+    if length > MAX_BYTES {
+        return Err(ApiError::client(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            Some("request_too_large"),
+            format!("the body must have at most {MAX_BYTES} bytes"),
+        ));
+    }
+    Ok(bytes)
+}
+
+fn is_json(content_type: &str) -> bool {
+    let essence = content_type.split(';').next().unwrap_or_default().trim();
+    essence.eq_ignore_ascii_case("application/json")
+}

@@ -1,0 +1,175 @@
+//! `brigade run`: chat with a model, or answer once.
+
+use std::io::{self, BufRead, IsTerminal, Read, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::bail;
+use brigade_api::{ChatMessage, ChatTemplate, Role};
+use brigade_node::{Cluster, End, Placement, Prompt, Tokenizer};
+use brigade_wire::SamplingParams;
+
+use crate::model::{self, Engine};
+use crate::output::{self, Told};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// A GGUF file, or the first of several
+    #[arg(value_name = "MODEL")]
+    model: PathBuf,
+    /// Answer this and end; without it, chat (or answer what standard input holds)
+    #[arg(value_name = "PROMPT")]
+    prompt: Option<String>,
+    /// Context, in tokens [default: the model's own, 4096 at most]
+    #[arg(long, value_name = "N")]
+    ctx: Option<u32>,
+    /// Run it in one process, or through llama.cpp's RPC [default: stages, one of them]
+    #[arg(long, value_enum)]
+    engine: Option<Engine>,
+    /// Threads that compute [default: all cores]
+    #[arg(long, value_name = "N")]
+    threads: Option<u32>,
+    /// The most tokens of an answer
+    #[arg(long, default_value_t = 1024, value_name = "N")]
+    max_tokens: u32,
+    /// 0 takes the most likely token, higher values are more varied
+    #[arg(long, default_value_t = 0.7, value_name = "T")]
+    temperature: f32,
+    /// Choose among the k most likely tokens; 0 for all
+    #[arg(long, default_value_t = 0, value_name = "K")]
+    top_k: u32,
+    /// Choose among the most likely tokens that together reach this probability
+    #[arg(long, default_value_t = 0.95, value_name = "P")]
+    top_p: f32,
+    /// Leave out tokens less likely than this fraction of the most likely one
+    #[arg(long, default_value_t = 0.0, value_name = "P")]
+    min_p: f32,
+    /// Makes tokens seen before less likely; 1 for no penalty
+    #[arg(long, default_value_t = 1.0, value_name = "R")]
+    repetition_penalty: f32,
+    /// Makes a varied answer repeatable [default: a new one each time]
+    #[arg(long, value_name = "SEED")]
+    seed: Option<u64>,
+}
+
+impl Args {
+    fn sampling(&self) -> SamplingParams {
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.as_nanos() as u64);
+        SamplingParams {
+            temperature: self.temperature,
+            top_k: self.top_k,
+            top_p: self.top_p,
+            min_p: self.min_p,
+            repetition_penalty: self.repetition_penalty,
+            seed: self.seed.unwrap_or(now),
+            ..SamplingParams::default()
+        }
+    }
+}
+
+pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let source = model::open(&args.model)?;
+    let context_tokens = model::context(&source, args.ctx)?;
+    let placement = match args.engine {
+        Some(Engine::LlamaRpc) => Placement::Rpc(1),
+        Some(Engine::Stages) | None => Placement::Whole,
+    };
+    let prompt = match &args.prompt {
+        Some(prompt) => Some(prompt.clone()),
+        None if io::stdin().is_terminal() => None,
+        None => {
+            let mut text = String::new();
+            io::stdin().lock().read_to_string(&mut text)?;
+            Some(text)
+        }
+    };
+    if prompt
+        .as_ref()
+        .is_some_and(|prompt| prompt.trim().is_empty())
+    {
+        bail!("the prompt is empty");
+    }
+    let tokenizer = Tokenizer::start(source.path())?;
+    let template = model::chat_template(&source, tokenizer.facts())?;
+    let mut spec = model::spec(source, placement, context_tokens, args.threads)?;
+    spec.sequences = 1;
+    let cluster = Cluster::start(&spec, &tokenizer, output::progress())?;
+    output::progress_done();
+    let session = Session {
+        cluster,
+        tokenizer,
+        template,
+        args,
+    };
+    match prompt {
+        Some(prompt) => {
+            session.answer(&[model::user(&prompt)])?;
+        }
+        None => session.chat()?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+struct Session {
+    cluster: Cluster,
+    tokenizer: Tokenizer,
+    template: Option<ChatTemplate>,
+    args: Args,
+}
+
+impl Session {
+    fn answer(&self, messages: &[ChatMessage]) -> anyhow::Result<Told> {
+        let tokens = model::conversation(messages, self.template.as_ref(), &self.tokenizer)?;
+        let prompt_tokens = tokens.len();
+        let start = Instant::now();
+        let mut answer = self.cluster.instance.submit(Prompt {
+            tokens,
+            max_tokens: self.args.max_tokens,
+            sampling: self.args.sampling(),
+            stop: Vec::new(),
+            end: End::Respected,
+            want_logits: false,
+        })?;
+        let told = output::stream(&mut answer, start, true)?;
+        eprintln!("{}", told.summary(prompt_tokens));
+        Ok(told)
+    }
+
+    fn chat(&self) -> anyhow::Result<()> {
+        eprintln!(
+            "{}: type a message, Ctrl-D ends.",
+            self.args.model.display()
+        );
+        let mut messages = Vec::new();
+        let mut lines = io::stdin().lock().lines();
+        loop {
+            eprint!("> ");
+            io::stderr().flush()?;
+            let Some(line) = lines.next() else {
+                eprintln!();
+                return Ok(());
+            };
+            let line = line?;
+            if line.trim().is_empty() {
+                continue;
+            }
+            messages.push(model::user(&line));
+            match self.answer(&messages) {
+                Ok(told) => messages.push(ChatMessage {
+                    role: Role::Assistant,
+                    content: told.text,
+                    name: None,
+                }),
+                // A conversation that became too long can be begun anew; a dead stage cannot.
+                Err(error) if self.cluster.instance.failure().is_none() => {
+                    eprintln!("brigade: {error:#}; the conversation starts anew");
+                    messages.clear();
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! From what a person names to a model that can be started.
+
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use anyhow::{Context, bail};
+use brigade_api::{ChatMessage, ChatTemplate, Role};
+use brigade_gguf::{Architecture, Layers, Source, plan_cuts, plan_even};
+use brigade_node::{ClusterSpec, Placement, Text, Tokenizer, VocabularyFacts};
+
+/// The model of `lab` and `cargo demo` where none is named.
+const DEMO_MODEL: &str = "SmolLM2-135M-Instruct.Q4_1.gguf";
+
+/// Context where none is asked for, unless the model's own is smaller, in tokens.
+const DEFAULT_CONTEXT: u32 = 4096;
+
+/// How a model is spread over nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Engine {
+    /// Brigade's pipeline: each node holds a range of layers (default)
+    Stages,
+    /// llama.cpp's own RPC backend, for every architecture that llama.cpp runs
+    LlamaRpc,
+}
+
+/// The model that is meant: a path, or without one the demo model.
+pub(crate) fn path(named: Option<&Path>) -> anyhow::Result<PathBuf> {
+    if let Some(path) = named {
+        return Ok(path.to_owned());
+    }
+    if let Some(path) = std::env::var_os("BRIGADE_DEMO_MODEL") {
+        return Ok(path.into());
+    }
+    let path = brigade_node::cache_dir()?.join("models").join(DEMO_MODEL);
+    if !path.exists() {
+        bail!(
+            "the demo model is not at {}; `cargo demo` fetches it, or name a model",
+            path.display()
+        );
+    }
+    Ok(path)
+}
+
+/// Opens the header of a model.
+pub(crate) fn open(path: &Path) -> anyhow::Result<Source> {
+    // An absolute path means the same to every process.
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let source = Source::open(&absolute)?;
+    Ok(source)
+}
+
+/// What requests call a model: its file's name without the ending.
+pub(crate) fn name(source: &Source) -> String {
+    source.path().file_stem().map_or_else(
+        || "model".to_owned(),
+        |stem| stem.to_string_lossy().into_owned(),
+    )
+}
+
+/// Cuts the model for these nodes, or lets RPC do it where that was asked for or stages do not
+/// support the architecture; the second case is said on standard error.
+pub(crate) fn placement(
+    source: &Source,
+    nodes: u32,
+    engine: Option<Engine>,
+) -> anyhow::Result<Placement> {
+    if nodes == 0 {
+        bail!("a model needs at least one node");
+    }
+    match engine {
+        Some(Engine::LlamaRpc) => Ok(Placement::Rpc(nodes)),
+        None if Architecture::of(source.header()).is_err() => {
+            eprintln!(
+                "Stages do not support the architecture '{}' yet: llama-rpc runs it.",
+                source.header().architecture()?
+            );
+            Ok(Placement::Rpc(nodes))
+        }
+        Some(Engine::Stages) | None => Ok(Placement::Stages(even(source, nodes)?)),
+    }
+}
+
+/// Even layer ranges that the architecture allows.
+pub(crate) fn even(source: &Source, stages: u32) -> anyhow::Result<Vec<Layers>> {
+    let ranges = plan_even(source.header().block_count()?, stages)?;
+    brigade_gguf::check_stages(source.header(), &ranges)?;
+    Ok(ranges)
+}
+
+/// Layer ranges between the given cuts.
+pub(crate) fn cut(source: &Source, cuts: &[u32]) -> anyhow::Result<Vec<Layers>> {
+    let ranges = plan_cuts(source.header().block_count()?, cuts)?;
+    brigade_gguf::check_stages(source.header(), &ranges)?;
+    Ok(ranges)
+}
+
+/// The context that is asked for, checked against what the model was made for, in tokens.
+pub(crate) fn context(source: &Source, asked: Option<u32>) -> anyhow::Result<u32> {
+    let own = source.header().context_length()?;
+    match asked {
+        None => Ok(own.min(DEFAULT_CONTEXT)),
+        Some(0) => bail!("a context of 0 tokens holds nothing"),
+        Some(asked) if asked > own => {
+            bail!("the model was made for a context of {own} tokens, {asked} were asked for")
+        }
+        Some(asked) => Ok(asked),
+    }
+}
+
+/// A spec with the usual settings; `stages_here` processes share this machine's cores.
+pub(crate) fn spec(
+    source: Source,
+    placement: Placement,
+    context_tokens: u32,
+    threads: Option<u32>,
+) -> anyhow::Result<ClusterSpec> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from) as u32;
+    let sharing = match &placement {
+        Placement::Whole => 1,
+        Placement::Stages(ranges) => ranges.len() as u32,
+        Placement::Rpc(nodes) => *nodes,
+    };
+    Ok(ClusterSpec {
+        name: name(&source),
+        source,
+        placement,
+        context_tokens,
+        sequences: 4,
+        chunk_tokens: 64,
+        threads: threads.unwrap_or((cores / sharing).max(1)),
+        cache: brigade_node::cache_dir()?,
+    })
+}
+
+/// The model's chat template, if it has one.
+pub(crate) fn chat_template(
+    source: &Source,
+    vocabulary: &VocabularyFacts,
+) -> anyhow::Result<Option<ChatTemplate>> {
+    let Some(template) = source.header().chat_template() else {
+        return Ok(None);
+    };
+    ChatTemplate::new(template, &vocabulary.bos, &vocabulary.eos)
+        .map(Some)
+        .context("the model's chat template cannot be used")
+}
+
+/// The tokens of a conversation, or of the last message alone where the model has no template.
+pub(crate) fn conversation(
+    messages: &[ChatMessage],
+    template: Option<&ChatTemplate>,
+    tokenizer: &Tokenizer,
+) -> anyhow::Result<Vec<u32>> {
+    let text = match (template, messages.last()) {
+        (Some(template), _) => Text {
+            text: template.render(messages, SystemTime::now())?,
+            add_special: false,
+            parse_special: true,
+        },
+        (None, last) => Text {
+            text: last.map_or_else(String::new, |message| message.content.clone()),
+            add_special: true,
+            parse_special: false,
+        },
+    };
+    Ok(tokenizer.tokenize(text)?)
+}
+
+/// A message of a person.
+pub(crate) fn user(content: &str) -> ChatMessage {
+    ChatMessage {
+        role: Role::User,
+        content: content.to_owned(),
+        name: None,
+    }
+}

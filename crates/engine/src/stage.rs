@@ -1,0 +1,65 @@
+//! The stage: the one trait where a real model and a simulated one differ.
+
+use brigade_wire::{KvOp, Span, Token};
+
+/// What goes into a stage: one row for each token of the step, spans in order.
+#[derive(Debug, Clone, Copy)]
+pub enum Input<'a> {
+    /// Token ids, for the first stage.
+    Tokens(&'a [Token]),
+    /// Hidden states `[tokens, hidden_size]`, for every other one.
+    Hidden(&'a [f32]),
+}
+
+/// Why a stage could not do a step. After an error its KV cache is in doubt: the chain is
+/// torn down and built again.
+#[derive(Debug, thiserror::Error)]
+pub enum StageError {
+    /// The coordinator and this stage do not agree on what the KV cache holds.
+    #[error("sequence {seq} has {actual} tokens here, the step expects {expected}")]
+    OutOfStep {
+        /// The sequence.
+        seq: u32,
+        /// Tokens that it has here.
+        actual: u32,
+        /// Tokens that the step builds on.
+        expected: u32,
+    },
+    /// A step outside the agreed parameters.
+    #[error("bad step: {0}")]
+    BadStep(String),
+    /// The model computed logits that no token can be sampled from.
+    #[error("unusable logits: {0}")]
+    Logits(&'static str),
+    /// The engine below failed.
+    #[error("{0}")]
+    Engine(String),
+}
+
+/// A contiguous layer range of a model with its KV cache. One thread owns it.
+pub trait Stage {
+    /// Width of a hidden state, in floats.
+    fn hidden_size(&self) -> usize;
+
+    /// Tokens in the vocabulary, if this is the last stage.
+    fn vocabulary(&self) -> Option<usize>;
+
+    /// Applies a change of the KV cache.
+    fn apply(&mut self, op: KvOp) -> Result<(), StageError>;
+
+    /// Computes one step and replaces `output` by its result.
+    ///
+    /// `spans` are in ascending order of sequence and of equal length; each starts at the
+    /// length that its sequence has here. `input` has one row a token. The output of the last
+    /// stage is `[spans that want a token, vocabulary]` logits, that of any other
+    /// `[tokens, hidden_size]` hidden states.
+    fn forward(
+        &mut self,
+        spans: &[Span],
+        input: Input<'_>,
+        output: &mut Vec<f32>,
+    ) -> Result<(), StageError>;
+
+    /// Forgets every sequence.
+    fn clear(&mut self);
+}

@@ -1,0 +1,255 @@
+//! Stage files on disk: written whole or not at all, and used again while they are valid.
+
+mod manifest;
+
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use crate::layout::Layout;
+use crate::slice::{self, StageBytes};
+use crate::{GgufError, Layers, Source};
+use manifest::{Manifest, Output};
+
+/// What a stage process loads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StageFiles {
+    /// The stage's layers.
+    pub layers: Layers,
+    /// What llama.cpp loads: a stage file, or the model's own first file where the stage is
+    /// the whole model.
+    pub model: PathBuf,
+    /// The file with the token embedding, for the first of several stages.
+    pub embedding: Option<PathBuf>,
+    /// Bytes of the weights in both.
+    pub bytes: StageBytes,
+    /// Where they came from.
+    pub origin: Origin,
+}
+
+/// How [`prepare_stage`] came by its files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// They are the model's own.
+    Original,
+    /// They were there, and valid.
+    Reused,
+    /// They were written.
+    Written,
+}
+
+/// Makes sure that the stage with these layers lies in the folder `dir`, which is created if
+/// need be and should belong to this model alone: `<start>-<end>.gguf`,
+/// `<start>-<end>.embd.gguf` for the first stage, and a manifest `<start>-<end>.json`.
+///
+/// Files that the manifest proves to be valid are left as they are. Otherwise they are written
+/// under other names and renamed when they are complete, so that whoever finds a stage file
+/// finds all of it. Callers in other threads or processes that want the same stage wait for
+/// the first of them. `progress` learns how many bytes of how many are written.
+pub fn prepare_stage(
+    source: &Source,
+    layers: Layers,
+    dir: &Path,
+    mut progress: impl FnMut(u64, u64),
+) -> Result<StageFiles, GgufError> {
+    let model = source.model();
+    let bytes = slice::stage_bytes(model, layers)?;
+    if layers.is_whole(model.header().block_count()?) {
+        return Ok(StageFiles {
+            layers,
+            model: source.path().to_owned(),
+            embedding: None,
+            bytes,
+            origin: Origin::Original,
+        });
+    }
+    fs::create_dir_all(dir).map_err(|error| GgufError::Write(error).at(dir))?;
+    let stem = format!("{}-{}", layers.start, layers.end);
+    let lock = Lock::acquire(&dir.join(format!("{stem}.lock")))?;
+    let manifest_path = dir.join(format!("{stem}.json"));
+    let files = |origin| StageFiles {
+        layers,
+        model: dir.join(format!("{stem}.gguf")),
+        embedding: layers
+            .is_first()
+            .then(|| dir.join(format!("{stem}.embd.gguf"))),
+        bytes,
+        origin,
+    };
+    if Manifest::load(&manifest_path).is_some_and(|found| found.is_valid(source, layers, dir)) {
+        return Ok(files(Origin::Reused));
+    }
+
+    lock.remove_leftovers(dir, &stem);
+    let mut layouts = vec![(format!("{stem}.gguf"), slice::stage_layout(model, layers)?)];
+    if layers.is_first() {
+        layouts.push((format!("{stem}.embd.gguf"), slice::embedding_layout(model)?));
+    }
+    let total = layouts.iter().map(|(_, layout)| layout.len()).sum();
+    let mut before = 0;
+    let mut outputs = Vec::new();
+    for (name, layout) in &layouts {
+        let report = |done| progress(before + done, total);
+        outputs.push(write_layout(source, layout, dir, &stem, name, report)?);
+        before += layout.len();
+    }
+    // A source that was overwritten while it was read gives neither the old model nor the new.
+    drop(source.open_files()?);
+    let manifest = Manifest::new(source, layers, outputs);
+    let json = manifest.to_json();
+    write_file(dir, &stem, &manifest_path, |out| {
+        out.write_all(&json).map_err(GgufError::Write)
+    })?;
+    Ok(files(Origin::Written))
+}
+
+/// Writes one file, and says what it has written.
+fn write_layout(
+    source: &Source,
+    layout: &Layout,
+    dir: &Path,
+    stem: &str,
+    name: &str,
+    progress: impl FnMut(u64),
+) -> Result<Output, GgufError> {
+    let path = dir.join(name);
+    let mut parts = source.open_files()?;
+    let mut hasher = blake3::Hasher::new();
+    let stamp = write_file(dir, stem, &path, |out| {
+        let mut out = Tee {
+            out,
+            hasher: &mut hasher,
+        };
+        layout.write_to(&mut parts, &mut out, progress)
+    })?;
+    Ok(Output::new(name, stamp, hasher.finalize()))
+}
+
+/// Writes a file under another name, and renames it once it is complete and on the disk. On an
+/// error nothing is left.
+fn write_file(
+    dir: &Path,
+    stem: &str,
+    path: &Path,
+    write: impl FnOnce(&mut BufWriter<&mut File>) -> Result<(), GgufError>,
+) -> Result<crate::Stamp, GgufError> {
+    let written = || {
+        let mut temporary = tempfile::Builder::new()
+            .prefix(&temporary_prefix(stem))
+            .suffix(TEMPORARY_SUFFIX)
+            .tempfile_in(dir)
+            .map_err(GgufError::Write)?;
+        let mut out = BufWriter::new(temporary.as_file_mut());
+        write(&mut out)?;
+        out.flush().map_err(GgufError::Write)?;
+        drop(out);
+        temporary.as_file().sync_all().map_err(GgufError::Write)?;
+        let file = temporary
+            .persist(path)
+            .map_err(|error| GgufError::Write(error.error))?;
+        let metadata = file.metadata().map_err(GgufError::Write)?;
+        sync_folder(dir).map_err(GgufError::Write)?;
+        crate::Stamp::of(&metadata).map_err(GgufError::Write)
+    };
+    written().map_err(|error| error.at(path))
+}
+
+/// Makes a rename survive a power cut.
+fn sync_folder(dir: &Path) -> io::Result<()> {
+    if cfg!(unix) {
+        File::open(dir)?.sync_all()?;
+    }
+    Ok(())
+}
+
+const TEMPORARY_SUFFIX: &str = ".part";
+
+fn temporary_prefix(stem: &str) -> String {
+    format!(".{stem}.")
+}
+
+/// Hashes what it writes.
+struct Tee<'a, W> {
+    out: W,
+    hasher: &'a mut blake3::Hasher,
+}
+
+impl<W: Write> Write for Tee<'_, W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.out.write(bytes)?;
+        self.hasher.update(&bytes[..count]);
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+/// Holds a stage's name in a folder, until it is dropped or the process ends. Where the file
+/// system has no locks, two writers do the same work, each under names of its own.
+struct Lock(Option<File>);
+
+impl Lock {
+    fn acquire(path: &Path) -> Result<Self, GgufError> {
+        let file = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(path)
+            .map_err(|error| GgufError::Write(error).at(path))?;
+        Ok(Self(file.lock().is_ok().then_some(file)))
+    }
+
+    /// Removes what a killed writer of this stage left; with the lock held there is no other.
+    fn remove_leftovers(&self, dir: &Path, stem: &str) {
+        let (Some(_), Ok(entries)) = (&self.0, fs::read_dir(dir)) else {
+            return;
+        };
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            let ours = name.to_str().is_some_and(|name| {
+                name.starts_with(&temporary_prefix(stem)) && name.ends_with(TEMPORARY_SUFFIX)
+            });
+            if ours {
+                // What cannot be removed only takes space.
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_leaves_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("0-1.gguf");
+        let result = write_file(dir.path(), "0-1", &path, |out| {
+            out.write_all(&vec![1; 100_000]).map_err(GgufError::Write)?;
+            Err(GgufError::Write(io::ErrorKind::StorageFull.into()))
+        });
+        let error = result.unwrap_err().to_string();
+        assert!(
+            error.contains("0-1.gguf: cannot write: no storage space; free some space"),
+            "{error}"
+        );
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_failure_leaves_the_file_that_was_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("0-1.gguf");
+        fs::write(&path, "whole").unwrap();
+        let result = write_file(dir.path(), "0-1", &path, |out| {
+            out.write_all(b"half").map_err(GgufError::Write)?;
+            Err(GgufError::Truncated("the weights".into()))
+        });
+        assert!(result.is_err());
+        assert_eq!(fs::read(&path).unwrap(), b"whole");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+}

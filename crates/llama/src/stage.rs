@@ -1,0 +1,553 @@
+//! A layer range in a llama.cpp context.
+
+use std::ffi::{CStr, CString, c_void};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::ptr::NonNull;
+
+use brigade_engine::{Input, Stage, StageError};
+use brigade_wire::{KvOp, SeqId, Span, StageParams, Want};
+use llama_cpp_sys_2 as sys;
+
+use crate::{EmbeddingTable, LlamaError, MemoryUse, initialize, log, rpc, vocabulary::c_path};
+
+/// Where a stage stands in the chain.
+#[derive(Debug)]
+pub enum Role {
+    /// The whole model from its original file: tokens in, logits out.
+    Whole,
+    /// Tokens in, hidden states out.
+    First(EmbeddingTable),
+    /// Hidden states in and out.
+    Middle,
+    /// Hidden states in, logits out.
+    Last,
+}
+
+/// How a stage is loaded.
+#[derive(Debug)]
+pub struct StageConfig {
+    /// The stage file, or the original one for [`Role::Whole`].
+    pub path: PathBuf,
+    /// Its place.
+    pub role: Role,
+    /// What all stages of the instance agree on.
+    pub params: StageParams,
+    /// Threads that compute.
+    pub threads: u32,
+    /// RPC servers that hold the layers instead of this machine's devices.
+    pub rpc: Vec<SocketAddr>,
+}
+
+/// A [`Stage`] that llama.cpp computes.
+#[derive(Debug)]
+pub struct LlamaStage {
+    context: NonNull<sys::llama_context>,
+    model: NonNull<sys::llama_model>,
+    threadpool: *mut sys::ggml_threadpool,
+    /// Written by the callback while `llama_decode` runs; null for a stage that gives logits.
+    capture: *mut Capture,
+    embedding: Option<EmbeddingTable>,
+    takes_tokens: bool,
+    params: StageParams,
+    hidden_size: usize,
+    vocabulary: Option<usize>,
+    lengths: Vec<u32>,
+    embedded: Vec<f32>,
+    batch: Batch,
+    memory: MemoryUse,
+}
+
+/// What the graph callback copies.
+#[derive(Debug)]
+struct Capture {
+    name: CString,
+    rows: Vec<f32>,
+    /// Micro-batches that llama.cpp made of the batch. More than one may come in another order
+    /// than the rows went in.
+    calls: u32,
+}
+
+/// The arrays of a `llama_batch`, kept between calls.
+#[derive(Debug, Default)]
+struct Batch {
+    tokens: Vec<sys::llama_token>,
+    positions: Vec<sys::llama_pos>,
+    sequence_counts: Vec<i32>,
+    sequences: Vec<sys::llama_seq_id>,
+    sequence_pointers: Vec<*mut sys::llama_seq_id>,
+    outputs: Vec<i8>,
+}
+
+impl LlamaStage {
+    /// Loads the file and reserves KV cache and compute buffers.
+    pub fn load(config: StageConfig) -> Result<Self, LlamaError> {
+        initialize();
+        let StageConfig {
+            path,
+            role,
+            params,
+            threads,
+            rpc,
+        } = config;
+        log::take_buffers();
+        let c_path = c_path(&path)?;
+        let mut devices = rpc::devices(&rpc)?;
+        // SAFETY: the parameters are llama.cpp's defaults with fields changed; the path and the
+        // null-terminated device list outlive the call.
+        let model = unsafe {
+            let mut model_params = sys::llama_model_default_params();
+            // Mapped weights that ggml repacks would be held twice; read into place instead.
+            model_params.load_mode = sys::LLAMA_LOAD_MODE_NONE;
+            model_params.n_gpu_layers = -1;
+            if !devices.is_empty() {
+                devices.push(std::ptr::null_mut());
+                model_params.devices = devices.as_mut_ptr();
+            }
+            sys::llama_model_load_from_file(c_path.as_ptr(), model_params)
+        };
+        let model = NonNull::new(model).ok_or_else(|| LlamaError::Load {
+            path: path.clone(),
+            reason: log::take_errors(),
+        })?;
+
+        let gives_logits = matches!(role, Role::Whole | Role::Last);
+        let takes_tokens = matches!(role, Role::Whole);
+        let embedding = match role {
+            Role::First(table) => Some(table),
+            _ => None,
+        };
+        // SAFETY: the model is alive.
+        let (layers, hidden_size) = unsafe {
+            (
+                sys::llama_model_n_layer(model.as_ptr()),
+                sys::llama_model_n_embd(model.as_ptr()) as usize,
+            )
+        };
+        let capture = if gives_logits {
+            std::ptr::null_mut()
+        } else {
+            let name = CString::new(format!("l_out-{}", layers - 1)).unwrap_or_default();
+            Box::into_raw(Box::new(Capture {
+                name,
+                rows: Vec::new(),
+                calls: 0,
+            }))
+        };
+        let cells = params.context_tokens.saturating_mul(params.sequences);
+        // SAFETY: the model is alive; `capture` is null or stays valid until `drop`, after the
+        // context that uses it.
+        let context = unsafe {
+            let context_params =
+                context_params(&params, cells, threads, gives_logits, capture.cast());
+            sys::llama_init_from_model(model.as_ptr(), context_params)
+        };
+        let Some(context) = NonNull::new(context) else {
+            // SAFETY: no context exists, so nothing else refers to these two.
+            unsafe {
+                sys::llama_model_free(model.as_ptr());
+                if !capture.is_null() {
+                    drop(Box::from_raw(capture));
+                }
+            }
+            return Err(LlamaError::Context {
+                path,
+                cells,
+                reason: log::take_errors(),
+            });
+        };
+        // SAFETY: the model is alive.
+        let vocabulary = gives_logits.then(|| unsafe {
+            sys::llama_vocab_n_tokens(sys::llama_model_get_vocab(model.as_ptr())) as usize
+        });
+        let stage = Self {
+            context,
+            model,
+            threadpool: quiet_threadpool(context, threads),
+            capture,
+            embedding,
+            takes_tokens,
+            lengths: vec![0; params.sequences as usize],
+            params,
+            hidden_size,
+            vocabulary,
+            embedded: Vec::new(),
+            batch: Batch::default(),
+            memory: log::take_buffers(),
+        };
+        match &stage.embedding {
+            Some(table) if table.width() != hidden_size => Err(LlamaError::Mismatch(format!(
+                "the token embedding is {} wide, the stage {hidden_size}",
+                table.width()
+            ))),
+            _ => Ok(stage),
+        }
+    }
+
+    /// What llama.cpp allocated for this stage.
+    pub fn memory_use(&self) -> MemoryUse {
+        self.memory
+    }
+
+    fn check(&self, spans: &[Span], input: Input<'_>) -> Result<(), StageError> {
+        let bad = |reason: String| Err(StageError::BadStep(reason));
+        let tokens: usize = spans.iter().map(|span| span.tokens.len()).sum();
+        if tokens == 0 || tokens > self.params.batch_tokens as usize {
+            return bad(format!(
+                "{tokens} tokens where 1 to {} go",
+                self.params.batch_tokens
+            ));
+        }
+        let rows = match input {
+            Input::Tokens(ids) if self.takes_tokens || self.embedding.is_some() => ids.len(),
+            Input::Hidden(floats) if !self.takes_tokens && self.embedding.is_none() => {
+                if floats.len() % self.hidden_size != 0 {
+                    return bad(format!(
+                        "{} floats are no rows of {}",
+                        floats.len(),
+                        self.hidden_size
+                    ));
+                }
+                floats.len() / self.hidden_size
+            }
+            Input::Tokens(_) => return bad("tokens for a stage that takes hidden states".into()),
+            Input::Hidden(_) => return bad("hidden states for a stage that takes tokens".into()),
+        };
+        if rows != tokens {
+            return bad(format!("{rows} rows for {tokens} tokens"));
+        }
+        let mut previous = None;
+        for span in spans {
+            let SeqId(seq) = span.seq;
+            if previous.is_some_and(|previous| seq <= previous) {
+                return bad(format!("sequence {seq} is out of order"));
+            }
+            previous = Some(seq);
+            if span.tokens.len() != spans[0].tokens.len() {
+                return bad("spans of unequal length".into());
+            }
+            let Some(&length) = self.lengths.get(seq as usize) else {
+                return bad(format!("there is no sequence {seq}"));
+            };
+            if length != span.position {
+                return Err(StageError::OutOfStep {
+                    seq,
+                    actual: length,
+                    expected: span.position,
+                });
+            }
+            if length as usize + span.tokens.len() > self.params.context_tokens as usize {
+                return bad(format!(
+                    "sequence {seq} would be longer than the context of {}",
+                    self.params.context_tokens
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// One `llama_decode` for sequences with consecutive ids: with a KV cache for each sequence,
+    /// llama.cpp puts only those into one micro-batch. Appends the result to `output`.
+    fn decode(
+        &mut self,
+        spans: &[Span],
+        hidden: Option<&[f32]>,
+        output: &mut Vec<f32>,
+    ) -> Result<(), StageError> {
+        let gives_logits = self.vocabulary.is_some();
+        let rows = self.batch.fill(spans, gives_logits);
+        let batch = self.batch.as_raw(hidden);
+        if !self.capture.is_null() {
+            // SAFETY: valid until `drop`; llama.cpp uses it only inside `llama_decode`.
+            let capture = unsafe { &mut *self.capture };
+            capture.rows.clear();
+            capture.calls = 0;
+        }
+        // SAFETY: the context is alive and used by this thread only; all arrays of the batch have
+        // `rows` elements (`embd` rows × hidden_size, checked) and outlive the call.
+        let status = unsafe { sys::llama_decode(self.context.as_ptr(), batch) };
+        if status != 0 {
+            let reason = match status {
+                1 => "no room in the KV cache".to_owned(),
+                status => format!("llama_decode failed ({status}): {}", log::take_errors()),
+            };
+            return Err(StageError::Engine(reason));
+        }
+        if gives_logits {
+            self.append_logits(spans, output)?;
+        } else {
+            // SAFETY: `llama_decode` returned, so nothing else refers to it.
+            let capture = unsafe { &*self.capture };
+            if capture.calls != 1 || capture.rows.len() != rows * self.hidden_size {
+                return Err(StageError::Engine(format!(
+                    "captured {} floats in {} parts for {rows} rows of {}",
+                    capture.rows.len(),
+                    capture.calls,
+                    self.hidden_size
+                )));
+            }
+            output.extend_from_slice(&capture.rows);
+        }
+        for span in spans {
+            self.lengths[span.seq.0 as usize] += span.tokens.len() as u32;
+        }
+        Ok(())
+    }
+
+    fn append_logits(&self, spans: &[Span], output: &mut Vec<f32>) -> Result<(), StageError> {
+        let vocabulary = self.vocabulary.unwrap_or(0);
+        let mut row = 0;
+        for span in spans {
+            row += span.tokens.len();
+            if span.want == Want::Nothing {
+                continue;
+            }
+            // SAFETY: the row was flagged as an output; a non-null result points to `vocabulary`
+            // floats that stay valid until the next `llama_decode`.
+            let logits = unsafe {
+                let logits = sys::llama_get_logits_ith(self.context.as_ptr(), row as i32 - 1);
+                if logits.is_null() {
+                    return Err(StageError::Engine("llama.cpp gave no logits".to_owned()));
+                }
+                std::slice::from_raw_parts(logits, vocabulary)
+            };
+            output.extend_from_slice(logits);
+        }
+        Ok(())
+    }
+}
+
+impl Stage for LlamaStage {
+    fn hidden_size(&self) -> usize {
+        self.hidden_size
+    }
+
+    fn vocabulary(&self) -> Option<usize> {
+        self.vocabulary
+    }
+
+    fn apply(&mut self, op: KvOp) -> Result<(), StageError> {
+        let sequence = |SeqId(seq): SeqId| {
+            if seq < self.params.sequences {
+                Ok(seq)
+            } else {
+                Err(StageError::BadStep(format!("there is no sequence {seq}")))
+            }
+        };
+        // SAFETY: the context is alive, and so is its memory.
+        let memory = unsafe { sys::llama_get_memory(self.context.as_ptr()) };
+        match op {
+            KvOp::Remove { seq, from } => {
+                let seq = sequence(seq)?;
+                let length = &mut self.lengths[seq as usize];
+                if from < *length {
+                    // SAFETY: the memory is alive, the sequence within its bounds.
+                    let removed =
+                        unsafe { sys::llama_memory_seq_rm(memory, seq as i32, from as i32, -1) };
+                    if !removed {
+                        return Err(StageError::Engine(format!(
+                            "this model cannot forget part of a sequence (from {from} of {length})"
+                        )));
+                    }
+                    *length = from;
+                }
+            }
+            KvOp::Copy { from, to } => {
+                let (from, to) = (sequence(from)?, sequence(to)?);
+                if self.lengths[to as usize] != 0 {
+                    return Err(StageError::BadStep(format!("sequence {to} is not empty")));
+                }
+                // SAFETY: the memory is alive, both sequences within its bounds.
+                unsafe { sys::llama_memory_seq_cp(memory, from as i32, to as i32, -1, -1) };
+                self.lengths[to as usize] = self.lengths[from as usize];
+            }
+        }
+        Ok(())
+    }
+
+    fn forward(
+        &mut self,
+        spans: &[Span],
+        input: Input<'_>,
+        output: &mut Vec<f32>,
+    ) -> Result<(), StageError> {
+        self.check(spans, input)?;
+        output.clear();
+        let mut embedded = std::mem::take(&mut self.embedded);
+        let hidden = match (input, &mut self.embedding) {
+            (Input::Hidden(hidden), _) => Some(hidden),
+            (Input::Tokens(tokens), Some(table)) => {
+                embedded.clear();
+                for &token in tokens {
+                    table
+                        .read(token, &mut embedded)
+                        .map_err(|error| StageError::BadStep(error.to_string()))?;
+                }
+                Some(embedded.as_slice())
+            }
+            (Input::Tokens(_), None) => None,
+        };
+        let mut row = 0;
+        for run in spans.chunk_by(|a, b| a.seq.0 + 1 == b.seq.0) {
+            let rows: usize = run.iter().map(|span| span.tokens.len()).sum();
+            let hidden =
+                hidden.map(|all| &all[row * self.hidden_size..(row + rows) * self.hidden_size]);
+            self.decode(run, hidden, output)?;
+            row += rows;
+        }
+        self.embedded = embedded;
+        Ok(())
+    }
+
+    fn clear(&mut self) {
+        // SAFETY: the context is alive, and so is its memory.
+        unsafe {
+            sys::llama_memory_clear(sys::llama_get_memory(self.context.as_ptr()), true);
+        }
+        self.lengths.fill(0);
+    }
+}
+
+impl Drop for LlamaStage {
+    fn drop(&mut self) {
+        // SAFETY: each came from llama.cpp (or `Box::into_raw`) and is freed once, users first.
+        unsafe {
+            sys::llama_free(self.context.as_ptr());
+            sys::llama_model_free(self.model.as_ptr());
+            if !self.threadpool.is_null() {
+                sys::ggml_threadpool_free(self.threadpool);
+            }
+            if !self.capture.is_null() {
+                drop(Box::from_raw(self.capture));
+            }
+        }
+    }
+}
+
+impl Batch {
+    /// Sets the arrays for these spans and returns the rows.
+    fn fill(&mut self, spans: &[Span], gives_logits: bool) -> usize {
+        self.tokens.clear();
+        self.positions.clear();
+        self.sequences.clear();
+        self.outputs.clear();
+        for span in spans {
+            let last = span.tokens.len() - 1;
+            for (index, &token) in span.tokens.iter().enumerate() {
+                self.tokens.push(token as i32);
+                self.positions.push((span.position as usize + index) as i32);
+                self.sequences.push(span.seq.0 as i32);
+                // Without the flag, a stage's last layer drops the row.
+                let output = !gives_logits || (index == last && span.want != Want::Nothing);
+                self.outputs.push(i8::from(output));
+            }
+        }
+        let rows = self.tokens.len();
+        self.sequence_counts.resize(rows, 1);
+        self.sequence_pointers.clear();
+        self.sequence_pointers
+            .extend(self.sequences.iter_mut().map(std::ptr::from_mut));
+        rows
+    }
+
+    /// The `llama_batch` over these arrays: tokens, or hidden states where given.
+    fn as_raw(&mut self, hidden: Option<&[f32]>) -> sys::llama_batch {
+        sys::llama_batch {
+            n_tokens: self.tokens.len() as i32,
+            token: match hidden {
+                Some(_) => std::ptr::null_mut(),
+                None => self.tokens.as_mut_ptr(),
+            },
+            // llama.cpp only reads it.
+            embd: hidden.map_or(std::ptr::null_mut(), |rows| rows.as_ptr().cast_mut()),
+            pos: self.positions.as_mut_ptr(),
+            n_seq_id: self.sequence_counts.as_mut_ptr(),
+            seq_id: self.sequence_pointers.as_mut_ptr(),
+            logits: self.outputs.as_mut_ptr(),
+        }
+    }
+}
+
+/// # Safety
+/// llama.cpp must be initialized; `capture` is null or a [`Capture`] that outlives the context.
+unsafe fn context_params(
+    params: &StageParams,
+    cells: u32,
+    threads: u32,
+    gives_logits: bool,
+    capture: *mut c_void,
+) -> sys::llama_context_params {
+    // SAFETY: no preconditions.
+    let mut raw = unsafe { sys::llama_context_default_params() };
+    raw.n_ctx = cells;
+    raw.n_batch = params.batch_tokens;
+    raw.n_ubatch = params.batch_tokens;
+    raw.n_seq_max = params.sequences;
+    if gives_logits {
+        // Fewer than the sequences aborts; more reserves rows of the vocabulary for nothing.
+        raw.n_outputs_max = params.sequences;
+    }
+    raw.n_threads = threads as i32;
+    raw.n_threads_batch = threads as i32;
+    raw.flash_attn_type = if params.flash_attention {
+        sys::LLAMA_FLASH_ATTN_TYPE_ENABLED
+    } else {
+        sys::LLAMA_FLASH_ATTN_TYPE_DISABLED
+    };
+    raw.kv_unified = false;
+    raw.swa_full = false;
+    raw.no_perf = true;
+    if !capture.is_null() {
+        raw.cb_eval = Some(copy_hidden_state);
+        raw.cb_eval_user_data = capture;
+    }
+    raw
+}
+
+/// Gives the context threads that sleep between steps: spinning ones would take the cores of
+/// other stages on this machine. Null where ggml cannot make them; it then makes its own.
+fn quiet_threadpool(
+    context: NonNull<sys::llama_context>,
+    threads: u32,
+) -> *mut sys::ggml_threadpool {
+    // SAFETY: the parameters are ggml's defaults with one field changed; the pool is freed after
+    // the context that it is attached to.
+    unsafe {
+        let mut params = sys::ggml_threadpool_params_default(threads as i32);
+        params.poll = 0;
+        let pool = sys::ggml_threadpool_new(&raw mut params);
+        if !pool.is_null() {
+            sys::llama_attach_threadpool(context.as_ptr(), pool, pool);
+        }
+        pool
+    }
+}
+
+/// Copies the last layer's output out of the graph.
+///
+/// # Safety
+/// Called by ggml with a valid tensor and the [`Capture`] of the context. It must not unwind
+/// into C, so it does nothing that panics.
+unsafe extern "C" fn copy_hidden_state(
+    tensor: *mut sys::ggml_tensor,
+    ask: bool,
+    user: *mut c_void,
+) -> bool {
+    // SAFETY: see above; names are null-terminated.
+    unsafe {
+        let capture = &mut *user.cast::<Capture>();
+        if CStr::from_ptr((*tensor).name.as_ptr()) != capture.name.as_c_str() {
+            // Not asked for. The answer to the second question is never "stop".
+            return !ask;
+        }
+        if ask {
+            return true;
+        }
+        let bytes = sys::ggml_nbytes(tensor);
+        capture.calls += 1;
+        let start = capture.rows.len();
+        capture.rows.resize(start + bytes / 4, 0.0);
+        sys::ggml_backend_tensor_get(tensor, capture.rows[start..].as_mut_ptr().cast(), 0, bytes);
+        true
+    }
+}

@@ -1,0 +1,22 @@
+//! Where stage files are kept.
+
+use std::path::PathBuf;
+
+use crate::NodeError;
+
+/// The cache folder: `BRIGADE_CACHE`, else the platform's cache folder for `brigade`.
+pub fn cache_dir() -> Result<PathBuf, NodeError> {
+    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+    if let Some(folder) = variable("BRIGADE_CACHE") {
+        return Ok(folder.into());
+    }
+    if let Some(folder) = variable("XDG_CACHE_HOME") {
+        return Ok(PathBuf::from(folder).join("brigade"));
+    }
+    let home = PathBuf::from(variable("HOME").ok_or(NodeError::NoCache)?);
+    Ok(if cfg!(target_os = "macos") {
+        home.join("Library/Caches/brigade")
+    } else {
+        home.join(".cache/brigade")
+    })
+}

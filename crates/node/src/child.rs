@@ -1,0 +1,247 @@
+//! Processes of our own: how a parent starts one and how a child lives no longer than its parent.
+//!
+//! Parent and child talk in lines of JSON: the child's standard input carries orders, its
+//! standard output reports. The input is also the lifeline: when it ends, the parent is gone and
+//! the child kills itself. On Linux the kernel does that as well, which reaches a child even
+//! while it is stopped.
+
+use std::ffi::OsStr;
+use std::io::{self, BufRead, BufReader, Write};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::NodeError;
+
+/// How long a child may take to end by itself before it is killed.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// A child process; it is ended and reaped when this is dropped.
+#[derive(Debug)]
+pub struct ChildProcess {
+    child: Child,
+    name: String,
+    orders: Option<ChildStdin>,
+}
+
+/// The reports of a child, read line by line.
+#[derive(Debug)]
+pub struct Reports {
+    name: String,
+    lines: BufReader<ChildStdout>,
+}
+
+/// Starts this program again with a hidden command. `name` is for messages.
+///
+/// Call it from a thread that lives as long as the child: on Linux the child is killed when the
+/// thread that started it ends.
+pub fn spawn(
+    command: &str,
+    name: &str,
+    environment: &[(&str, &OsStr)],
+) -> Result<(ChildProcess, Reports), NodeError> {
+    let start = |error: io::Error| NodeError::Spawn {
+        name: name.to_owned(),
+        error,
+    };
+    let mut builder = Command::new(executable().map_err(start)?);
+    builder
+        .arg(command)
+        .env("BRIGADE_PARENT", std::process::id().to_string())
+        // An abort inside ggml starts a debugger otherwise.
+        .env("GGML_NO_BACKTRACE", "1")
+        .envs(environment.iter().copied())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped());
+    let mut child = builder.spawn().map_err(start)?;
+    let orders = child.stdin.take();
+    let reports = child
+        .stdout
+        .take()
+        .ok_or_else(|| start(io::Error::other("no pipe")))?;
+    Ok((
+        ChildProcess {
+            child,
+            name: name.to_owned(),
+            orders,
+        },
+        Reports {
+            name: name.to_owned(),
+            lines: BufReader::new(reports),
+        },
+    ))
+}
+
+fn executable() -> io::Result<PathBuf> {
+    // Stays valid when the file is replaced by a new build while this process runs.
+    let own = PathBuf::from("/proc/self/exe");
+    if cfg!(target_os = "linux") && own.exists() {
+        return Ok(own);
+    }
+    std::env::current_exe()
+}
+
+impl ChildProcess {
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it is called in messages.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Sends an order.
+    pub fn order(&mut self, order: &impl Serialize) -> Result<(), NodeError> {
+        let Some(orders) = &mut self.orders else {
+            return Err(self.gone());
+        };
+        if write_line(orders, order).is_err() {
+            return Err(self.gone());
+        }
+        Ok(())
+    }
+
+    /// An error that says how the process ended.
+    pub fn gone(&mut self) -> NodeError {
+        let how = match self.wait_until(Instant::now() + GRACE) {
+            Some(status) => describe(status),
+            None => "it does not answer".to_owned(),
+        };
+        NodeError::ChildGone {
+            name: self.name.clone(),
+            how,
+        }
+    }
+
+    /// Tells it to end, without waiting for that.
+    pub(crate) fn release(&mut self) {
+        self.orders = None;
+    }
+
+    fn wait_until(&mut self, deadline: Instant) -> Option<ExitStatus> {
+        loop {
+            match self.child.try_wait() {
+                Ok(Some(status)) => return Some(status),
+                Ok(None) if Instant::now() < deadline => thread::sleep(Duration::from_millis(2)),
+                Ok(None) | Err(_) => return None,
+            }
+        }
+    }
+}
+
+impl Drop for ChildProcess {
+    fn drop(&mut self) {
+        self.orders = None;
+        if self.wait_until(Instant::now() + GRACE).is_none() {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+    }
+}
+
+impl Reports {
+    /// Waits for the next report; `None` when the child has closed its output.
+    pub fn read<T: DeserializeOwned>(&mut self) -> Result<Option<T>, NodeError> {
+        let mut line = String::new();
+        match self.lines.read_line(&mut line) {
+            Ok(0) | Err(_) => Ok(None),
+            Ok(_) => serde_json::from_str(&line)
+                .map(Some)
+                .map_err(|error| NodeError::Protocol {
+                    name: self.name.clone(),
+                    reason: format!("it reported {:?}: {error}", line.trim_end()),
+                }),
+        }
+    }
+}
+
+/// How a process ended, in words.
+pub fn describe(status: ExitStatus) -> String {
+    #[cfg(unix)]
+    if let Some(signal) = std::os::unix::process::ExitStatusExt::signal(&status) {
+        let hint = match signal {
+            6 => " (it aborted)",
+            9 => " (killed, perhaps for want of memory)",
+            11 => " (it crashed)",
+            _ => "",
+        };
+        return format!("it was ended by signal {signal}{hint}");
+    }
+    match status.code() {
+        Some(code) => format!("it ended with status {code}"),
+        None => "it ended".to_owned(),
+    }
+}
+
+/// The child's side: binds this process's life to its parent's and gives the orders as they come.
+pub fn orders<T: DeserializeOwned + Send + 'static>() -> mpsc::Receiver<T> {
+    die_with_parent();
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        for line in io::stdin().lock().lines() {
+            let Ok(line) = line else { break };
+            match serde_json::from_str(&line) {
+                Ok(order) => {
+                    let _ = sender.send(order);
+                }
+                Err(error) => {
+                    tracing::error!(%error, "the parent sent something that is no order");
+                    break;
+                }
+            }
+        }
+        end_now();
+    });
+    receiver
+}
+
+/// The child's side: sends a report.
+pub fn report(report: &impl Serialize) {
+    if write_line(&mut io::stdout().lock(), report).is_err() {
+        end_now();
+    }
+}
+
+fn write_line(stream: &mut impl Write, value: &impl Serialize) -> io::Result<()> {
+    let mut line = serde_json::to_vec(value)?;
+    line.push(b'\n');
+    stream.write_all(&line)?;
+    stream.flush()
+}
+
+/// Ends this process at once, without destructors that could wait for a computation.
+fn end_now() -> ! {
+    #[cfg(unix)]
+    {
+        let _ =
+            rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+    }
+    std::process::exit(0)
+}
+
+fn die_with_parent() {
+    #[cfg(unix)]
+    {
+        // A terminal sends Ctrl-C to every process of the group; the parent decides what it means.
+        let ignored = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let _ = signal_hook::flag::register(signal_hook::consts::SIGINT, ignored);
+    }
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::process::{Signal, getppid, set_parent_process_death_signal};
+        let _ = set_parent_process_death_signal(Some(Signal::KILL));
+        // The parent may have died before the kernel was told.
+        let expected = std::env::var("BRIGADE_PARENT").ok();
+        let parent = getppid().map(|pid| pid.as_raw_nonzero().to_string());
+        if expected.is_some() && expected != parent {
+            end_now();
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! What runs on a machine: stages behind sockets, the processes that hold them, and the instance
+//! that drives them.
+//!
+//! The way of a request: a [`tokenizer`] process turns the text into tokens; the [`instance`]
+//! asks the scheduler for steps and sends them into the [`chain`]; each [`stage_process`] computes
+//! its layers and passes the hidden states on; the last one samples and answers straight to the
+//! instance, which turns tokens into text again.
+//!
+//! The processes, parents first, each living no longer than its parent ([`child`]):
+//!
+//! ```text
+//! brigade lab ─┬─ tokenizer
+//!              ├─ node ── stage      (one pair for each layer range)
+//!              └─ node ── stage
+//! ```
+//!
+//! This crate knows no llama.cpp: the binary gives `brigade stage` a
+//! [`Stage`](brigade_engine::Stage) to serve.
+
+mod cache;
+mod chain;
+pub mod child;
+mod cluster;
+mod error;
+mod instance;
+mod node_process;
+mod stage_process;
+mod tokenizer;
+mod worker;
+
+pub use cache::cache_dir;
+pub use cluster::{Cluster, ClusterSpec, NodeInfo, Placement, Progress};
+pub use error::NodeError;
+pub use instance::{Answer, End, Event, Instance, Prompt};
+pub use node_process::run as run_node;
+pub use stage_process::{StageIdentity, serve as serve_stage};
+pub use tokenizer::{
+    Order as TokenizerOrder, Report as TokenizerReport, Text, Tokenizer, VocabularyFacts,
+};
+pub use worker::{Memory, RpcOrder, RpcReport, StageOrder, StageReady, StageReport, StageSource};

@@ -1,0 +1,127 @@
+//! A node of the lab: the loop of `brigade node`. It cuts its stage file, runs the stage in a
+//! child process and reports when that is gone.
+
+use std::time::{Duration, Instant};
+
+use brigade_gguf::{Source, prepare_stage};
+
+use crate::NodeError;
+use crate::child::{self, ChildProcess, Reports};
+use crate::worker::{
+    NodeOrder, NodeReport, RpcReport, Shard, StageOrder, StageReport, StageSource,
+};
+
+/// Does what the parent orders, once, and reports until the child is gone.
+pub fn run() {
+    let orders = child::orders::<NodeOrder>();
+    let Ok(order) = orders.recv() else { return };
+    match obey(order) {
+        Ok((mut process, mut reports)) => {
+            // Nothing more is expected: this waits for the end of the child.
+            while let Ok(Some(_)) = reports.read::<serde_json::Value>() {}
+            let how = match process.gone() {
+                NodeError::ChildGone { how, .. } => how,
+                error => error.to_string(),
+            };
+            child::report(&NodeReport::Gone(how));
+        }
+        Err(error) => child::report(&NodeReport::Failed(error.to_string())),
+    }
+    // Lives until the parent lets go.
+    let _ = orders.recv();
+}
+
+fn obey(order: NodeOrder) -> Result<(ChildProcess, Reports), NodeError> {
+    match order {
+        NodeOrder::Stage(shard) => run_shard(&shard),
+        NodeOrder::Whole { path, run, rpc } => {
+            let bytes = Source::open(&path)?.model().tensor_bytes();
+            let order = StageOrder {
+                model: run.model,
+                files: StageSource::Whole(path),
+                params: run.params,
+                threads: run.threads,
+                rpc,
+            };
+            run_stage("the whole model's process", &order, bytes)
+        }
+        NodeOrder::Rpc(order) => {
+            let name = "the RPC server";
+            let (mut process, mut reports) = child::spawn("rpc-server", name, &[])?;
+            process.order(&order)?;
+            match reports.read()? {
+                Some(RpcReport::Ready(address)) => {
+                    let pid = process.pid();
+                    child::report(&NodeReport::Rpc { pid, address });
+                    Ok((process, reports))
+                }
+                Some(RpcReport::Failed(reason)) => Err(refused(name, reason)),
+                None => Err(process.gone()),
+            }
+        }
+    }
+}
+
+fn run_shard(shard: &Shard) -> Result<(ChildProcess, Reports), NodeError> {
+    let source = Source::open(&shard.path)?;
+    let layer_count = source.header().block_count()?;
+    let mut last = Instant::now();
+    let files = prepare_stage(&source, shard.layers, &shard.cache, |done, total| {
+        if last.elapsed() > Duration::from_millis(200) {
+            last = Instant::now();
+            child::report(&NodeReport::Slicing(done, total));
+        }
+    })?;
+    let name = format!("the stage of layers {}", shard.layers);
+    let source = match files.embedding {
+        Some(embedding) => StageSource::First {
+            stage: files.model,
+            embedding,
+        },
+        None if shard.layers.is_whole(layer_count) => StageSource::Whole(files.model),
+        None if shard.layers.is_last(layer_count) => StageSource::Last(files.model),
+        None => StageSource::Middle(files.model),
+    };
+    let order = StageOrder {
+        model: shard.run.model.clone(),
+        files: source,
+        params: shard.run.params.clone(),
+        threads: shard.run.threads,
+        rpc: Vec::new(),
+    };
+    run_stage(&name, &order, files.bytes.total())
+}
+
+fn run_stage(
+    name: &str,
+    order: &StageOrder,
+    bytes: u64,
+) -> Result<(ChildProcess, Reports), NodeError> {
+    let (mut process, mut reports) = child::spawn("stage", name, &[])?;
+    process.order(order)?;
+    match reports.read()? {
+        Some(StageReport::Ready(ready)) => {
+            child::report(&NodeReport::Stage {
+                pid: process.pid(),
+                bytes,
+                ready,
+            });
+            Ok((process, reports))
+        }
+        Some(StageReport::Failed(reason)) => Err(refused(name, reason)),
+        None => match process.gone() {
+            NodeError::ChildGone { name, how } => Err(NodeError::ChildGone {
+                name,
+                how: format!("{how} while it was loading"),
+            }),
+            error => Err(error),
+        },
+    }
+}
+
+fn refused(name: &str, reason: String) -> NodeError {
+    NodeError::Refused {
+        name: name.to_owned(),
+        reason,
+    }
+}

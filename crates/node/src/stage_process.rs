@@ -1,0 +1,273 @@
+//! A stage behind sockets: the loop of `brigade stage`.
+//!
+//! One thread reads a step from the stage before, computes it and writes it to the stage after:
+//! no queue and no hand-over between threads stands between two hops. A stage serves one chain
+//! at a time; when the chain breaks, it forgets everything and waits for the next one.
+
+use std::io;
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::time::Duration;
+
+use brigade_engine::sampling::SequenceSamplers;
+use brigade_engine::{Input, Stage, StageError};
+use brigade_wire::frame::{FrameReader, FrameWriter, read_preamble, write_preamble};
+use brigade_wire::{FrameError, FrameLimits, Hello, Message, StageParams, Token, WireError};
+
+/// How long a peer may take to answer during the handshake.
+pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What a stage compares with the [`Hello`] of a chain.
+#[derive(Debug, Clone)]
+pub struct StageIdentity {
+    /// Build of llama.cpp.
+    pub build: String,
+    /// The model's name.
+    pub model: String,
+    /// What it was loaded with.
+    pub params: StageParams,
+}
+
+/// Serves chains, one after the other, until the process ends or the listener fails.
+pub fn serve(
+    listener: &TcpListener,
+    identity: &StageIdentity,
+    stage: &mut impl Stage,
+) -> io::Error {
+    loop {
+        let upstream = match listener.accept() {
+            Ok((upstream, _)) => upstream,
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
+            Err(error) => return error,
+        };
+        if let Err(error) = serve_chain(&upstream, identity, stage) {
+            tracing::debug!(%error, "the chain ended");
+        }
+        stage.clear();
+    }
+}
+
+/// Why a chain ended.
+#[derive(Debug, thiserror::Error)]
+enum ChainError {
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    #[error(transparent)]
+    Stage(#[from] StageError),
+    #[error(transparent)]
+    Peer(WireError),
+    #[error("{0}")]
+    Refused(String),
+}
+
+fn serve_chain(
+    upstream: &TcpStream,
+    identity: &StageIdentity,
+    stage: &mut impl Stage,
+) -> Result<(), ChainError> {
+    prepare(upstream)?;
+    upstream
+        .set_read_timeout(Some(HANDSHAKE_TIMEOUT))
+        .map_err(FrameError::from)?;
+    let mut answers = FrameWriter::new(clone(upstream)?);
+    let mut input = FrameReader::new(io::BufReader::with_capacity(256 * 1024, clone(upstream)?));
+    let (hello, mut output) = match accept(&mut input, identity, stage) {
+        Ok(accepted) => accepted,
+        Err((index, error)) => {
+            let failure = match error {
+                ChainError::Peer(failure) => failure,
+                error => WireError {
+                    stage: index,
+                    reason: error.to_string(),
+                },
+            };
+            let _ = answers.send(&Message::Failed(failure.clone()), &[]);
+            return Err(ChainError::Peer(failure));
+        }
+    };
+    answers.send(&Message::Accepted, &[])?;
+    upstream.set_read_timeout(None).map_err(FrameError::from)?;
+    let rows = if hello.stage == 0 {
+        0
+    } else {
+        hello.hidden_size
+    };
+    input.set_limits(FrameLimits::for_rows(hello.params.batch_tokens, rows));
+
+    let ended = run(&mut input, &mut output, &hello, stage);
+    if let Err(error) = &ended {
+        // Downstream is the way to the coordinator; upstream learns by the closed connection.
+        let failure = match error {
+            ChainError::Peer(failure) => failure.clone(),
+            error => WireError {
+                stage: hello.stage,
+                reason: error.to_string(),
+            },
+        };
+        let _ = output.send(&Message::Failed(failure), &[]);
+    }
+    let _ = upstream.shutdown(Shutdown::Both);
+    ended
+}
+
+type Output = FrameWriter<TcpStream>;
+
+/// Reads the hello, checks it, and builds the rest of the chain. An error comes with the index
+/// that the coordinator knows this stage by.
+fn accept(
+    input: &mut FrameReader<io::BufReader<TcpStream>>,
+    identity: &StageIdentity,
+    stage: &impl Stage,
+) -> Result<(Hello, Output), (u32, ChainError)> {
+    let hello = read_hello(input).map_err(|error| (0, error))?;
+    let index = hello.stage;
+    check(&hello, identity, stage)
+        .and_then(|()| connect_next(&hello))
+        .map(|output| (hello, output))
+        .map_err(|error| (index, error))
+}
+
+fn read_hello(input: &mut FrameReader<io::BufReader<TcpStream>>) -> Result<Hello, ChainError> {
+    read_preamble(input.stream_mut())?;
+    match input.receive()? {
+        Message::Hello(hello) => Ok(hello),
+        _ => Err(ChainError::Refused(
+            "the chain did not begin with a hello".into(),
+        )),
+    }
+}
+
+fn check(hello: &Hello, identity: &StageIdentity, stage: &impl Stage) -> Result<(), ChainError> {
+    let refuse = |reason: String| Err(ChainError::Refused(reason));
+    if hello.build != identity.build {
+        return refuse(format!(
+            "this stage runs {}, the coordinator {}: install the same build on both",
+            identity.build, hello.build
+        ));
+    }
+    if hello.model != identity.model {
+        return refuse(format!(
+            "this stage holds {}, the chain is for {}",
+            identity.model, hello.model
+        ));
+    }
+    if hello.params != identity.params {
+        return refuse(format!(
+            "this stage was loaded with {:?}, the chain needs {:?}",
+            identity.params, hello.params
+        ));
+    }
+    if hello.hidden_size as usize != stage.hidden_size() {
+        return refuse(format!(
+            "hidden states are {} wide here, {} in the chain",
+            stage.hidden_size(),
+            hello.hidden_size
+        ));
+    }
+    match (hello.route.len(), stage.vocabulary()) {
+        (0, _) => refuse("the chain has no way back".into()),
+        (1, None) => refuse("this stage has no head, it cannot be the last".into()),
+        (2.., Some(_)) => refuse("this stage has the head, it must be the last".into()),
+        _ => Ok(()),
+    }
+}
+
+fn connect_next(hello: &Hello) -> Result<Output, ChainError> {
+    let next = hello.route[0];
+    let stream = connect(next)?;
+    stream
+        .set_read_timeout(Some(HANDSHAKE_TIMEOUT))
+        .map_err(FrameError::from)?;
+    let mut output = FrameWriter::new(clone(&stream)?);
+    let mut answers = FrameReader::new(clone(&stream)?);
+    write_preamble(&mut &stream)?;
+    let greeting = match hello.route.split_first() {
+        Some((_, rest)) if !rest.is_empty() => Message::Hello(Hello {
+            stage: hello.stage + 1,
+            route: rest.to_vec(),
+            ..hello.clone()
+        }),
+        _ => Message::Return(hello.session),
+    };
+    output.send(&greeting, &[])?;
+    match answers.receive()? {
+        Message::Accepted => {}
+        Message::Failed(failure) => return Err(ChainError::Peer(failure)),
+        _ => {
+            return Err(ChainError::Refused(format!(
+                "{next} did not answer the hello"
+            )));
+        }
+    }
+    stream.set_read_timeout(None).map_err(FrameError::from)?;
+    Ok(output)
+}
+
+/// Steps until the coordinator closes the chain.
+fn run(
+    input: &mut FrameReader<io::BufReader<TcpStream>>,
+    output: &mut Output,
+    hello: &Hello,
+    stage: &mut impl Stage,
+) -> Result<(), ChainError> {
+    let first = hello.stage == 0;
+    let mut samplers = SequenceSamplers::new();
+    let mut tokens: Vec<Token> = Vec::new();
+    let mut computed: Vec<f32> = Vec::new();
+    let mut returned: Vec<f32> = Vec::new();
+    loop {
+        let step = match input.receive() {
+            Ok(Message::Step(step)) => step,
+            Ok(Message::Failed(failure)) => return Err(ChainError::Peer(failure)),
+            Ok(_) => {
+                return Err(ChainError::Refused(
+                    "something else than a step came".into(),
+                ));
+            }
+            Err(FrameError::Closed) if first => return Ok(()),
+            Err(FrameError::Closed) => {
+                return Err(ChainError::Refused("the stage before is gone".into()));
+            }
+            Err(error) => return Err(error.into()),
+        };
+        for &op in &step.kv {
+            stage.apply(op)?;
+        }
+        computed.clear();
+        if !step.spans.is_empty() {
+            let rows = if first {
+                tokens.clear();
+                for span in &step.spans {
+                    tokens.extend_from_slice(&span.tokens);
+                }
+                Input::Tokens(&tokens)
+            } else {
+                Input::Hidden(input.payload())
+            };
+            stage.forward(&step.spans, rows, &mut computed)?;
+        }
+        if let Some(vocabulary) = stage.vocabulary() {
+            returned.clear();
+            let result = samplers.answer(&step, &computed, vocabulary, &mut returned)?;
+            output.send(&Message::Result(result), &returned)?;
+        } else {
+            output.send(&Message::Step(step), &computed)?;
+        }
+    }
+}
+
+/// Opens a connection for frames.
+pub(crate) fn connect(address: SocketAddr) -> Result<TcpStream, FrameError> {
+    let stream = TcpStream::connect_timeout(&address, HANDSHAKE_TIMEOUT)?;
+    prepare(&stream)?;
+    Ok(stream)
+}
+
+/// Frames are written whole, so nothing is gained by waiting for more.
+pub(crate) fn prepare(stream: &TcpStream) -> Result<(), FrameError> {
+    stream.set_nodelay(true)?;
+    Ok(())
+}
+
+fn clone(stream: &TcpStream) -> Result<TcpStream, FrameError> {
+    Ok(stream.try_clone()?)
+}

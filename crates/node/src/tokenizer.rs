@@ -1,0 +1,172 @@
+//! The vocabulary in a process of its own: text comes from strangers, and llama.cpp may abort
+//! on it. Turning tokens back into text needs no process: the child hands over all pieces once.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, mpsc};
+use std::thread;
+
+use brigade_wire::Token;
+use serde::{Deserialize, Serialize};
+
+use crate::{NodeError, child};
+
+/// What the child is told.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Order {
+    /// Load the vocabulary of this file; once, first.
+    Load(PathBuf),
+    /// Tokenize a text.
+    Tokenize(Text),
+}
+
+/// A text to tokenize.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Text {
+    /// The text.
+    pub text: String,
+    /// Add the tokens that the model expects around a text. A chat template brings its own.
+    pub add_special: bool,
+    /// Read the text of control tokens as these tokens.
+    pub parse_special: bool,
+}
+
+/// What the child reports.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Report {
+    /// Answer to [`Order::Load`].
+    Loaded(VocabularyFacts),
+    /// Answer to [`Order::Tokenize`].
+    Tokens(Vec<Token>),
+    /// Neither could be done.
+    Failed(String),
+}
+
+/// The vocabulary, as far as it is needed outside the child.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VocabularyFacts {
+    /// The bytes that each token stands for in running text; none for control tokens.
+    pub pieces: Vec<Vec<u8>>,
+    /// The text of the token that begins a text; empty if there is none.
+    pub bos: String,
+    /// The text of the token that ends one; empty if there is none.
+    pub eos: String,
+    /// Tokens after which the model has nothing more to say.
+    pub end_of_generation: Vec<Token>,
+}
+
+type Answer = Result<Vec<Token>, NodeError>;
+
+/// A tokenizer whose process is started again when it dies. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Tokenizer {
+    requests: mpsc::Sender<(Text, mpsc::Sender<Answer>)>,
+    facts: Arc<VocabularyFacts>,
+}
+
+impl Tokenizer {
+    /// Starts the process and waits for the vocabulary.
+    pub fn start(model: &Path) -> Result<Self, NodeError> {
+        let model = model.to_owned();
+        let (ready, started) = mpsc::channel();
+        let (requests, queue) = mpsc::channel();
+        // The child lives as long as the thread that starts it.
+        thread::spawn(move || {
+            let mut process = match Process::start(&model) {
+                Ok((process, facts)) => {
+                    let _ = ready.send(Ok(facts));
+                    process
+                }
+                Err(error) => {
+                    let _ = ready.send(Err(error));
+                    return;
+                }
+            };
+            serve(&model, &mut process, &queue);
+        });
+        let facts = started
+            .recv()
+            .unwrap_or_else(|_| Err(NodeError::Tokenize("the thread ended".into())))?;
+        Ok(Self {
+            requests,
+            facts: Arc::new(facts),
+        })
+    }
+
+    /// The vocabulary.
+    pub fn facts(&self) -> &Arc<VocabularyFacts> {
+        &self.facts
+    }
+
+    /// Turns text into tokens; blocks.
+    pub fn tokenize(&self, text: Text) -> Result<Vec<Token>, NodeError> {
+        let gone = || NodeError::Tokenize("the tokenizer has stopped".to_owned());
+        let (sender, answer) = mpsc::channel();
+        self.requests.send((text, sender)).map_err(|_| gone())?;
+        answer.recv().map_err(|_| gone())?
+    }
+}
+
+fn serve(
+    model: &Path,
+    process: &mut Process,
+    queue: &mpsc::Receiver<(Text, mpsc::Sender<Answer>)>,
+) {
+    while let Ok((text, answer)) = queue.recv() {
+        let mut result = process.tokenize(text);
+        if let Err(NodeError::ChildGone { how, .. }) = &result {
+            tracing::warn!(%how, "the tokenizer died and is started again");
+            let how = how.clone();
+            result = Err(NodeError::Tokenize(format!(
+                "it ended the tokenizer ({how})"
+            )));
+            match Process::start(model) {
+                Ok((fresh, _)) => *process = fresh,
+                Err(error) => {
+                    tracing::error!(%error, "the tokenizer does not start again");
+                    let _ = answer.send(Err(error));
+                    return;
+                }
+            }
+        }
+        let _ = answer.send(result);
+    }
+}
+
+#[derive(Debug)]
+struct Process {
+    child: child::ChildProcess,
+    reports: child::Reports,
+}
+
+impl Process {
+    fn start(model: &Path) -> Result<(Self, VocabularyFacts), NodeError> {
+        let (mut child, mut reports) = child::spawn("tokenizer", "the tokenizer", &[])?;
+        child.order(&Order::Load(model.to_owned()))?;
+        match reports.read()? {
+            Some(Report::Loaded(facts)) => Ok((Self { child, reports }, facts)),
+            Some(Report::Failed(reason)) => Err(NodeError::Refused {
+                name: "the tokenizer".to_owned(),
+                reason,
+            }),
+            Some(Report::Tokens(_)) => Err(unexpected()),
+            None => Err(child.gone()),
+        }
+    }
+
+    fn tokenize(&mut self, text: Text) -> Answer {
+        self.child.order(&Order::Tokenize(text))?;
+        match self.reports.read()? {
+            Some(Report::Tokens(tokens)) => Ok(tokens),
+            Some(Report::Failed(reason)) => Err(NodeError::Tokenize(reason)),
+            Some(Report::Loaded(_)) => Err(unexpected()),
+            None => Err(self.child.gone()),
+        }
+    }
+}
+
+fn unexpected() -> NodeError {
+    NodeError::Protocol {
+        name: "the tokenizer".to_owned(),
+        reason: "an answer to another question".to_owned(),
+    }
+}

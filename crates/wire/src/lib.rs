@@ -1,0 +1,26 @@
+//! What the processes of an instance say to each other.
+//!
+//! An instance is a chain: the coordinator opens a connection to the first stage and sends
+//! [`Hello`] with the way that is left to go; each stage checks it, opens a connection to the
+//! next one and passes it on; the last stage connects back to the coordinator. From then on
+//! everything flows one way round the ring, in order: [`Step`]s downstream, [`StepResult`]s from
+//! the last stage straight to the coordinator. KV operations ride inside the steps that they
+//! precede, so no stage can see them in another order than the tokens.
+//!
+//! A connection is an epoch: when any link of the chain breaks, every stage drops its
+//! connections and its KV cache and waits for the next [`Hello`].
+//!
+//! This crate is types and bytes only. It opens no socket; [`frame`] reads and writes any
+//! `Read` / `Write`.
+
+pub mod frame;
+mod message;
+
+pub use frame::{FrameError, FrameLimits};
+pub use message::{
+    Hello, KvOp, Message, Output, SamplingParams, SeqId, Span, StageParams, Step, StepId,
+    StepResult, Token, Want, WireError,
+};
+
+/// Version of this protocol; a peer that speaks another one is refused by name.
+pub const PROTOCOL_VERSION: u16 = 1;

@@ -1,0 +1,223 @@
+//! `cargo xtask`, `cargo demo` and `cargo verify`: all that a fresh machine needs.
+//!
+//! A fresh machine has git, cargo, a C compiler driver (cargo links with it) and perhaps a python3.
+//! From there [`setup`] installs what the build needs, [`compile`] builds the release binary and checks
+//! that llama.cpp in it is optimised, [`models`] fetches the models, [`demo`] shows the whole thing and
+//! [`verify`] runs every check that a change must pass. What is expensive to make or fetch lies in
+//! [`cache`], outside the clone.
+//!
+//! Progress goes to stderr; stdout carries only results.
+
+mod cache;
+mod compile;
+mod demo;
+mod host;
+mod models;
+mod python;
+mod say;
+mod setup;
+mod verify;
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+
+const HELP: &str = "\
+usage: cargo xtask TASK
+
+  setup  [--yes]          install what build, demo and tests need; --yes asks nothing
+  build                   build the release binary and check that llama.cpp in it is optimised
+  models [--test]         fetch the demo model; --test: every model that the tests use
+  demo   [--once] [--yes] four nodes, one answer; then keeps serving, or exits with --once
+  verify [--fast] [--yes] format, lints, build, tests, docs, demo; --fast leaves out docs and demo
+  cache                   print the folder that holds models and tools between builds
+
+`cargo demo` and `cargo verify` are short for `cargo xtask demo` and `cargo xtask verify`.
+
+environment
+  BRIGADE_CACHE           the cache folder (else $XDG_CACHE_HOME/brigade, else ~/.cache/brigade,
+                          on macOS ~/Library/Caches/brigade)
+  BRIGADE_DEMO_MODEL      a GGUF file that the demo uses in place of its own model
+  CARGO_TARGET_DIR        put it outside the clone and llama.cpp is compiled once for all clones
+";
+
+/// What the command line asks for.
+#[derive(Debug, PartialEq, Eq)]
+enum Task {
+    Help,
+    Setup {
+        consent: setup::Consent,
+    },
+    Build,
+    Models {
+        set: models::Set,
+    },
+    Demo {
+        after: demo::After,
+        consent: setup::Consent,
+    },
+    Verify {
+        depth: verify::Depth,
+        consent: setup::Consent,
+    },
+    Cache,
+}
+
+fn main() -> ExitCode {
+    match Task::parse(std::env::args().skip(1)).and_then(Task::run) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+impl Task {
+    /// Reads the arguments after the program's name. A bare `--` is skipped, so that
+    /// `cargo demo -- --once` and `cargo demo --once` mean the same.
+    fn parse(arguments: impl Iterator<Item = String>) -> Result<Self> {
+        let mut arguments = arguments.filter(|argument| argument != "--");
+        let Some(name) = arguments.next() else {
+            return Ok(Self::Help);
+        };
+        let mut flags = Flags(arguments.collect());
+        let task = match name.as_str() {
+            "help" | "--help" | "-h" => Self::Help,
+            "setup" => Self::Setup {
+                consent: flags.consent(),
+            },
+            "build" => Self::Build,
+            "models" if flags.take("--test") => Self::Models {
+                set: models::Set::Test,
+            },
+            "models" => Self::Models {
+                set: models::Set::Demo,
+            },
+            "demo" => Self::Demo {
+                consent: flags.consent(),
+                after: if flags.take("--once") {
+                    demo::After::Exit
+                } else {
+                    demo::After::Serve
+                },
+            },
+            "verify" => Self::Verify {
+                consent: flags.consent(),
+                depth: if flags.take("--fast") {
+                    verify::Depth::Fast
+                } else {
+                    verify::Depth::Full
+                },
+            },
+            "cache" => Self::Cache,
+            other => bail!("no task `{other}`; `cargo xtask help` lists them"),
+        };
+        if let Some(unknown) = flags.0.first() {
+            bail!("`{name}` takes no `{unknown}`; `cargo xtask help` lists what it takes");
+        }
+        Ok(task)
+    }
+
+    fn run(self) -> Result<()> {
+        match self {
+            Self::Help => print!("{HELP}"),
+            Self::Setup { consent } => setup::run(setup::Purpose::Verify, consent)?,
+            Self::Build => {
+                setup::run(setup::Purpose::Build, setup::Consent::Ask)?;
+                let binary = compile::release()?;
+                println!("{}", binary.display());
+            }
+            Self::Models { set } => {
+                for path in models::fetch(set)? {
+                    println!("{}", path.display());
+                }
+            }
+            Self::Demo { after, consent } => demo::run(after, consent)?,
+            Self::Verify { depth, consent } => verify::run(depth, consent)?,
+            Self::Cache => println!("{}", cache::dir()?.display()),
+        }
+        Ok(())
+    }
+}
+
+/// The arguments after the task's name that no one has asked for yet.
+struct Flags(Vec<String>);
+
+impl Flags {
+    /// Whether `flag` was given; it is struck off.
+    fn take(&mut self, flag: &str) -> bool {
+        let before = self.0.len();
+        self.0.retain(|given| given != flag);
+        self.0.len() != before
+    }
+
+    fn consent(&mut self) -> setup::Consent {
+        if self.take("--yes") {
+            setup::Consent::Given
+        } else {
+            setup::Consent::Ask
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::demo::After;
+    use crate::setup::Consent;
+    use crate::verify::Depth;
+
+    fn parse(line: &str) -> Result<Task> {
+        Task::parse(line.split_whitespace().map(str::to_owned))
+    }
+
+    #[test]
+    fn double_dash_is_optional() {
+        let once = Task::Demo {
+            after: After::Exit,
+            consent: Consent::Ask,
+        };
+        assert_eq!(parse("demo --once").unwrap(), once);
+        assert_eq!(parse("demo -- --once").unwrap(), once);
+        assert_eq!(
+            parse("demo").unwrap(),
+            Task::Demo {
+                after: After::Serve,
+                consent: Consent::Ask,
+            }
+        );
+    }
+
+    #[test]
+    fn flags_in_any_order() {
+        assert_eq!(
+            parse("verify --yes --fast").unwrap(),
+            Task::Verify {
+                depth: Depth::Fast,
+                consent: Consent::Given,
+            }
+        );
+        assert_eq!(
+            parse("models --test").unwrap(),
+            Task::Models {
+                set: models::Set::Test,
+            }
+        );
+    }
+
+    #[test]
+    fn unknown_words_are_refused_by_name() {
+        let error = parse("demo --twice").unwrap_err().to_string();
+        assert!(error.contains("`--twice`"), "{error}");
+        let error = parse("dance").unwrap_err().to_string();
+        assert!(error.contains("`dance`"), "{error}");
+        assert!(parse("build --once").is_err());
+    }
+
+    #[test]
+    fn no_task_is_help() {
+        assert_eq!(parse("").unwrap(), Task::Help);
+        assert_eq!(parse("--help").unwrap(), Task::Help);
+    }
+}
