@@ -20,7 +20,7 @@ pub(crate) enum After {
 }
 
 const NODES: &str = "4";
-const QUESTION: &str = "What is the capital of France?";
+const QUESTION: &str = "What is the capital of France? Explain.";
 
 pub(crate) fn run(after: After, consent: Consent) -> Result<()> {
     let mut steps = Steps::new(5);

@@ -123,24 +123,26 @@ pub(crate) fn stream(answer: &mut Answer, start: Instant, print: bool) -> anyhow
             }
             Some(Event::Done { text, .. }) => (text, true),
             Some(Event::Failed(reason)) => {
-                if print && !told.text.is_empty() {
-                    println!();
+                if !told.text.is_empty() {
+                    show(print, "\n");
                 }
                 bail!("the answer broke off: {reason}");
             }
             None => bail!("the answer ended without a reason"),
         };
-        if print && !text.is_empty() {
-            // A reader that has gone away is no reason to stop computing.
-            let mut out = io::stdout().lock();
-            let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-        }
+        show(print, &text);
         told.text.push_str(&text);
         if over {
-            if print {
-                println!();
-            }
+            show(print, "\n");
             return Ok(told);
         }
+    }
+}
+
+/// Prints a piece of an answer. A reader that has gone away is no reason to stop computing.
+fn show(print: bool, text: &str) {
+    if print && !text.is_empty() {
+        let mut out = io::stdout().lock();
+        let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
     }
 }

@@ -6,10 +6,11 @@
 //! while it is stopped.
 
 use std::ffi::OsStr;
+use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
-use std::sync::mpsc;
+use std::sync::{OnceLock, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -183,6 +184,7 @@ pub fn describe(status: ExitStatus) -> String {
 /// The child's side: binds this process's life to its parent's and gives the orders as they come.
 pub fn orders<T: DeserializeOwned + Send + 'static>() -> mpsc::Receiver<T> {
     die_with_parent();
+    keep_output();
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
         for line in io::stdin().lock().lines() {
@@ -204,8 +206,33 @@ pub fn orders<T: DeserializeOwned + Send + 'static>() -> mpsc::Receiver<T> {
 
 /// The child's side: sends a report.
 pub fn report(report: &impl Serialize) {
-    if write_line(&mut io::stdout().lock(), report).is_err() {
+    let written = match REPORTS.get() {
+        Some(mut reports) => write_line(&mut reports, report),
+        None => write_line(&mut io::stdout().lock(), report),
+    };
+    if written.is_err() {
         end_now();
+    }
+}
+
+/// The way to the parent, once nothing else is written there.
+static REPORTS: OnceLock<File> = OnceLock::new();
+
+/// Keeps standard output for reports: llama.cpp's RPC server prints there too, and its lines
+/// lead nowhere from now on.
+fn keep_output() {
+    #[cfg(unix)]
+    {
+        use std::os::fd::AsFd;
+        let keep = || -> io::Result<File> {
+            let reports = io::stdout().as_fd().try_clone_to_owned()?;
+            let nowhere = File::options().write(true).open("/dev/null")?;
+            rustix::stdio::dup2_stdout(nowhere)?;
+            Ok(reports.into())
+        };
+        if let Ok(reports) = keep() {
+            let _ = REPORTS.set(reports);
+        }
     }
 }
 

@@ -38,7 +38,7 @@ pub(crate) struct Args {
     #[arg(long, value_enum)]
     engine: Option<Engine>,
     /// Threads of each stage [default: the cores divided by the nodes]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     threads: Option<u32>,
     /// Answer this once and end
     #[arg(long, value_name = "PROMPT", conflicts_with = "ask")]
@@ -55,8 +55,6 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    // Before anything is started: a signal from now on must leave no process behind.
-    let signals = signals::Signals::catch()?;
     let path = model::path(args.model.as_deref())?;
     let source = model::open(&path)?;
     let context_tokens = model::context(&source, args.ctx)?;
@@ -76,6 +74,12 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let cluster = Cluster::start(&spec, &tokenizer, output::progress())?;
     output::progress_done();
 
+    // Until here, and with `--once`, a signal ends this process as it ends any other, and the
+    // children end with it.
+    let signals = match args.once {
+        Some(_) => None,
+        None => Some(signals::Signals::catch()?),
+    };
     let address = listener.as_ref().map(TcpListener::local_addr).transpose()?;
     if args.json {
         println!("{}", ready_line(&cluster, address));
@@ -99,9 +103,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if let Some(question) = args.once.as_ref().or(args.ask.as_ref()) {
         answer(&cluster, &tokenizer, template.as_ref(), question, args)?;
     }
-    if args.once.is_some() {
+    let Some(signals) = signals else {
         return Ok(ExitCode::SUCCESS);
-    }
+    };
     if let (false, Some(address)) = (args.json, address) {
         eprintln!("{}", welcome(address, &name));
     }

@@ -28,7 +28,7 @@ pub(crate) struct Args {
     #[arg(long, value_enum)]
     engine: Option<Engine>,
     /// Threads that compute [default: all cores]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     threads: Option<u32>,
     /// The most tokens of an answer
     #[arg(long, default_value_t = 1024, value_name = "N")]
