@@ -159,7 +159,10 @@ fn check(model: &TinyModel, cuts: &[&[u32]]) {
 
 #[test]
 fn llama() {
-    check(&TinyModel::llama(LAYERS), &[&[3], &[1, 4], &[1, 2, 3, 4, 5, 6]]);
+    check(
+        &TinyModel::llama(LAYERS),
+        &[&[3], &[1, 4], &[1, 2, 3, 4, 5, 6]],
+    );
 }
 
 #[test]
@@ -181,7 +184,9 @@ fn gemma3_off_the_period_of_its_window() {
 fn a_copied_sequence_continues_like_its_original() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("model.gguf");
-    TinyModel::llama(LAYERS).write(&path).expect("the model is written");
+    TinyModel::llama(LAYERS)
+        .write(&path)
+        .expect("the model is written");
     let mut chain = Chain::cut(&path, &[3], folder.path());
     chain.step(&[(0, 0, &[5, 6, 7, 8])]);
     chain.apply(KvOp::Copy {
@@ -197,7 +202,9 @@ fn a_copied_sequence_continues_like_its_original() {
 fn a_step_that_does_not_fit_is_refused() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("model.gguf");
-    TinyModel::llama(LAYERS).write(&path).expect("the model is written");
+    TinyModel::llama(LAYERS)
+        .write(&path)
+        .expect("the model is written");
     let mut stage = load(&path, Role::Whole);
     let mut output = Vec::new();
     let mut forward = |spans: &[Span]| {

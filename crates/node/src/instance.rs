@@ -358,3 +358,6 @@ impl State {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

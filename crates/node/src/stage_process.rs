@@ -16,6 +16,9 @@ use brigade_wire::{FrameError, FrameLimits, Hello, Message, StageParams, Token, 
 /// How long a peer may take to answer during the handshake.
 pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long whoever connects may take to say hello; nobody else is served meanwhile.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// What a stage compares with the [`Hello`] of a chain.
 #[derive(Debug, Clone)]
 pub struct StageIdentity {
@@ -66,7 +69,7 @@ fn serve_chain(
 ) -> Result<(), ChainError> {
     prepare(upstream)?;
     upstream
-        .set_read_timeout(Some(HANDSHAKE_TIMEOUT))
+        .set_read_timeout(Some(HELLO_TIMEOUT))
         .map_err(FrameError::from)?;
     let mut answers = FrameWriter::new(clone(upstream)?);
     let mut input = FrameReader::new(io::BufReader::with_capacity(256 * 1024, clone(upstream)?));
@@ -173,7 +176,8 @@ fn check(hello: &Hello, identity: &StageIdentity, stage: &impl Stage) -> Result<
 
 fn connect_next(hello: &Hello) -> Result<Output, ChainError> {
     let next = hello.route[0];
-    let stream = connect(next)?;
+    let stream = connect(next)
+        .map_err(|error| ChainError::Refused(format!("cannot reach {next}: {error}")))?;
     stream
         .set_read_timeout(Some(HANDSHAKE_TIMEOUT))
         .map_err(FrameError::from)?;
@@ -189,7 +193,10 @@ fn connect_next(hello: &Hello) -> Result<Output, ChainError> {
         _ => Message::Return(hello.session),
     };
     output.send(&greeting, &[])?;
-    match answers.receive()? {
+    let answer = answers
+        .receive()
+        .map_err(|error| ChainError::Refused(format!("{next} does not answer: {error}")))?;
+    match answer {
         Message::Accepted => {}
         Message::Failed(failure) => return Err(ChainError::Peer(failure)),
         _ => {

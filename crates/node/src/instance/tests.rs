@@ -1,0 +1,289 @@
+//! Instances over real sockets, with simulated stages in threads.
+
+use std::io::Write;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::ops::Range;
+
+use brigade_engine::sim::{SimModel, SimStage};
+use brigade_engine::{Input, Stage, StageError};
+use brigade_wire::{KvOp, Span, StageParams};
+
+use super::*;
+use crate::stage_process::{StageIdentity, serve};
+
+const MODEL: SimModel = SimModel {
+    layers: 6,
+    vocabulary: 50,
+    seed: 7,
+};
+const SEQUENCES: u32 = 2;
+const CONTEXT: u32 = 4096;
+
+fn params() -> StageParams {
+    StageParams {
+        context_tokens: CONTEXT,
+        sequences: SEQUENCES,
+        batch_tokens: scheduler(1).batch_tokens(),
+        flash_attention: true,
+    }
+}
+
+fn scheduler(stages: u32) -> SchedulerConfig {
+    SchedulerConfig {
+        stages,
+        sequences: SEQUENCES,
+        context_tokens: CONTEXT,
+        chunk_tokens: 8,
+        waiting_limit: 16,
+    }
+}
+
+/// A simulated stage that fails when it has computed so many steps.
+struct Mortal {
+    stage: SimStage,
+    steps_left: usize,
+}
+
+impl Stage for Mortal {
+    fn hidden_size(&self) -> usize {
+        self.stage.hidden_size()
+    }
+
+    fn vocabulary(&self) -> Option<usize> {
+        self.stage.vocabulary()
+    }
+
+    fn apply(&mut self, op: KvOp) -> Result<(), StageError> {
+        self.stage.apply(op)
+    }
+
+    fn forward(
+        &mut self,
+        spans: &[Span],
+        input: Input<'_>,
+        output: &mut Vec<f32>,
+    ) -> Result<(), StageError> {
+        if self.steps_left == 0 {
+            self.steps_left = usize::MAX;
+            return Err(StageError::Engine("out of luck".to_owned()));
+        }
+        self.steps_left -= 1;
+        self.stage.forward(spans, input, output)
+    }
+
+    fn clear(&mut self) {
+        self.stage.clear();
+    }
+}
+
+/// Serves a layer range in a thread, for as long as the test process lives.
+fn stage(layers: Range<u32>, steps: usize) -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        let identity = StageIdentity {
+            build: "this build".to_owned(),
+            model: "sim".to_owned(),
+            params: params(),
+        };
+        let mut stage = Mortal {
+            stage: SimStage::new(MODEL, layers, SEQUENCES, CONTEXT),
+            steps_left: steps,
+        };
+        serve(&listener, &identity, &mut stage)
+    });
+    address
+}
+
+fn spec(stages: &[SocketAddr]) -> ChainSpec {
+    ChainSpec {
+        build: "this build".to_owned(),
+        model: "sim".to_owned(),
+        hidden_size: 2,
+        vocabulary: MODEL.vocabulary as u32,
+        params: params(),
+        stages: stages.to_vec(),
+    }
+}
+
+fn vocabulary() -> Arc<VocabularyFacts> {
+    Arc::new(VocabularyFacts {
+        pieces: (0..MODEL.vocabulary)
+            .map(|token| format!("<{token}>").into_bytes())
+            .collect(),
+        bos: String::new(),
+        eos: String::new(),
+        end_of_generation: Vec::new(),
+    })
+}
+
+fn open(spec: &ChainSpec) -> Result<Instance, NodeError> {
+    let stages = spec.stages.len() as u32;
+    Instance::open(spec, scheduler(stages), vocabulary(), |reason| reason)
+}
+
+fn prompt(tokens: &[Token], max_tokens: u32) -> Prompt {
+    Prompt {
+        tokens: tokens.to_vec(),
+        max_tokens,
+        sampling: SamplingParams::default(),
+        stop: Vec::new(),
+        end: End::Respected,
+        want_logits: false,
+    }
+}
+
+fn finish(mut answer: Answer) -> Result<String, String> {
+    let mut whole = String::new();
+    loop {
+        match answer.next_blocking() {
+            Some(Event::Token { text, .. }) => whole.push_str(&text),
+            Some(Event::Done { text, .. }) => return Ok(whole + &text),
+            Some(Event::Failed(reason)) => return Err(reason),
+            None => return Err("no end".to_owned()),
+        }
+    }
+}
+
+#[test]
+fn three_stages_answer_like_one() {
+    let whole = open(&spec(&[stage(0..6, usize::MAX)])).unwrap();
+    let staged = open(&spec(&[
+        stage(0..2, usize::MAX),
+        stage(2..3, usize::MAX),
+        stage(3..6, usize::MAX),
+    ]))
+    .unwrap();
+    let prompts: Vec<Vec<Token>> = (0..7)
+        .map(|i| (0..20 + i).map(|token| (token * 3 + i) % 50).collect())
+        .collect();
+    let expected: Vec<_> = prompts
+        .iter()
+        .map(|tokens| finish(whole.submit(prompt(tokens, 12)).unwrap()).unwrap())
+        .collect();
+    // More at once than there are sequences.
+    let answers: Vec<_> = prompts
+        .iter()
+        .map(|tokens| staged.submit(prompt(tokens, 12)).unwrap())
+        .collect();
+    let actual: Vec<_> = answers
+        .into_iter()
+        .map(|answer| finish(answer).unwrap())
+        .collect();
+    assert_eq!(expected, actual);
+    assert_ne!(expected[0], expected[1]);
+}
+
+#[test]
+fn a_stop_string_ends_the_answer_and_frees_the_sequence() {
+    let instance = open(&spec(&[stage(0..6, usize::MAX)])).unwrap();
+    let full = finish(instance.submit(prompt(&[1, 2, 3], 8)).unwrap()).unwrap();
+    let third = full.match_indices('<').nth(2).unwrap().0;
+    let end = full[third..].find('>').unwrap() + third + 1;
+    let stop = full[third..end].to_owned();
+    let expected = &full[..full.find(&stop).unwrap()];
+    // More often than there are sequences.
+    for _ in 0..5 {
+        let mut request = prompt(&[1, 2, 3], 1000);
+        request.stop = vec![stop.clone()];
+        let answer = finish(instance.submit(request).unwrap()).unwrap();
+        assert_eq!(answer, expected);
+    }
+}
+
+#[test]
+fn a_dropped_answer_makes_room() {
+    let instance = open(&spec(&[stage(0..3, usize::MAX), stage(3..6, usize::MAX)])).unwrap();
+    let abandoned: Vec<_> = (0..5)
+        .map(|_| instance.submit(prompt(&[1, 2, 3], CONTEXT)).unwrap())
+        .collect();
+    drop(abandoned);
+    assert!(instance.shared.lock().answers.is_empty());
+    let load = instance.shared.lock().scheduler.load();
+    assert_eq!((load.waiting, load.active), (0, 0));
+    finish(instance.submit(prompt(&[1, 2, 3], 3)).unwrap()).unwrap();
+}
+
+#[test]
+fn a_failing_stage_ends_the_answers_and_serves_the_next_chain() {
+    let stages = [
+        stage(0..2, usize::MAX),
+        stage(2..4, 9),
+        stage(4..6, usize::MAX),
+    ];
+    let instance = open(&spec(&stages)).unwrap();
+    let answers: Vec<_> = (0..2)
+        .map(|_| instance.submit(prompt(&[1, 2, 3], 1000)).unwrap())
+        .collect();
+    for answer in answers {
+        assert_eq!(finish(answer), Err("stage 1: out of luck".to_owned()));
+    }
+    let refused = instance.submit(prompt(&[1], 1)).unwrap_err();
+    assert_eq!(refused.to_string(), "stage 1: out of luck");
+    drop(instance);
+    let again = open(&spec(&stages)).unwrap();
+    finish(again.submit(prompt(&[1, 2, 3], 20)).unwrap()).unwrap();
+}
+
+#[test]
+fn a_chain_that_does_not_fit_together_is_refused_by_the_stage_that_sees_it() {
+    let (first, last) = (stage(0..3, usize::MAX), stage(3..6, usize::MAX));
+    let good = spec(&[first, last]);
+    let with = |change: fn(&mut ChainSpec)| {
+        let mut spec = good.clone();
+        change(&mut spec);
+        open(&spec).unwrap_err().to_string()
+    };
+    assert_eq!(
+        with(|spec| spec.build = "another build".to_owned()),
+        "stage 0: this stage runs this build, the coordinator another build: \
+         install the same build on both"
+    );
+    assert_eq!(
+        with(|spec| spec.model = "another".to_owned()),
+        "stage 0: this stage holds sim, the chain is for another"
+    );
+    assert!(with(|spec| spec.params.context_tokens = 1).contains("the chain needs"));
+    assert!(with(|spec| spec.hidden_size = 3).contains("hidden states are 2 wide here"));
+    assert_eq!(
+        with(|spec| spec.stages.truncate(1)),
+        "stage 0: this stage has no head, it cannot be the last"
+    );
+    assert_eq!(
+        with(|spec| spec.stages.reverse()),
+        "stage 0: this stage has the head, it must be the last"
+    );
+    // None of these did any harm.
+    let instance = open(&good).unwrap();
+    finish(instance.submit(prompt(&[1, 2, 3], 3)).unwrap()).unwrap();
+}
+
+#[test]
+fn garbage_on_a_stages_port_does_no_harm() {
+    let address = stage(0..6, usize::MAX);
+    for garbage in [
+        &b"GET / HTTP/1.1\r\n\r\n"[..],
+        b"BRGD",
+        b"BRGD\x01\x00\xff\xff\xff\xff\xff\xff\xff\xff",
+        b"BRGD\x01\x00\x04\x00\x00\x00\x00\x00\x00\x00abcd",
+    ] {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.write_all(garbage).unwrap();
+    }
+    let instance = open(&spec(&[address])).unwrap();
+    finish(instance.submit(prompt(&[1, 2, 3], 3)).unwrap()).unwrap();
+}
+
+#[test]
+fn a_stage_that_is_not_there_is_named() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let nobody = listener.local_addr().unwrap();
+    drop(listener);
+    let error = open(&spec(&[nobody])).unwrap_err().to_string();
+    assert!(error.contains(&nobody.to_string()), "{error}");
+    let error = open(&spec(&[stage(0..3, 0), nobody]))
+        .unwrap_err()
+        .to_string();
+    assert!(error.starts_with("stage 0: "), "{error}");
+    assert!(error.contains(&nobody.to_string()), "{error}");
+}
