@@ -69,7 +69,7 @@ fn main() -> ExitCode {
         Command::Stage => workers::stage(),
         Command::Tokenizer => Ok(workers::tokenizer()),
         Command::RpcServer => workers::rpc_server(),
-        Command::BenchWhole => Ok(workers::bench_whole()),
+        Command::BenchWhole => Ok(commands::bench::whole::serve()),
     };
     result.unwrap_or_else(|error| {
         eprintln!("brigade: {error:#}");

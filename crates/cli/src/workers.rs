@@ -3,19 +3,16 @@
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::ExitCode;
-use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use brigade_engine::{Input, Stage};
+use brigade_engine::Stage;
 use brigade_gguf::{Embedding, Source};
 use brigade_llama::{EmbeddingTable, LlamaStage, Role, StageConfig, Vocabulary};
 use brigade_node::{
     Memory, RpcOrder, RpcReport, StageIdentity, StageOrder, StageReady, StageReport, StageSource,
     TokenizerOrder, TokenizerReport, VocabularyFacts, child,
 };
-use brigade_wire::{SeqId, Span, Want};
-use serde::{Deserialize, Serialize};
 
 /// How long an RPC server may take to listen.
 const RPC_START: Duration = Duration::from_secs(10);
@@ -44,7 +41,9 @@ pub(crate) fn stage() -> anyhow::Result<ExitCode> {
     }
 }
 
-fn load_stage(order: &StageOrder) -> anyhow::Result<(TcpListener, StageReady, LlamaStage)> {
+pub(crate) fn load_stage(
+    order: &StageOrder,
+) -> anyhow::Result<(TcpListener, StageReady, LlamaStage)> {
     let (path, role) = match &order.files {
         StageSource::Whole(path) => (path, Role::Whole),
         StageSource::First { stage, embedding } => {
@@ -161,105 +160,4 @@ fn report_when_listening(address: SocketAddr) {
         std::thread::sleep(Duration::from_millis(2));
     }
     child::report(&RpcReport::Failed(format!("nothing listens at {address}")));
-}
-
-/// What the bare model is told to measure: [`BenchReport`] answers each order.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) enum BenchOrder {
-    /// Load; reports the bytes that llama.cpp allocated.
-    Load(StageOrder),
-    /// Forget everything, prefill these tokens in chunks, then take the most likely token this
-    /// many times.
-    Generate(Vec<u32>, u32, u32),
-}
-
-/// What the bare model measured.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) enum BenchReport {
-    /// Loaded.
-    Loaded,
-    /// Nanoseconds to the first token, and for the ones after it.
-    Times(u64, u64),
-    /// It did not work.
-    Failed(String),
-}
-
-/// `brigade bench-whole`: stock llama.cpp on the original file, without sockets, sampler or
-/// scheduler, as the yardstick for stages.
-pub(crate) fn bench_whole() -> ExitCode {
-    let orders: mpsc::Receiver<BenchOrder> = child::orders();
-    let mut stage = None;
-    while let Ok(order) = orders.recv() {
-        let report = match (order, &mut stage) {
-            (BenchOrder::Load(order), _) => match load_stage(&order) {
-                Ok((_, _, loaded)) => {
-                    stage = Some(loaded);
-                    BenchReport::Loaded
-                }
-                Err(error) => BenchReport::Failed(format!("{error:#}")),
-            },
-            (BenchOrder::Generate(prompt, chunk, tokens), Some(stage)) => {
-                match generate(stage, &prompt, chunk as usize, tokens) {
-                    Ok((first, rest)) => {
-                        BenchReport::Times(first.as_nanos() as u64, rest.as_nanos() as u64)
-                    }
-                    Err(error) => BenchReport::Failed(format!("{error:#}")),
-                }
-            }
-            (BenchOrder::Generate(..), None) => BenchReport::Failed("nothing is loaded".into()),
-        };
-        child::report(&report);
-    }
-    ExitCode::SUCCESS
-}
-
-fn generate(
-    stage: &mut LlamaStage,
-    prompt: &[u32],
-    chunk: usize,
-    tokens: u32,
-) -> anyhow::Result<(Duration, Duration)> {
-    let start = Instant::now();
-    stage.clear();
-    let mut logits = Vec::new();
-    let mut position = 0;
-    let mut forward = |tokens: &[u32], want, logits: &mut Vec<f32>| {
-        let span = Span {
-            seq: SeqId(0),
-            position,
-            tokens: tokens.to_vec(),
-            want,
-            sampling: None,
-            prompt_tokens: 0,
-        };
-        position += tokens.len() as u32;
-        stage.forward(&[span], Input::Tokens(tokens), logits)
-    };
-    let mut chunks = prompt.chunks(chunk).peekable();
-    while let Some(tokens) = chunks.next() {
-        let want = if chunks.peek().is_some() {
-            Want::Nothing
-        } else {
-            Want::Token
-        };
-        forward(tokens, want, &mut logits)?;
-    }
-    let mut token = most_likely(&logits);
-    let first = start.elapsed();
-    let start = Instant::now();
-    for _ in 1..tokens {
-        forward(&[token], Want::Token, &mut logits)?;
-        token = most_likely(&logits);
-    }
-    Ok((first, start.elapsed()))
-}
-
-fn most_likely(logits: &[f32]) -> u32 {
-    let mut best = 0;
-    for (token, logit) in logits.iter().enumerate() {
-        if *logit > logits[best] {
-            best = token;
-        }
-    }
-    best as u32
 }

@@ -1,6 +1,9 @@
 //! A layer range in a llama.cpp context.
 
-use std::ffi::{CStr, CString, c_void};
+mod batch;
+mod capture;
+
+use std::ffi::{CString, c_void};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::ptr::NonNull;
@@ -8,6 +11,9 @@ use std::ptr::NonNull;
 use brigade_engine::{Input, Stage, StageError};
 use brigade_wire::{KvOp, SeqId, Span, StageParams, Want};
 use llama_cpp_sys_2 as sys;
+
+use batch::Batch;
+use capture::{Capture, copy_hidden_state};
 
 use crate::{EmbeddingTable, LlamaError, MemoryUse, initialize, log, rpc, vocabulary::c_path};
 
@@ -56,27 +62,6 @@ pub struct LlamaStage {
     embedded: Vec<f32>,
     batch: Batch,
     memory: MemoryUse,
-}
-
-/// What the graph callback copies.
-#[derive(Debug)]
-struct Capture {
-    name: CString,
-    rows: Vec<f32>,
-    /// Micro-batches that llama.cpp made of the batch. More than one may come in another order
-    /// than the rows went in.
-    calls: u32,
-}
-
-/// The arrays of a `llama_batch`, kept between calls.
-#[derive(Debug, Default)]
-struct Batch {
-    tokens: Vec<sys::llama_token>,
-    positions: Vec<sys::llama_pos>,
-    sequence_counts: Vec<i32>,
-    sequences: Vec<sys::llama_seq_id>,
-    sequence_pointers: Vec<*mut sys::llama_seq_id>,
-    outputs: Vec<i8>,
 }
 
 impl LlamaStage {
@@ -424,50 +409,6 @@ impl Drop for LlamaStage {
     }
 }
 
-impl Batch {
-    /// Sets the arrays for these spans and returns the rows.
-    fn fill(&mut self, spans: &[Span], gives_logits: bool) -> usize {
-        self.tokens.clear();
-        self.positions.clear();
-        self.sequences.clear();
-        self.outputs.clear();
-        for span in spans {
-            let last = span.tokens.len() - 1;
-            for (index, &token) in span.tokens.iter().enumerate() {
-                self.tokens.push(token as i32);
-                self.positions.push((span.position as usize + index) as i32);
-                self.sequences.push(span.seq.0 as i32);
-                // Without the flag, a stage's last layer drops the row.
-                let output = !gives_logits || (index == last && span.want != Want::Nothing);
-                self.outputs.push(i8::from(output));
-            }
-        }
-        let rows = self.tokens.len();
-        self.sequence_counts.resize(rows, 1);
-        self.sequence_pointers.clear();
-        self.sequence_pointers
-            .extend(self.sequences.iter_mut().map(std::ptr::from_mut));
-        rows
-    }
-
-    /// The `llama_batch` over these arrays: tokens, or hidden states where given.
-    fn as_raw(&mut self, hidden: Option<&[f32]>) -> sys::llama_batch {
-        sys::llama_batch {
-            n_tokens: self.tokens.len() as i32,
-            token: match hidden {
-                Some(_) => std::ptr::null_mut(),
-                None => self.tokens.as_mut_ptr(),
-            },
-            // llama.cpp only reads it.
-            embd: hidden.map_or(std::ptr::null_mut(), |rows| rows.as_ptr().cast_mut()),
-            pos: self.positions.as_mut_ptr(),
-            n_seq_id: self.sequence_counts.as_mut_ptr(),
-            seq_id: self.sequence_pointers.as_mut_ptr(),
-            logits: self.outputs.as_mut_ptr(),
-        }
-    }
-}
-
 /// # Safety
 /// llama.cpp must be initialized; `capture` is null or a [`Capture`] that outlives the context.
 unsafe fn context_params(
@@ -520,34 +461,5 @@ fn quiet_threadpool(
             sys::llama_attach_threadpool(context.as_ptr(), pool, pool);
         }
         pool
-    }
-}
-
-/// Copies the last layer's output out of the graph.
-///
-/// # Safety
-/// Called by ggml with a valid tensor and the [`Capture`] of the context. It must not unwind
-/// into C, so it does nothing that panics.
-unsafe extern "C" fn copy_hidden_state(
-    tensor: *mut sys::ggml_tensor,
-    ask: bool,
-    user: *mut c_void,
-) -> bool {
-    // SAFETY: see above; names are null-terminated.
-    unsafe {
-        let capture = &mut *user.cast::<Capture>();
-        if CStr::from_ptr((*tensor).name.as_ptr()) != capture.name.as_c_str() {
-            // Not asked for. The answer to the second question is never "stop".
-            return !ask;
-        }
-        if ask {
-            return true;
-        }
-        let bytes = sys::ggml_nbytes(tensor);
-        capture.calls += 1;
-        let start = capture.rows.len();
-        capture.rows.resize(start + bytes / 4, 0.0);
-        sys::ggml_backend_tensor_get(tensor, capture.rows[start..].as_mut_ptr().cast(), 0, bytes);
-        true
     }
 }

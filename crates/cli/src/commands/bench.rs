@@ -5,22 +5,19 @@
 //! process's memory happens to lie moves its speed by some percent, and take turns within it.
 
 mod report;
+pub(crate) mod whole;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use brigade_node::child::{self, ChildProcess, Reports};
-use brigade_node::{
-    Cluster, ClusterSpec, End, Event, Memory, Placement, Prompt, StageOrder, StageSource, Text,
-    Tokenizer,
-};
-use brigade_wire::{SamplingParams, StageParams};
+use brigade_node::{Cluster, ClusterSpec, End, Event, Memory, Placement, Prompt, Text, Tokenizer};
+use brigade_wire::SamplingParams;
 
 use crate::model;
-use crate::workers::{BenchOrder, BenchReport};
 use report::{Results, Speed, Usage};
+use whole::Whole;
 
 /// What a process may take beyond weights, KV cache and compute buffers, in bytes.
 const PROCESS_OVERHEAD_BYTES: u64 = 20 * 1024 * 1024;
@@ -139,55 +136,6 @@ fn prompt(args: &Args, tokenizer: &Tokenizer) -> anyhow::Result<Vec<u32>> {
     })?;
     tokens.truncate(args.prompt_tokens);
     Ok(tokens)
-}
-
-/// Stock llama.cpp on the original file, in a process of its own.
-struct Whole {
-    process: ChildProcess,
-    reports: Reports,
-}
-
-impl Whole {
-    fn start(spec: &ClusterSpec) -> anyhow::Result<Self> {
-        let (mut process, reports) = child::spawn("bench-whole", "the whole model", &[])?;
-        process.order(&BenchOrder::Load(StageOrder {
-            model: spec.name.clone(),
-            files: StageSource::Whole(spec.source.path().to_owned()),
-            params: StageParams {
-                context_tokens: spec.context_tokens,
-                sequences: 1,
-                batch_tokens: spec.chunk_tokens,
-                flash_attention: true,
-            },
-            threads: 1,
-            rpc: Vec::new(),
-        }))?;
-        let mut whole = Self { process, reports };
-        match whole.report()? {
-            BenchReport::Loaded => Ok(whole),
-            other => bail!("the whole model does not load: {other:?}"),
-        }
-    }
-
-    fn report(&mut self) -> anyhow::Result<BenchReport> {
-        match self.reports.read()? {
-            Some(report) => Ok(report),
-            None => Err(self.process.gone().into()),
-        }
-    }
-
-    fn speed(&mut self, args: &Args, prompt: &[u32]) -> anyhow::Result<Speed> {
-        let order = BenchOrder::Generate(prompt.to_vec(), args.chunk, args.tokens);
-        self.process.order(&order)?;
-        match self.report()? {
-            BenchReport::Times(first, rest) => Ok(speed(
-                args,
-                Duration::from_nanos(first),
-                Duration::from_nanos(rest),
-            )),
-            other => bail!("the whole model does not run: {other:?}"),
-        }
-    }
 }
 
 fn speed(args: &Args, first: Duration, rest: Duration) -> Speed {
