@@ -3,11 +3,13 @@
 mod progress;
 
 use std::ffi::OsString;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
+use crate::cache;
 use crate::host::{cpu_flags, cpu_id, root, which};
 
 pub(crate) use progress::watched;
@@ -33,6 +35,7 @@ pub(crate) fn cargo() -> Command {
     if which("ccache").is_some() {
         command.envs(ccache());
     }
+    command.env("CARGO_TARGET_DIR", target_dir());
     command
 }
 
@@ -46,18 +49,25 @@ fn ccache() -> [(&'static str, OsString); 3] {
     ]
 }
 
-/// Where cargo puts what it builds: this program lies in `release/` or `debug/` of it.
-pub(crate) fn target_dir() -> Result<PathBuf> {
-    let own = std::env::current_exe().context("cannot tell where this program lies")?;
-    own.parent()
-        .and_then(Path::parent)
-        .map(Path::to_path_buf)
-        .with_context(|| format!("{} lies in no target folder", own.display()))
+/// Where the tasks build: `CARGO_TARGET_DIR`, else one folder in the cache for all clones, so that
+/// llama.cpp is compiled once, but one for each kind of CPU: everything in it is compiled for the machine
+/// that it was compiled on. Without a cache it is the clone's own.
+pub(crate) fn target_dir() -> PathBuf {
+    let own = root().join("target");
+    if let Some(named) = std::env::var_os("CARGO_TARGET_DIR").filter(|named| !named.is_empty()) {
+        return root().join(named);
+    }
+    let Ok(cache) = cache::dir() else { return own };
+    let shared = cache.join(format!("target-{}", cpu_id()));
+    match fs::create_dir_all(&shared) {
+        Ok(()) => shared,
+        Err(_) => own,
+    }
 }
 
-/// Builds the workspace, checks the binary and gives its path.
+/// Builds the workspace, checks the binary, puts it where a person looks for it and gives its path.
 pub(crate) fn release() -> Result<PathBuf> {
-    let binary = target_dir()?.join("release/brigade");
+    let binary = target_dir().join("release/brigade");
     let mut build = cargo();
     build.arg("build").args(WHOLE);
     watched(build, "building")?;
@@ -65,7 +75,17 @@ pub(crate) fn release() -> Result<PathBuf> {
         bail!("cargo built no {}", binary.display());
     }
     check(&binary)?;
-    Ok(binary)
+    let usual = root().join("target/release/brigade");
+    if usual == binary {
+        return Ok(binary);
+    }
+    // Renamed into place: the old one may be running.
+    let new = usual.with_extension("new");
+    fs::create_dir_all(root().join("target/release"))
+        .and_then(|()| fs::copy(&binary, &new))
+        .and_then(|_| fs::rename(&new, &usual))
+        .with_context(|| format!("cannot write {}", usual.display()))?;
+    Ok(usual)
 }
 
 /// Asks the binary how its llama.cpp was built, and fails where this machine can do more.

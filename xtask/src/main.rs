@@ -31,6 +31,7 @@ usage: cargo xtask TASK
   demo   [--once] [--yes] four nodes, one answer; then keeps serving, or exits with --once
   verify [--fast] [--yes] format, lints, build, tests, docs, demo; --fast leaves out docs and demo
   cache                   print the folder that holds models and tools between builds
+  target                  print the folder that the tasks build in
 
 `cargo demo` and `cargo verify` are short for `cargo xtask demo` and `cargo xtask verify`.
 
@@ -38,7 +39,7 @@ environment
   BRIGADE_CACHE           the cache folder (else $XDG_CACHE_HOME/brigade, else ~/.cache/brigade,
                           on macOS ~/Library/Caches/brigade)
   BRIGADE_DEMO_MODEL      a GGUF file that the demo uses in place of its own model
-  CARGO_TARGET_DIR        put it outside the clone and llama.cpp is compiled once for all clones
+  CARGO_TARGET_DIR        the folder to build in (else one in the cache, for all clones on this CPU)
 ";
 
 /// What the command line asks for.
@@ -61,6 +62,7 @@ enum Task {
         consent: setup::Consent,
     },
     Cache,
+    Target,
 }
 
 fn main() -> ExitCode {
@@ -111,6 +113,7 @@ impl Task {
                 },
             },
             "cache" => Self::Cache,
+            "target" => Self::Target,
             other => bail!("no task `{other}`; `cargo xtask help` lists them"),
         };
         if let Some(unknown) = flags.0.first() {
@@ -136,6 +139,7 @@ impl Task {
             Self::Demo { after, consent } => demo::run(after, consent)?,
             Self::Verify { depth, consent } => verify::run(depth, consent)?,
             Self::Cache => println!("{}", cache::dir()?.display()),
+            Self::Target => println!("{}", compile::target_dir().display()),
         }
         Ok(())
     }

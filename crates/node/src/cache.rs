@@ -10,8 +10,10 @@ pub fn cache_dir() -> Result<PathBuf, NodeError> {
     if let Some(folder) = variable("BRIGADE_CACHE") {
         return Ok(folder.into());
     }
-    if let Some(folder) = variable("XDG_CACHE_HOME") {
-        return Ok(PathBuf::from(folder).join("brigade"));
+    // The XDG specification says to ignore a relative path.
+    let xdg = variable("XDG_CACHE_HOME").map(PathBuf::from);
+    if let Some(folder) = xdg.filter(|folder| folder.is_absolute()) {
+        return Ok(folder.join("brigade"));
     }
     let home = PathBuf::from(variable("HOME").ok_or(NodeError::NoCache)?);
     Ok(if cfg!(target_os = "macos") {

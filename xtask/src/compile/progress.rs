@@ -105,7 +105,7 @@ struct LlamaBuild {
 
 impl LlamaBuild {
     fn since(since: SystemTime) -> Option<Self> {
-        let folder = target_dir().ok()?.join("release/build");
+        let folder = target_dir().join("release/build");
         Some(Self { folder, since })
     }
 
