@@ -64,7 +64,7 @@ fn lines_of(stderr: ChildStderr) -> Receiver<String> {
 fn follow(lines: &Receiver<String>, doing: &str, terminal: bool) {
     let start = Instant::now();
     let llama = LlamaBuild::since(SystemTime::now());
-    if llama.as_ref().is_some_and(LlamaBuild::is_first) {
+    if llama.is_first() {
         eprintln!("      the first build here compiles llama.cpp, which takes minutes");
     }
     let wait = if terminal { REDRAW } else { SILENCE };
@@ -81,8 +81,9 @@ fn follow(lines: &Receiver<String>, doing: &str, terminal: bool) {
             Ok(line) => _ = writeln!(out, "{line}"),
             Err(RecvTimeoutError::Disconnected) => return,
             Err(RecvTimeoutError::Timeout) => {
-                let llama = llama.as_ref().and_then(LlamaBuild::done);
-                let llama = llama.map_or_else(String::new, |done| format!(", {done}"));
+                let llama = llama
+                    .done()
+                    .map_or_else(String::new, |done| format!(", {done}"));
                 let line = format!("      {doing}: {}{llama}", say::duration(start.elapsed()));
                 if terminal {
                     _ = write!(out, "{line}");
@@ -104,9 +105,9 @@ struct LlamaBuild {
 }
 
 impl LlamaBuild {
-    fn since(since: SystemTime) -> Option<Self> {
+    fn since(since: SystemTime) -> Self {
         let folder = target_dir().join("release/build");
-        Some(Self { folder, since })
+        Self { folder, since }
     }
 
     /// Whether there is no build yet, finished or not.
