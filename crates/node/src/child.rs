@@ -59,6 +59,8 @@ pub fn spawn(
         .envs(environment.iter().copied())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped());
+    #[cfg(unix)]
+    std::os::unix::process::CommandExt::arg0(&mut builder, "brigade");
     let mut child = builder.spawn().map_err(start)?;
     let orders = child.stdin.take();
     let reports = child
@@ -126,6 +128,15 @@ impl ChildProcess {
         self.orders = None;
     }
 
+    /// Tells it to end, and sees to it.
+    pub(crate) fn end(&mut self) {
+        self.release();
+        if self.wait_until(Instant::now() + GRACE).is_none() {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+    }
+
     fn wait_until(&mut self, deadline: Instant) -> Option<ExitStatus> {
         loop {
             match self.child.try_wait() {
@@ -139,11 +150,7 @@ impl ChildProcess {
 
 impl Drop for ChildProcess {
     fn drop(&mut self) {
-        self.orders = None;
-        if self.wait_until(Instant::now() + GRACE).is_none() {
-            let _ = self.child.kill();
-            let _ = self.child.wait();
-        }
+        self.end();
     }
 }
 

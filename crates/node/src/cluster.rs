@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -78,7 +78,7 @@ pub struct Cluster {
     pub nodes: Vec<NodeInfo>,
     /// With [`Placement::Rpc`], the process that drives the servers.
     pub client: Option<NodeInfo>,
-    processes: Vec<ChildProcess>,
+    processes: Vec<Arc<Mutex<ChildProcess>>>,
 }
 
 /// What happens while a cluster starts.
@@ -238,11 +238,15 @@ impl Cluster {
             Arc::clone(tokenizer.facts()),
             move |reason| explaining.wait().unwrap_or(reason),
         )?;
+        let processes: Vec<_> = processes
+            .into_iter()
+            .map(|process| Arc::new(Mutex::new(process)))
+            .collect();
         for (reports, process) in readings.into_iter().zip(&processes) {
-            let (name, obituary) = (process.name().to_owned(), Arc::clone(&obituary));
+            let (process, obituary) = (Arc::clone(process), Arc::clone(&obituary));
             let watched = instance.watcher();
             thread::spawn(move || {
-                let reason = watch(&name, reports);
+                let reason = watch(reports, &process);
                 obituary.write(&reason);
                 watched.fail(&reason);
             });
@@ -260,8 +264,11 @@ impl Drop for Cluster {
     fn drop(&mut self) {
         self.instance.fail("the cluster was shut down");
         // All lifelines first, so that the processes end side by side.
-        for process in &mut self.processes {
-            process.release();
+        for process in &self.processes {
+            lock(process).release();
+        }
+        for process in &self.processes {
+            lock(process).end();
         }
     }
 }
@@ -325,16 +332,23 @@ fn chain_spec(spec: &ClusterSpec, stages: &[StageReady]) -> Result<ChainSpec, No
     })
 }
 
-/// Waits for the end of a node; returns what it was.
-fn watch(name: &str, mut reports: Reports) -> String {
+/// Waits for the end of a node or its stage; returns what it was.
+fn watch(mut reports: Reports, process: &Mutex<ChildProcess>) -> String {
     loop {
         match reports.read() {
-            Ok(Some(NodeReport::Gone(how))) => return format!("{name} lost its stage: {how}"),
+            Ok(Some(NodeReport::Gone(how))) => {
+                return format!("{} lost its stage: {how}", lock(process).name());
+            }
             Ok(Some(_)) => {}
-            Ok(None) => return format!("{name} is gone"),
+            // Asking how it went also reaps it.
+            Ok(None) => return lock(process).gone().to_string(),
             Err(error) => return error.to_string(),
         }
     }
+}
+
+fn lock(process: &Mutex<ChildProcess>) -> MutexGuard<'_, ChildProcess> {
+    process.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The first death among the processes, for whoever only saw a connection break.

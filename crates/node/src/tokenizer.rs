@@ -112,13 +112,14 @@ fn serve(
     queue: &mpsc::Receiver<(Text, mpsc::Sender<Answer>)>,
 ) {
     while let Ok((text, answer)) = queue.recv() {
-        let mut result = process.tokenize(text);
-        if let Err(NodeError::ChildGone { how, .. }) = &result {
+        let mut result = process.tokenize(text.clone());
+        // Once more in a new process: it may have died of something else than this text.
+        for last in [false, true] {
+            let Err(NodeError::ChildGone { how, .. }) = &result else {
+                break;
+            };
             tracing::warn!(%how, "the tokenizer died and is started again");
             let how = how.clone();
-            result = Err(NodeError::Tokenize(format!(
-                "it ended the tokenizer ({how})"
-            )));
             match Process::start(model) {
                 Ok((fresh, _)) => *process = fresh,
                 Err(error) => {
@@ -127,6 +128,13 @@ fn serve(
                     return;
                 }
             }
+            result = if last {
+                Err(NodeError::Tokenize(format!(
+                    "it ended the tokenizer ({how})"
+                )))
+            } else {
+                process.tokenize(text.clone())
+            };
         }
         let _ = answer.send(result);
     }

@@ -14,7 +14,8 @@ use serde_json::{Value, json};
 
 use crate::backend::LocalBackend;
 use crate::model::{self, Engine};
-use crate::{output, signals};
+use crate::output;
+use crate::signals::Signals;
 
 /// Where the API listens when nobody says otherwise and the port is free.
 const USUAL_API: SocketAddr =
@@ -74,12 +75,13 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let cluster = Cluster::start(&spec, &tokenizer, output::progress())?;
     output::progress_done();
 
-    // Until here, and with `--once`, a signal ends this process as it ends any other, and the
+    // Until the cluster only serves, a signal ends this process as it ends any other, and the
     // children end with it.
-    let signals = match args.once {
-        Some(_) => None,
-        None => Some(signals::Signals::catch()?),
-    };
+    let question = args.once.as_ref().or(args.ask.as_ref());
+    let mut signals = None;
+    if question.is_none() {
+        signals = Some(Signals::catch()?);
+    }
     let address = listener.as_ref().map(TcpListener::local_addr).transpose()?;
     if args.json {
         println!("{}", ready_line(&cluster, address));
@@ -100,11 +102,15 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Server::start(listener, backend, template.clone())
     });
     let server = server.transpose()?;
-    if let Some(question) = args.once.as_ref().or(args.ask.as_ref()) {
+    if let Some(question) = question {
         answer(&cluster, &tokenizer, template.as_ref(), question, args)?;
     }
-    let Some(signals) = signals else {
+    if args.once.is_some() {
         return Ok(ExitCode::SUCCESS);
+    }
+    let signals = match signals {
+        Some(signals) => signals,
+        None => Signals::catch()?,
     };
     if let (false, Some(address)) = (args.json, address) {
         eprintln!("{}", welcome(address, &name));

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -81,12 +81,20 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let tokenizer = Tokenizer::start(source.path())?;
     let prompt = prompt(args, &tokenizer)?;
 
+    // An unwritable file is better known before the computing than after it.
+    let mut dump_file = match &args.dump_logits {
+        Some(path) => Some(
+            File::create(path)
+                .with_context(|| format!("cannot write logits to {}", path.display()))?,
+        ),
+        None => None,
+    };
+
     let whole = side(args, Placement::Whole, context_tokens, &tokenizer, &prompt)?;
     let staged_placement = Placement::Stages(ranges.clone());
     let staged = side(args, staged_placement, context_tokens, &tokenizer, &prompt)?;
-    if let Some(path) = &args.dump_logits {
-        dump(path, &staged.logits)
-            .with_context(|| format!("cannot write logits to {}", path.display()))?;
+    if let Some(file) = &mut dump_file {
+        dump(file, &staged.logits).context("cannot write the logits")?;
     }
 
     let verdict = Verdict::of(&whole, &staged);
@@ -182,8 +190,8 @@ fn side(
     Ok(side)
 }
 
-fn dump(path: &Path, rows: &[Vec<f32>]) -> std::io::Result<()> {
-    let mut file = BufWriter::new(File::create(path)?);
+fn dump(file: &mut File, rows: &[Vec<f32>]) -> std::io::Result<()> {
+    let mut file = BufWriter::new(file);
     for value in rows.iter().flatten() {
         file.write_all(&value.to_le_bytes())?;
     }

@@ -2,6 +2,7 @@
 
 mod http;
 mod lab;
+mod models;
 mod process;
 
 use std::path::{Path, PathBuf};
@@ -15,6 +16,7 @@ use tempfile::TempDir;
 
 pub(crate) use http::{Event, Stream, chat, get, post};
 pub(crate) use lab::Lab;
+pub(crate) use models::{damaged, internlm2};
 pub(crate) use process::{children, command_line, is_alive, send, tree, with_environment};
 pub(crate) use rustix::process::Signal;
 
@@ -27,7 +29,8 @@ pub(crate) const GONE: Duration = Duration::from_secs(5);
 /// Tests that compute at the same time; more of them only wait for each other's cores.
 const AT_ONCE: usize = 2;
 
-/// A folder for everything that one test writes, and a place among the tests that compute.
+/// A folder for everything that one test writes, and a place among the tests that compute. A test
+/// holds one of them at a time, or all would wait for each other.
 #[derive(Debug)]
 pub(crate) struct Scratch {
     folder: TempDir,
@@ -124,7 +127,7 @@ pub(crate) fn model(name: &str) -> PathBuf {
     path
 }
 
-/// SmolLM2, 30 layers; and its name in requests.
+/// SmolLM2, 30 layers.
 pub(crate) fn smollm2() -> PathBuf {
     model("SmolLM2-135M-Instruct.Q4_1.gguf")
 }

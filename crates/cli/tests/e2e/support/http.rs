@@ -61,8 +61,7 @@ impl Stream {
     pub(crate) fn open(api: &str, body: &Value) -> Self {
         let mut body = body.clone();
         body["stream"] = true.into();
-        let (status, reply, connection) =
-            open(api, "POST /v1/chat/completions", &body.to_string());
+        let (status, reply, connection) = open(api, "POST /v1/chat/completions", &body.to_string());
         assert_eq!(status, 200);
         let (sender, events) = mpsc::channel();
         thread::spawn(move || {
@@ -103,8 +102,13 @@ impl Stream {
 
     /// Events until at least `count` of them have text.
     pub(crate) fn some_text(&self, count: usize) -> Vec<Event> {
-        let mut events = Vec::new();
-        while events.iter().filter(|event| !event.text().is_empty()).count() < count {
+        let mut events: Vec<Event> = Vec::new();
+        while events
+            .iter()
+            .filter(|event| !event.text().is_empty())
+            .count()
+            < count
+        {
             events.push(self.next().expect("the stream ended early"));
         }
         events

@@ -5,13 +5,13 @@ use std::path::Path;
 use std::process::{Child, ExitStatus};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use serde_json::Value;
 
 use super::process::wait;
-use super::{SOON, Scratch, Signal, send, text};
+use super::{SOON, Scratch, Signal, send, text, wait_until};
 
 /// A running lab.
 #[derive(Debug)]
@@ -19,6 +19,7 @@ pub(crate) struct Lab {
     child: Child,
     lines: mpsc::Receiver<String>,
     stderr: Arc<Mutex<String>>,
+    listener: JoinHandle<()>,
     /// The line that it printed when it was ready.
     pub(crate) ready: Value,
     pub(crate) scratch: Scratch,
@@ -46,7 +47,7 @@ impl Lab {
         });
         let stderr = Arc::new(Mutex::new(String::new()));
         let (said, mut pipe) = (Arc::clone(&stderr), child.stderr.take().unwrap());
-        thread::spawn(move || {
+        let listener = thread::spawn(move || {
             let mut buffer = [0; 4096];
             while let Ok(length @ 1..) = pipe.read(&mut buffer) {
                 let text = String::from_utf8_lossy(&buffer[..length]);
@@ -57,6 +58,7 @@ impl Lab {
             child,
             lines,
             stderr,
+            listener,
             ready: Value::Null,
             scratch,
         };
@@ -68,7 +70,10 @@ impl Lab {
     /// The next line of its standard output.
     pub(crate) fn line(&self) -> String {
         self.lines.recv_timeout(SOON).unwrap_or_else(|_| {
-            panic!("the lab printed no line; on standard error: {}", self.stderr())
+            panic!(
+                "the lab printed no line; on standard error: {}",
+                self.stderr()
+            )
         })
     }
 
@@ -95,9 +100,14 @@ impl Lab {
         pids.collect()
     }
 
-    /// Waits for its end.
+    /// Waits for its end, and for all that it had to say.
     pub(crate) fn wait(&mut self, limit: Duration) -> Option<ExitStatus> {
-        wait(&mut self.child, limit)
+        let status = wait(&mut self.child, limit)?;
+        // The children have the same standard error.
+        wait_until("standard error is closed", super::GONE, || {
+            self.listener.is_finished()
+        });
+        Some(status)
     }
 
     /// Asks it to end; it must do so in good order and leave nothing running.

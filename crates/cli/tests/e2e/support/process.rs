@@ -50,7 +50,9 @@ pub(crate) fn command_line(pid: u32) -> String {
 pub(crate) fn with_environment(setting: &str) -> Vec<u32> {
     let has = |pid: &u32| {
         let bytes = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-        bytes.split(|byte| *byte == 0).any(|entry| entry == setting.as_bytes())
+        bytes
+            .split(|byte| *byte == 0)
+            .any(|entry| entry == setting.as_bytes())
     };
     all().filter(has).collect()
 }
