@@ -99,12 +99,15 @@ pub enum FinishReason {
 pub enum BackendError {
     /// The prompt leaves no room for an answer.
     #[error(
-        "the prompt has {prompt_tokens} tokens, the context holds {context_tokens} with the \
-         answer; shorten the prompt"
+        "the prompt has {}, the context holds {context_tokens} with the answer; shorten the prompt",
+        match .prompt_tokens {
+            Some(tokens) => format!("{tokens} tokens"),
+            None => "too many tokens".to_owned(),
+        }
     )]
     ContextExceeded {
-        /// Tokens of the prompt.
-        prompt_tokens: u32,
+        /// Tokens of the prompt, where they were counted.
+        prompt_tokens: Option<u32>,
         /// Tokens that the context holds.
         context_tokens: u32,
     },

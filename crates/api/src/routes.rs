@@ -4,7 +4,7 @@ use std::{sync::Arc, time::SystemTime};
 
 use axum::{
     Json, Router,
-    extract::{Path, Request, State},
+    extract::{Path, Request, State, rejection::PathRejection},
     http::{Method, StatusCode, Uri},
     response::Response,
     routing::{get, post},
@@ -82,8 +82,10 @@ async fn models<B: Backend>(State(gateway): State<Arc<Gateway<B>>>) -> Json<Mode
 
 async fn model<B: Backend>(
     State(gateway): State<Arc<Gateway<B>>>,
-    Path(id): Path<String>,
+    id: Result<Path<String>, PathRejection>,
 ) -> Result<Json<Model>, ApiError> {
+    // A name that is not UTF-8 is no model's.
+    let id = id.map_or_else(|_| "\u{fffd}".to_owned(), |Path(id)| id);
     Ok(Json(gateway.find(Some(id))?.into()))
 }
 

@@ -42,7 +42,7 @@ impl LocalBackend {
         match error {
             NodeError::Submit(SubmitError::PromptTooLong { prompt_tokens, .. }) => {
                 BackendError::ContextExceeded {
-                    prompt_tokens: prompt_tokens as u32,
+                    prompt_tokens: Some(prompt_tokens as u32),
                     context_tokens: self.model.context_tokens,
                 }
             }
@@ -79,6 +79,13 @@ impl Backend for LocalBackend {
                 parse_special: false,
             },
         };
+        let context_tokens = self.model.context_tokens;
+        if self.tokenizer.fewest_tokens(&text.text) > context_tokens as usize {
+            return Err(BackendError::ContextExceeded {
+                prompt_tokens: None,
+                context_tokens,
+            });
+        }
         let tokenizer = self.tokenizer.clone();
         let tokens = tokio::task::spawn_blocking(move || tokenizer.tokenize(text))
             .await

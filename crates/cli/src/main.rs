@@ -9,6 +9,7 @@ mod output;
 mod signals;
 mod workers;
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -51,6 +52,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_env_filter(
             EnvFilter::try_from_env("BRIGADE_LOG").unwrap_or_else(|_| EnvFilter::new("error")),
         )
@@ -61,7 +63,7 @@ fn main() -> ExitCode {
         Command::Run(args) => commands::run::run(args),
         Command::Parity(args) => commands::parity::run(&args),
         Command::Bench(args) => commands::bench::run(&args),
-        Command::BuildInfo(args) => Ok(commands::build_info::run(&args)),
+        Command::BuildInfo(args) => commands::build_info::run(&args),
         Command::Node => {
             brigade_node::run_node();
             Ok(ExitCode::SUCCESS)
@@ -72,7 +74,7 @@ fn main() -> ExitCode {
         Command::BenchWhole => Ok(commands::bench::whole::serve()),
     };
     result.unwrap_or_else(|error| {
-        eprintln!("brigade: {error:#}");
+        output::note(&format!("brigade: {error:#}"));
         ExitCode::FAILURE
     })
 }

@@ -8,6 +8,8 @@ use brigade_api::{ChatMessage, ChatTemplate, Role};
 use brigade_gguf::{Architecture, Layers, Source, plan_cuts, plan_even};
 use brigade_node::{ClusterSpec, Placement, Text, Tokenizer, VocabularyFacts};
 
+use crate::output;
+
 /// The model of `lab` and `cargo demo` where none is named.
 const DEMO_MODEL: &str = "SmolLM2-135M-Instruct.Q4_1.gguf";
 
@@ -45,16 +47,29 @@ pub(crate) fn path(named: Option<&Path>) -> anyhow::Result<PathBuf> {
 pub(crate) fn open(path: &Path) -> anyhow::Result<Source> {
     // An absolute path means the same to every process.
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    if absolute.to_str().is_none() {
+        bail!(
+            "the path {} is not UTF-8; rename the file or link to it",
+            absolute.display()
+        );
+    }
     let source = Source::open(&absolute)?;
     Ok(source)
 }
 
 /// What requests call a model: its file's name without the ending.
 pub(crate) fn name(source: &Source) -> String {
-    source.path().file_stem().map_or_else(
-        || "model".to_owned(),
-        |stem| stem.to_string_lossy().into_owned(),
-    )
+    let stem = source.path().file_stem().unwrap_or_default();
+    // What a terminal would act on has no place in a name.
+    let name: String = stem
+        .to_string_lossy()
+        .chars()
+        .filter(|character| !character.is_control())
+        .collect();
+    if name.is_empty() {
+        return "model".to_owned();
+    }
+    name
 }
 
 /// Cuts the model for these nodes, or lets RPC do it where that was asked for or stages do not
@@ -70,10 +85,10 @@ pub(crate) fn placement(
     match engine {
         Some(Engine::LlamaRpc) => Ok(Placement::Rpc(nodes)),
         None if Architecture::of(source.header()).is_err() => {
-            eprintln!(
+            output::note(&format!(
                 "Stages do not support the architecture '{}' yet: llama-rpc runs it.",
                 source.header().architecture()?
-            );
+            ));
             Ok(Placement::Rpc(nodes))
         }
         Some(Engine::Stages) | None => Ok(Placement::Stages(even(source, nodes)?)),
@@ -115,6 +130,10 @@ pub(crate) fn spec(
     threads: Option<u32>,
 ) -> anyhow::Result<ClusterSpec> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from) as u32;
+    // ggml's threads wait for each other by spinning: more of them than cores all but stop.
+    if let Some(threads) = threads.filter(|threads| *threads > cores) {
+        bail!("{threads} threads are more than the {cores} cores here, which is many times slower");
+    }
     let sharing = match &placement {
         Placement::Whole => 1,
         Placement::Stages(ranges) => ranges.len() as u32,

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write as _};
 use std::time::{Duration, Instant};
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use brigade_node::{Answer, Cluster, Event, NodeInfo, Progress};
 
 /// Bytes in the unit that suits them, 10⁶ or 10⁹ based.
@@ -26,23 +26,27 @@ pub(crate) fn progress() -> impl FnMut(Progress) {
         }
         match progress {
             Progress::Slicing(node, done, total) => {
-                eprint!(
-                    "\r\x1b[K{node} cuts its layers: {} of {}",
+                redraw(&format!(
+                    "{node} cuts its layers: {} of {}",
                     bytes(done),
                     bytes(total)
-                );
+                ));
             }
-            Progress::Ready(node) => eprint!("\r\x1b[K{node} is ready"),
+            Progress::Ready(node) => redraw(&format!("{node} is ready")),
         }
-        let _ = io::stderr().flush();
     }
 }
 
 /// Clears the line of [`progress`].
 pub(crate) fn progress_done() {
     if io::stderr().is_terminal() {
-        eprint!("\r\x1b[K");
+        redraw("");
     }
+}
+
+fn redraw(line: &str) {
+    let mut out = io::stderr().lock();
+    let _ = write!(out, "\r\x1b[K{line}").and_then(|()| out.flush());
 }
 
 /// Who computes what, as a table.
@@ -124,25 +128,49 @@ pub(crate) fn stream(answer: &mut Answer, start: Instant, print: bool) -> anyhow
             Some(Event::Done { text, .. }) => (text, true),
             Some(Event::Failed(reason)) => {
                 if !told.text.is_empty() {
-                    show(print, "\n");
+                    show(print, "\n")?;
                 }
                 bail!("the answer broke off: {reason}");
             }
             None => bail!("the answer ended without a reason"),
         };
-        show(print, &text);
+        show(print, &text)?;
         told.text.push_str(&text);
         if over {
-            show(print, "\n");
+            show(print, "\n")?;
             return Ok(told);
         }
     }
 }
 
-/// Prints a piece of an answer. A reader that has gone away is no reason to stop computing.
-fn show(print: bool, text: &str) {
+/// Prints a piece of an answer.
+fn show(print: bool, text: &str) -> anyhow::Result<()> {
     if print && !text.is_empty() {
         let mut out = io::stdout().lock();
-        let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+        out.write_all(text.as_bytes())
+            .and_then(|()| out.flush())
+            .context(UNWRITTEN)?;
     }
+    Ok(())
+}
+
+const UNWRITTEN: &str = "cannot write to standard output";
+
+/// Prints a line of data.
+pub(crate) fn line(text: &str) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{text}")
+        .and_then(|()| out.flush())
+        .context(UNWRITTEN)
+}
+
+/// Prints a line for a person on standard error, where nobody may be listening.
+pub(crate) fn note(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+/// Asks for input on standard error.
+pub(crate) fn ask(text: &str) {
+    let mut out = io::stderr().lock();
+    let _ = write!(out, "{text}").and_then(|()| out.flush());
 }

@@ -1,12 +1,13 @@
 //! Signals that ask the program to end.
 //!
 //! The first one is for whoever waits for it, to end in order; the second one, from somebody who
-//! is tired of waiting, ends the program at once. Child processes notice either by themselves.
+//! is tired of waiting, ends the program at once. Child processes notice either by themselves. A
+//! closed terminal (SIGHUP) is left to do what it does, so that `nohup` works.
 
 use std::io;
 use std::sync::mpsc;
 
-/// Ctrl-C, SIGTERM and SIGHUP, caught from [`Signals::catch`] on.
+/// Ctrl-C and SIGTERM, caught from [`Signals::catch`] on.
 #[derive(Debug)]
 pub(crate) struct Signals {
     names: mpsc::Receiver<&'static str>,
@@ -27,13 +28,12 @@ impl Signals {
 
 #[cfg(unix)]
 fn listen(names: mpsc::Sender<&'static str>) -> io::Result<()> {
-    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-    let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGHUP])?;
+    use signal_hook::consts::{SIGINT, SIGTERM};
+    let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;
     std::thread::spawn(move || {
         let mut signals = signals.forever();
         let _ = names.send(match signals.next() {
             Some(SIGINT) => "interrupted",
-            Some(SIGHUP) => "terminal closed",
             _ => "terminated",
         });
         if let Some(signal) = signals.next() {

@@ -128,6 +128,10 @@ fn vocabulary_facts(vocabulary: &Vocabulary) -> VocabularyFacts {
         pieces: (0..vocabulary.len() as u32)
             .map(|token| vocabulary.piece(token, false))
             .collect(),
+        longest_piece: (0..vocabulary.len() as u32)
+            .map(|token| vocabulary.piece(token, true).len())
+            .max()
+            .unwrap_or(0),
         bos: text(vocabulary.bos()),
         eos: text(vocabulary.eos()),
         end_of_generation: vocabulary.end_of_generation(),

@@ -421,8 +421,8 @@ unsafe fn context_params(
     // SAFETY: no preconditions.
     let mut raw = unsafe { sys::llama_context_default_params() };
     raw.n_ctx = cells;
-    raw.n_batch = params.batch_tokens;
-    raw.n_ubatch = params.batch_tokens;
+    raw.n_batch = params.batch_tokens.max(params.sequences);
+    raw.n_ubatch = raw.n_batch;
     raw.n_seq_max = params.sequences;
     if gives_logits {
         // Fewer than the sequences aborts; more reserves rows of the vocabulary for nothing.

@@ -6,6 +6,14 @@ use crate::NodeError;
 
 /// The cache folder: `BRIGADE_CACHE`, else the platform's cache folder for `brigade`.
 pub fn cache_dir() -> Result<PathBuf, NodeError> {
+    let folder = find()?;
+    match folder.to_str() {
+        Some(_) => Ok(folder),
+        None => Err(NodeError::CacheName(folder)),
+    }
+}
+
+fn find() -> Result<PathBuf, NodeError> {
     let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
     if let Some(folder) = variable("BRIGADE_CACHE") {
         return Ok(folder.into());

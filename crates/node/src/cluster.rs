@@ -79,6 +79,7 @@ pub struct Cluster {
     /// With [`Placement::Rpc`], the process that drives the servers.
     pub client: Option<NodeInfo>,
     processes: Vec<Arc<Mutex<ChildProcess>>>,
+    obituary: Arc<Obituary>,
 }
 
 /// What happens while a cluster starts.
@@ -144,10 +145,20 @@ impl ClusterSpec {
         })
     }
 
-    /// A folder for this model's stage files, readable by name and distinct by header.
+    /// A folder for this model's stage files, readable by name. It is another one for every state
+    /// of every file: a stage that is about to be loaded is never written again by somebody else.
     fn stage_dir(&self) -> PathBuf {
-        let identity = self.source.model().identity().to_hex();
-        let folder = format!("{}-{}", self.name, &identity[..16]);
+        let mut identity = blake3::Hasher::new();
+        identity.update(self.source.model().identity().as_bytes());
+        for file in self.source.files() {
+            identity.update(file.path.as_os_str().as_encoded_bytes());
+            identity.update(&file.stamp.bytes.to_le_bytes());
+            identity.update(&file.stamp.modified_ns.to_le_bytes());
+        }
+        let identity = identity.finalize().to_hex();
+        // File names may have 255 bytes; a character of UTF-8 takes up to 4.
+        let name: String = self.name.chars().take(40).collect();
+        let folder = format!("{name}-{}", &identity[..16]);
         self.cache.join("stages").join(folder)
     }
 
@@ -256,7 +267,16 @@ impl Cluster {
             nodes,
             client,
             processes,
+            obituary,
         })
+    }
+}
+
+impl Cluster {
+    /// Something that waits for the first death of a process and returns what happened.
+    pub fn death(&self) -> impl FnOnce() -> String + Send + 'static {
+        let obituary = Arc::clone(&self.obituary);
+        move || obituary.read()
     }
 }
 
@@ -363,6 +383,15 @@ impl Obituary {
         let mut text = self.text.lock().unwrap_or_else(PoisonError::into_inner);
         text.get_or_insert_with(|| reason.to_owned());
         self.written.notify_all();
+    }
+
+    fn read(&self) -> String {
+        let text = self.text.lock().unwrap_or_else(PoisonError::into_inner);
+        self.written
+            .wait_while(text, |text| text.is_none())
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+            .unwrap_or_default()
     }
 
     fn wait(&self) -> Option<String> {

@@ -58,6 +58,9 @@ pub enum NodeError {
     /// The request cannot be taken.
     #[error(transparent)]
     Submit(#[from] brigade_engine::scheduler::SubmitError),
+    /// The cache folder's name cannot be told to other processes.
+    #[error("the cache folder {0} is not UTF-8; set BRIGADE_CACHE to another one")]
+    CacheName(PathBuf),
     /// No folder for the cache is known.
     #[error("no home folder is known; set BRIGADE_CACHE to a folder for stage files")]
     NoCache,

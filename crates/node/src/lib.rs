@@ -1,8 +1,8 @@
 //! What runs on a machine: stages behind sockets, the processes that hold them, and the instance
 //! that drives them.
 //!
-//! The way of a request: a [`tokenizer`] process turns the text into tokens; the [`instance`]
-//! asks the scheduler for steps and sends them into the [`chain`]; each [`stage_process`] computes
+//! The way of a request: a `tokenizer` process turns the text into tokens; the `instance`
+//! asks the scheduler for steps and sends them into the `chain`; each `stage_process` computes
 //! its layers and passes the hidden states on; the last one samples and answers straight to the
 //! instance, which turns tokens into text again.
 //!

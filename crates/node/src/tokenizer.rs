@@ -46,6 +46,8 @@ pub enum Report {
 pub struct VocabularyFacts {
     /// The bytes that each token stands for in running text; none for control tokens.
     pub pieces: Vec<Vec<u8>>,
+    /// Bytes of the longest text that one token can stand for, control tokens included.
+    pub longest_piece: usize,
     /// The text of the token that begins a text; empty if there is none.
     pub bos: String,
     /// The text of the token that ends one; empty if there is none.
@@ -68,20 +70,22 @@ impl Tokenizer {
     pub fn start(model: &Path) -> Result<Self, NodeError> {
         let model = model.to_owned();
         let (ready, started) = mpsc::channel();
-        let (requests, queue) = mpsc::channel();
+        let (requests, queue) = mpsc::channel::<(Text, mpsc::Sender<Answer>)>();
         // The child lives as long as the thread that starts it.
         thread::spawn(move || {
             let mut process = match Process::start(&model) {
                 Ok((process, facts)) => {
                     let _ = ready.send(Ok(facts));
-                    process
+                    Some(process)
                 }
                 Err(error) => {
                     let _ = ready.send(Err(error));
                     return;
                 }
             };
-            serve(&model, &mut process, &queue);
+            while let Ok((text, answer)) = queue.recv() {
+                let _ = answer.send(tokenize(&model, &mut process, &text));
+            }
         });
         let facts = started
             .recv()
@@ -97,6 +101,12 @@ impl Tokenizer {
         &self.facts
     }
 
+    /// The fewest tokens that this text can be, without looking at it. A text that cannot fit
+    /// needs no tokenizing, which takes seconds for megabytes.
+    pub fn fewest_tokens(&self, text: &str) -> usize {
+        text.len().div_ceil(self.facts.longest_piece.max(1))
+    }
+
     /// Turns text into tokens; blocks.
     pub fn tokenize(&self, text: Text) -> Result<Vec<Token>, NodeError> {
         let gone = || NodeError::Tokenize("the tokenizer has stopped".to_owned());
@@ -106,38 +116,27 @@ impl Tokenizer {
     }
 }
 
-fn serve(
-    model: &Path,
-    process: &mut Process,
-    queue: &mpsc::Receiver<(Text, mpsc::Sender<Answer>)>,
-) {
-    while let Ok((text, answer)) = queue.recv() {
-        let mut result = process.tokenize(text.clone());
-        // Once more in a new process: it may have died of something else than this text.
-        for last in [false, true] {
-            let Err(NodeError::ChildGone { how, .. }) = &result else {
-                break;
-            };
-            tracing::warn!(%how, "the tokenizer died and is started again");
-            let how = how.clone();
-            match Process::start(model) {
-                Ok((fresh, _)) => *process = fresh,
-                Err(error) => {
-                    tracing::error!(%error, "the tokenizer does not start again");
-                    let _ = answer.send(Err(error));
-                    return;
-                }
+/// Tokenizes, and starts the process where there is none. A text is blamed for the end of the
+/// process only when it ends the next one too: the first may have died of something else.
+fn tokenize(model: &Path, process: &mut Option<Process>, text: &Text) -> Answer {
+    let mut ending = String::new();
+    for _ in 0..2 {
+        let running = match process {
+            Some(running) => running,
+            None => process.insert(Process::start(model)?.0),
+        };
+        match running.tokenize(text) {
+            Err(NodeError::ChildGone { how, .. }) => {
+                tracing::warn!(%how, "the tokenizer died");
+                *process = None;
+                ending = how;
             }
-            result = if last {
-                Err(NodeError::Tokenize(format!(
-                    "it ended the tokenizer ({how})"
-                )))
-            } else {
-                process.tokenize(text.clone())
-            };
+            answer => return answer,
         }
-        let _ = answer.send(result);
     }
+    Err(NodeError::Tokenize(format!(
+        "it ended the tokenizer ({ending})"
+    )))
 }
 
 #[derive(Debug)]
@@ -161,8 +160,8 @@ impl Process {
         }
     }
 
-    fn tokenize(&mut self, text: Text) -> Answer {
-        self.child.order(&Order::Tokenize(text))?;
+    fn tokenize(&mut self, text: &Text) -> Answer {
+        self.child.order(&Order::Tokenize(text.clone()))?;
         match self.reports.read()? {
             Some(Report::Tokens(tokens)) => Ok(tokens),
             Some(Report::Failed(reason)) => Err(NodeError::Tokenize(reason)),

@@ -46,7 +46,7 @@ pub enum FrameError {
     #[error("the connection was closed")]
     Closed,
     /// The stream failed, or ended within a frame.
-    #[error(transparent)]
+    #[error("{}", describe(.0))]
     Io(#[from] io::Error),
     /// The first bytes are not ours.
     #[error("the peer does not speak Brigade's protocol")]
@@ -73,6 +73,14 @@ pub enum FrameError {
     /// The head is no message.
     #[error("a frame holds no message of this protocol: {0}")]
     Malformed(#[from] postcard::Error),
+}
+
+/// What a time-out is called depends on the platform, and none of its names helps.
+fn describe(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => "no answer in time".to_owned(),
+        _ => error.to_string(),
+    }
 }
 
 /// Writes the preamble that opens a connection.

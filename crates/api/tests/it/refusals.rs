@@ -514,7 +514,7 @@ async fn what_the_backend_refuses() {
     for (refused, status, kind, code, message) in [
         (
             BackendError::ContextExceeded {
-                prompt_tokens: 600,
+                prompt_tokens: Some(600),
                 context_tokens: 512,
             },
             400,

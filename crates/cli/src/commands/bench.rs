@@ -15,7 +15,7 @@ use anyhow::{Context, bail};
 use brigade_node::{Cluster, ClusterSpec, End, Event, Memory, Placement, Prompt, Text, Tokenizer};
 use brigade_wire::SamplingParams;
 
-use crate::model;
+use crate::{model, output};
 use report::{Results, Speed, Usage};
 use whole::Whole;
 
@@ -72,14 +72,13 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let prompt = prompt(args, &tokenizer)?;
     let mut results = Results::default();
     for round in 0..args.rounds {
-        eprint!("\rround {} of {}", round + 1, args.rounds);
+        output::note(&format!("round {} of {}", round + 1, args.rounds));
         measure(args, &path, &cores, &tokenizer, &prompt, &mut results)?;
     }
-    eprintln!();
     if args.json {
-        println!("{}", results.json(args.stages, &cores));
+        output::line(&results.json(args.stages, &cores).to_string())?;
     } else {
-        println!("{}", results.table(args.stages, &cores));
+        output::line(&results.table(args.stages, &cores))?;
     }
     Ok(ExitCode::SUCCESS)
 }

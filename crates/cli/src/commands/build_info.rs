@@ -4,6 +4,8 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
+use crate::output;
+
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Print JSON
@@ -11,23 +13,25 @@ pub(crate) struct Args {
     json: bool,
 }
 
-pub(crate) fn run(args: &Args) -> ExitCode {
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let features = brigade_llama::cpu_features();
     let rpc = brigade_llama::supports_rpc();
-    if args.json {
-        println!(
-            "{}",
-            json!({
-                "schema": "brigade.build/1",
-                "llama_cpp": brigade_llama::build(),
-                "cpu_features": features,
-                "rpc": rpc,
-            })
-        );
+    let text = if args.json {
+        json!({
+            "schema": "brigade.build/1",
+            "llama_cpp": brigade_llama::build(),
+            "cpu_features": features,
+            "rpc": rpc,
+        })
+        .to_string()
     } else {
-        println!("{}", brigade_llama::build());
-        println!("CPU features: {}", features.join(" "));
-        println!("RPC: {}", if rpc { "yes" } else { "no" });
-    }
-    ExitCode::SUCCESS
+        format!(
+            "{}\nCPU features: {}\nRPC: {}",
+            brigade_llama::build(),
+            features.join(" "),
+            if rpc { "yes" } else { "no" }
+        )
+    };
+    output::line(&text)?;
+    Ok(ExitCode::SUCCESS)
 }

@@ -84,13 +84,13 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
     let address = listener.as_ref().map(TcpListener::local_addr).transpose()?;
     if args.json {
-        println!("{}", ready_line(&cluster, address));
+        output::line(&ready_line(&cluster, address).to_string())?;
     } else {
-        eprintln!(
-            "{name}: {architecture}, {layers} layers over {} nodes",
-            cluster.nodes.len()
-        );
-        eprintln!("{}", output::nodes_table(&cluster));
+        output::note(&format!(
+            "{name}: {architecture}, {layers} layers over {} nodes\n{}",
+            cluster.nodes.len(),
+            output::nodes_table(&cluster)
+        ));
     }
     let server = listener.map(|listener| {
         let backend = LocalBackend::new(
@@ -113,17 +113,29 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         None => Signals::catch()?,
     };
     if let (false, Some(address)) = (args.json, address) {
-        eprintln!("{}", welcome(address, &name));
+        output::note(&welcome(address, &name));
     }
+    let death = cluster.death();
+    std::thread::spawn(move || {
+        let how = death();
+        output::note(&format!(
+            "brigade: {how}; requests get an error until the lab is started again"
+        ));
+    });
     let signal = signals.wait();
+    let failed = cluster.instance.failure().is_some();
     if !args.json {
-        eprintln!("{signal}: shutting down");
+        output::note(&format!("{signal}: shutting down"));
     }
     drop(cluster);
     if let Some(server) = server {
         server.stop();
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(if failed {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
 }
 
 fn listen(asked: Option<SocketAddr>) -> anyhow::Result<TcpListener> {
@@ -184,19 +196,17 @@ fn answer(
     })?;
     let told = output::stream(&mut answer, start, !args.json)?;
     if args.json {
-        println!(
-            "{}",
-            json!({
-                "schema": "brigade.answer/1",
-                "text": told.text,
-                "prompt_tokens": prompt_tokens,
-                "completion_tokens": told.tokens,
-                "ttft_s": told.first.as_secs_f64(),
-                "decode_tok_s": told.decode_tok_s(),
-            })
-        );
+        let line = json!({
+            "schema": "brigade.answer/1",
+            "text": told.text,
+            "prompt_tokens": prompt_tokens,
+            "completion_tokens": told.tokens,
+            "ttft_s": told.first.as_secs_f64(),
+            "decode_tok_s": told.decode_tok_s(),
+        });
+        output::line(&line.to_string())?;
     } else {
-        eprintln!("{}", told.summary(prompt_tokens));
+        output::note(&told.summary(prompt_tokens));
     }
     Ok(())
 }
@@ -246,8 +256,10 @@ impl Server {
         let _ = self.stop.send(());
         match self.runtime.block_on(self.served) {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => eprintln!("brigade: the API stopped: {error}"),
-            Err(error) => eprintln!("brigade: the API stopped: {error}"),
+            Ok(Err(error)) => output::note(&format!("brigade: the API stopped: {error}")),
+            Err(error) => output::note(&format!("brigade: the API stopped: {error}")),
         }
+        // A request that is still being tokenized is not waited for.
+        self.runtime.shutdown_background();
     }
 }

@@ -31,7 +31,7 @@ pub(crate) struct Args {
     cuts: Option<Vec<u32>>,
     /// Tokens of the prompt
     #[arg(long, default_value_t = 64, value_name = "P")]
-    prompt_tokens: usize,
+    prompt_tokens: u32,
     /// The prompt's text, repeated as often as needed [default: a question about France]
     #[arg(long, value_name = "TEXT")]
     prompt: Option<String>,
@@ -76,7 +76,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         (None, None) => bail!("say how many stages, or where to cut"),
     };
     check(args)?;
-    let needed = u32::try_from(args.prompt_tokens)?.saturating_add(args.tokens);
+    // The last token needs no place in the context.
+    let needed = args.prompt_tokens.saturating_add(args.tokens - 1);
     let context_tokens = model::context(&source, Some(needed))?;
     let tokenizer = Tokenizer::start(source.path())?;
     let prompt = prompt(args, &tokenizer)?;
@@ -99,9 +100,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 
     let verdict = Verdict::of(&whole, &staged);
     if args.json {
-        println!("{}", verdict.json(args, &ranges, &whole, &staged));
+        output::line(&verdict.json(args, &ranges, &whole, &staged).to_string())?;
     } else {
-        println!("{}", verdict.sentence(args, &ranges, &whole, &staged));
+        output::line(&verdict.sentence(args, &ranges, &whole, &staged))?;
     }
     Ok(if verdict.equal() {
         ExitCode::SUCCESS
@@ -112,7 +113,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 
 fn check(args: &Args) -> anyhow::Result<()> {
     for (name, value) in [
-        ("--prompt-tokens", args.prompt_tokens as u64),
+        ("--prompt-tokens", u64::from(args.prompt_tokens)),
         ("--tokens", u64::from(args.tokens)),
         ("--chunk", u64::from(args.chunk)),
         ("--threads", u64::from(args.threads)),
@@ -133,14 +134,15 @@ fn prompt(args: &Args, tokenizer: &Tokenizer) -> anyhow::Result<Vec<u32>> {
             add_special: true,
             parse_special: true,
         })?;
-        if tokens.len() >= args.prompt_tokens {
-            tokens.truncate(args.prompt_tokens);
+        let wanted = args.prompt_tokens as usize;
+        if tokens.len() >= wanted {
+            tokens.truncate(wanted);
             return Ok(tokens);
         }
         if tokens.len() < repeats {
             bail!("the prompt's text makes no tokens");
         }
-        repeats = repeats * args.prompt_tokens / tokens.len().max(1) + 1;
+        repeats = repeats * wanted / tokens.len().max(1) + 1;
     }
 }
 
@@ -199,15 +201,15 @@ fn dump(file: &mut File, rows: &[Vec<f32>]) -> std::io::Result<()> {
 }
 
 impl Side {
-    fn prefill_tok_s(&self, prompt_tokens: usize) -> f64 {
-        prompt_tokens as f64 / self.first.as_secs_f64().max(1e-9)
+    fn prefill_tok_s(&self, prompt_tokens: u32) -> f64 {
+        f64::from(prompt_tokens) / self.first.as_secs_f64().max(1e-9)
     }
 
     fn decode_tok_s(&self) -> f64 {
         self.tokens.len().saturating_sub(1) as f64 / self.rest.as_secs_f64().max(1e-9)
     }
 
-    fn json(&self, prompt_tokens: usize) -> Value {
+    fn json(&self, prompt_tokens: u32) -> Value {
         json!({
             "prefill_tok_s": self.prefill_tok_s(prompt_tokens),
             "decode_tok_s": self.decode_tok_s(),

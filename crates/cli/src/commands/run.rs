@@ -1,17 +1,20 @@
 //! `brigade run`: chat with a model, or answer once.
 
-use std::io::{self, BufRead, IsTerminal, Read, Write};
+use std::io::{self, BufRead, IsTerminal, Read};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use brigade_api::{ChatMessage, ChatTemplate, Role};
 use brigade_node::{Cluster, End, Placement, Prompt, Tokenizer};
 use brigade_wire::SamplingParams;
 
 use crate::model::{self, Engine};
 use crate::output::{self, Told};
+
+/// What is read of standard input; no context holds more.
+const LONGEST_PROMPT_BYTES: u64 = 16 * 1024 * 1024;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -82,7 +85,11 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         None if io::stdin().is_terminal() => None,
         None => {
             let mut text = String::new();
-            io::stdin().lock().read_to_string(&mut text)?;
+            io::stdin()
+                .lock()
+                .take(LONGEST_PROMPT_BYTES)
+                .read_to_string(&mut text)
+                .context("cannot read the prompt from standard input")?;
             Some(text)
         }
     };
@@ -91,6 +98,11 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         .is_some_and(|prompt| prompt.trim().is_empty())
     {
         bail!("the prompt is empty");
+    }
+    // What the request would be refused for is better known before the model is loaded.
+    brigade_engine::sampling::check(&args.sampling())?;
+    if args.max_tokens == 0 {
+        bail!("--max-tokens must be at least 1");
     }
     let tokenizer = Tokenizer::start(source.path())?;
     let template = model::chat_template(&source, tokenizer.facts())?;
@@ -134,22 +146,21 @@ impl Session {
             want_logits: false,
         })?;
         let told = output::stream(&mut answer, start, true)?;
-        eprintln!("{}", told.summary(prompt_tokens));
+        output::note(&told.summary(prompt_tokens));
         Ok(told)
     }
 
     fn chat(&self) -> anyhow::Result<()> {
-        eprintln!(
+        output::note(&format!(
             "{}: type a message, Ctrl-D ends.",
             self.args.model.display()
-        );
+        ));
         let mut messages = Vec::new();
         let mut lines = io::stdin().lock().lines();
         loop {
-            eprint!("> ");
-            io::stderr().flush()?;
+            output::ask("> ");
             let Some(line) = lines.next() else {
-                eprintln!();
+                output::note("");
                 return Ok(());
             };
             let line = line?;
@@ -165,7 +176,7 @@ impl Session {
                 }),
                 // A conversation that became too long can be begun anew; a dead stage cannot.
                 Err(error) if self.cluster.instance.failure().is_none() => {
-                    eprintln!("brigade: {error:#}; the conversation starts anew");
+                    output::note(&format!("brigade: {error:#}; the conversation starts anew"));
                     messages.clear();
                 }
                 Err(error) => return Err(error),

@@ -177,7 +177,7 @@ fn a_context_that_is_too_short_or_too_long() {
         "--prompt-tokens",
         "500",
     ];
-    insta::assert_snapshot!(complaint(&scratch, &parity), @"brigade: the model was made for a context of 512 tokens, 532 were asked for");
+    insta::assert_snapshot!(complaint(&scratch, &parity), @"brigade: the model was made for a context of 512 tokens, 531 were asked for");
 
     // The lab says where its nodes are first.
     let lab = [
@@ -202,7 +202,7 @@ fn values_that_make_no_sense() {
     insta::assert_snapshot!(run(&[" "]), @"brigade: the prompt is empty");
     insta::assert_snapshot!(run(&["hi", "--temperature", "nan"]), @"brigade: temperature is NaN, it must be 0 or more");
     insta::assert_snapshot!(run(&["hi", "--top-p", "7"]), @"brigade: top_p is 7, it must be from 0 to 1");
-    insta::assert_snapshot!(run(&["hi", "--max-tokens", "0"]), @"brigade: the request asks for an answer of 0 tokens");
+    insta::assert_snapshot!(run(&["hi", "--max-tokens", "0"]), @"brigade: --max-tokens must be at least 1");
     insta::assert_snapshot!(run(&["hi", "--repetition-penalty", "0"]), @"brigade: repetition_penalty is 0, it must be more than 0");
     let parity = |args: &[&str]| {
         complaint(
@@ -323,4 +323,71 @@ fn a_cache_that_cannot_be_written() {
         "tiny.gguf",
     ];
     insta::assert_snapshot!(complaint(&scratch, &lab), @"brigade: node-1: [DIR]/cache/stages/tiny-[ID]: cannot write: Not a directory");
+}
+
+#[test]
+fn more_threads_than_cores() {
+    let scratch = Scratch::new();
+    scratch.tiny("tiny.gguf", &TinyModel::llama(4));
+    for command in [
+        &["run", "tiny.gguf", "hi", "--threads", "4096"][..],
+        &[
+            "lab",
+            "--model",
+            "tiny.gguf",
+            "--once",
+            "hi",
+            "--threads",
+            "4096",
+        ],
+        &[
+            "parity",
+            "tiny.gguf",
+            "--stages",
+            "2",
+            "--threads",
+            "4096",
+            "--prompt-tokens",
+            "8",
+        ],
+    ] {
+        let said = complaint(&scratch, command);
+        assert!(said.contains("4096 threads are more than the"), "{said}");
+    }
+}
+
+#[test]
+fn a_name_that_is_not_utf8() {
+    use std::os::unix::ffi::OsStrExt;
+    let scratch = Scratch::new();
+    let plain = scratch.tiny("tiny.gguf", &TinyModel::llama(4));
+    let odd = plain.with_file_name(std::ffi::OsStr::from_bytes(b"bad\xff.gguf"));
+    fs::rename(&plain, &odd).unwrap();
+    let mut command = scratch.command(&["run"]);
+    command.arg(&odd).arg("hi");
+    let ended = scratch.finish(command, "");
+    assert_eq!(ended.code, Some(1));
+    assert!(ended.stderr.contains("is not UTF-8"), "{}", ended.stderr);
+}
+
+/// Fewer tokens of context than sequences.
+#[test]
+fn a_context_of_one_token() {
+    let scratch = Scratch::new();
+    scratch.tiny("tiny.gguf", &TinyModel::llama(4));
+    let lab = ["lab", "--model", "tiny.gguf", "--ctx", "1", "--once", "hi"];
+    let said = complaint_after_notes(&scratch, &lab);
+    assert!(
+        said.ends_with(
+            "the context holds 1: shorten the prompt or load the model with a larger context"
+        ),
+        "{said}"
+    );
+}
+
+/// The last line on standard error of a command that fails.
+fn complaint_after_notes(scratch: &Scratch, args: &[&str]) -> String {
+    let ended = scratch.run(args);
+    assert_eq!(ended.code, Some(1), "{}", ended.stderr);
+    ended.stderr.lines().last().unwrap_or_default().to_owned()
 }

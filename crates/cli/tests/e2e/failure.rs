@@ -1,6 +1,6 @@
 //! Stages that stop, processes that are killed.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use brigade_gguf::testing::TinyModel;
 use serde_json::{Value, json};
@@ -82,7 +82,7 @@ fn a_killed_stage_is_named() {
     let node = lab.pids("pid")[1];
     assert!(is_alive(node));
     wait_until("the stage is reaped", GONE, || children(node).is_empty());
-    lab.end(Signal::TERM);
+    lab.end_failed();
 }
 
 #[test]
@@ -91,7 +91,7 @@ fn a_killed_node_is_named() {
     insta::assert_snapshot!(error["message"].as_str().unwrap(), @"node-3 is gone: it was ended by signal 9 (killed, perhaps for want of memory)");
     let stage = lab.pids("stage_pid")[2];
     wait_until("its stage went with it", GONE, || !is_alive(stage));
-    lab.end(Signal::TERM);
+    lab.end_failed();
 }
 
 #[test]
@@ -123,10 +123,20 @@ fn a_killed_tokenizer_is_started_again() {
     let first = tokenizer().unwrap();
     send(first, Signal::KILL);
     wait_until("the tokenizer is gone", GONE, || !is_alive(first));
-    // The request that finds out may fail; the next one must not.
-    post(lab.api(), &chat("hi", 2, &json!({})));
     let (status, body) = post(lab.api(), &chat("hi", 2, &json!({})));
     assert_eq!(status, 200, "{body}");
     assert_ne!(tokenizer().unwrap(), first);
+    lab.end(Signal::TERM);
+}
+
+/// Tokenizing megabytes takes seconds, in which nobody else's text is tokenized.
+#[test]
+fn a_prompt_that_cannot_fit_is_refused_before_it_is_tokenized() {
+    let lab = Lab::start(Scratch::new(), &smollm2(), &["--nodes", "1"]);
+    let start = Instant::now();
+    let (status, body) = post(lab.api(), &chat(&"a".repeat(3_000_000), 2, &json!({})));
+    assert_eq!(status, 400, "{body}");
+    assert_eq!(body["error"]["code"], "context_length_exceeded");
+    assert!(start.elapsed() < GONE, "{:?}", start.elapsed());
     lab.end(Signal::TERM);
 }

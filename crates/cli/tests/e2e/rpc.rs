@@ -73,7 +73,7 @@ fn a_killed_server_is_an_error() {
         "{message}"
     );
     assert_eq!(post(lab.api(), &story).0, 503);
-    lab.end(Signal::TERM);
+    lab.end_failed();
 }
 
 #[test]

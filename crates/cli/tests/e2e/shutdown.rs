@@ -1,10 +1,14 @@
 //! However the lab ends, nothing stays behind.
 
+use std::io::Write;
+use std::net::TcpStream;
+
 use brigade_gguf::testing::TinyModel;
 use serde_json::json;
 
 use crate::support::{
-    Event, GONE, Lab, Scratch, Signal, Stream, chat, is_alive, send, smollm2, tree, wait_until,
+    Event, GONE, Lab, Scratch, Signal, Stream, chat, command_line, get, is_alive, send, smollm2,
+    tree, wait_until,
 };
 
 fn tiny() -> Lab {
@@ -70,12 +74,41 @@ fn a_killed_lab_in_the_middle_of_answers() {
 
 #[test]
 fn signals_end_it_in_good_order() {
-    for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
+    for signal in [Signal::TERM, Signal::INT] {
         let lab = tiny();
         let family = family(&lab);
         lab.end(signal);
         all_gone(&family);
     }
+}
+
+/// Hanging up has its usual effect, which `nohup` prevents.
+#[test]
+fn a_closed_terminal_takes_everything_along() {
+    let lab = tiny();
+    let family = family(&lab);
+    lab.end_with(Signal::HUP, None);
+    all_gone(&family);
+}
+
+#[test]
+fn a_signal_while_a_text_is_being_tokenized() {
+    let lab = tiny();
+    let mut family = tree(lab.pid()).into_iter().map(|(pid, _)| pid);
+    let tokenizer = family.find(|&pid| command_line(pid).contains("tokenizer"));
+    send(tokenizer.unwrap(), Signal::STOP);
+    let body = chat("hi", 2, &json!({})).to_string();
+    let mut asking = TcpStream::connect(lab.api()).unwrap();
+    let head = "POST /v1/chat/completions HTTP/1.1\r\nhost: lab\r\ncontent-type: application/json";
+    write!(
+        asking,
+        "{head}\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .unwrap();
+    // A later request that was answered shows that this one has arrived.
+    assert_eq!(get(lab.api(), "/v1/models").0, 200);
+    lab.end(Signal::TERM);
 }
 
 #[test]

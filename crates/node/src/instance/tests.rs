@@ -111,6 +111,7 @@ fn vocabulary() -> Arc<VocabularyFacts> {
         pieces: (0..MODEL.vocabulary)
             .map(|token| format!("<{token}>").into_bytes())
             .collect(),
+        longest_piece: 4,
         bos: String::new(),
         eos: String::new(),
         end_of_generation: Vec::new(),

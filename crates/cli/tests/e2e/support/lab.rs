@@ -111,10 +111,23 @@ impl Lab {
     }
 
     /// Asks it to end; it must do so in good order and leave nothing running.
-    pub(crate) fn end(mut self, signal: Signal) {
+    pub(crate) fn end(self, signal: Signal) {
+        self.end_with(signal, Some(0));
+    }
+
+    /// The same for a lab that has lost a process, which it must have said.
+    pub(crate) fn end_failed(self) {
+        wait_until("the lab says what it lost", super::GONE, || {
+            self.stderr().contains("requests get an error")
+        });
+        self.end_with(Signal::TERM, Some(1));
+    }
+
+    /// Asks it to end; `None` is the signal's own end.
+    pub(crate) fn end_with(mut self, signal: Signal, code: Option<i32>) {
         send(self.pid(), signal);
         let status = self.wait(super::GONE).expect("the lab did not end");
-        assert_eq!(status.code(), Some(0), "{}", self.stderr());
+        assert_eq!(status.code(), code, "{}", self.stderr());
         self.scratch.assert_nothing_runs();
     }
 }
