@@ -1,9 +1,11 @@
 //! Nodes on this machine that run one model together.
 
+mod member;
+mod obituary;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use brigade_engine::scheduler::SchedulerConfig;
@@ -12,10 +14,12 @@ use brigade_wire::StageParams;
 
 use crate::NodeError;
 use crate::chain::ChainSpec;
-use crate::child::{self, ChildProcess, Reports};
+use crate::child::ChildProcess;
 use crate::instance::Instance;
 use crate::tokenizer::Tokenizer;
-use crate::worker::{Memory, NodeOrder, NodeReport, RpcOrder, RunParams, Shard, StageReady};
+use crate::worker::{Memory, NodeOrder, RpcOrder, RunParams, Shard, StageReady};
+use member::{Member, Ready};
+use obituary::Obituary;
 
 /// How long the watchers of the processes may take to say which of them broke the chain.
 const DIAGNOSIS: Duration = Duration::from_millis(500);
@@ -174,164 +178,78 @@ impl ClusterSpec {
 impl Cluster {
     /// Starts all nodes, waits until every stage is loaded and builds the chain.
     ///
-    /// Call it from a thread that lives as long as the cluster, see [`child::spawn`].
+    /// Call it from a thread that lives as long as the cluster, see [`child::spawn`](crate::child).
     pub fn start(
         spec: &ClusterSpec,
         tokenizer: &Tokenizer,
         mut progress: impl FnMut(Progress),
     ) -> Result<Self, NodeError> {
         // All of them load at the same time.
-        let mut started = Vec::new();
+        let mut members = Vec::new();
         for (name, order) in spec.orders()? {
-            started.push((start_node(&name, &order)?, order));
+            members.push(Member::start(&name, &order)?);
         }
-        let mut processes = Vec::new();
-        let mut readings = Vec::new();
-        let mut nodes = Vec::new();
-        let mut readies = Vec::new();
+        let mut stages = Vec::new();
         let mut servers = Vec::new();
-        for ((process, mut reports), order) in started {
-            let mut info = NodeInfo {
-                name: process.name().to_owned(),
-                pid: process.pid(),
-                stage_pid: 0,
-                layers: None,
-                bytes: None,
-                memory: None,
-            };
-            if let NodeOrder::Stage(shard) = &order {
-                info.layers = Some(shard.layers);
+        for member in &mut members {
+            match member.ready(&mut progress)? {
+                Ready::Stage(stage) => stages.push(stage),
+                Ready::Rpc(address) => servers.push(address),
             }
-            let process = match await_ready(process, &mut reports, &mut info, &mut progress)? {
-                (process, Ready::Stage(ready)) => {
-                    readies.push(ready);
-                    process
-                }
-                (process, Ready::Rpc(address)) => {
-                    servers.push(address);
-                    process
-                }
-            };
-            if matches!(order, NodeOrder::Whole { .. }) {
-                info.layers = Some(Layers::new(0, spec.source.header().block_count()?));
-            }
-            progress(Progress::Ready(info.name.clone()));
-            nodes.push(info);
-            processes.push(process);
-            readings.push(reports);
         }
-        let client = if servers.is_empty() {
-            None
-        } else {
-            let (process, mut reports) = start_node("the RPC client", &spec.whole(servers))?;
-            let mut info = NodeInfo {
-                name: "client".to_owned(),
-                pid: process.pid(),
-                stage_pid: 0,
-                layers: None,
-                bytes: None,
-                memory: None,
-            };
-            let (process, ready) = await_ready(process, &mut reports, &mut info, &mut progress)?;
-            if let Ready::Stage(ready) = ready {
-                readies.push(ready);
+        let nodes: Vec<_> = members.iter().map(|member| member.info.clone()).collect();
+        let mut client = None;
+        if !servers.is_empty() {
+            let mut member = Member::start("client", &spec.whole(servers))?;
+            if let Ready::Stage(stage) = member.ready(&mut progress)? {
+                stages.push(stage);
             }
-            processes.push(process);
-            readings.push(reports);
-            Some(info)
-        };
+            client = Some(member.info.clone());
+            members.push(member);
+        }
 
         let obituary = Arc::new(Obituary::default());
         let explaining = Arc::clone(&obituary);
         let instance = Instance::open(
-            &chain_spec(spec, &readies)?,
+            &chain_spec(spec, &stages)?,
             spec.scheduler(),
             Arc::clone(tokenizer.facts()),
-            move |reason| explaining.wait().unwrap_or(reason),
+            move |reason| explaining.within(DIAGNOSIS).unwrap_or(reason),
         )?;
-        let processes: Vec<_> = processes
-            .into_iter()
-            .map(|process| Arc::new(Mutex::new(process)))
-            .collect();
-        for (reports, process) in readings.into_iter().zip(&processes) {
-            let (process, obituary) = (Arc::clone(process), Arc::clone(&obituary));
-            let watched = instance.watcher();
-            thread::spawn(move || {
-                let reason = watch(reports, &process);
-                obituary.write(&reason);
-                watched.fail(&reason);
-            });
-        }
+        let watch = |member: Member| {
+            let (obituary, instance) = (Arc::clone(&obituary), instance.watcher());
+            member.watch(move |how| {
+                obituary.write(how);
+                instance.fail(how);
+            })
+        };
         Ok(Self {
+            processes: members.into_iter().map(watch).collect(),
             instance,
             nodes,
             client,
-            processes,
             obituary,
         })
     }
-}
 
-impl Cluster {
-    /// Something that waits for the first death of a process and returns what happened.
-    pub fn death(&self) -> impl FnOnce() -> String + Send + 'static {
+    /// Something that waits for the first death of a process and says what happened, or gives
+    /// `None` when the cluster is shut down.
+    pub fn death(&self) -> impl FnOnce() -> Option<String> + Send + 'static {
         let obituary = Arc::clone(&self.obituary);
-        move || obituary.read()
+        move || obituary.wait()
     }
 }
 
 impl Drop for Cluster {
     fn drop(&mut self) {
+        self.obituary.close();
         self.instance.fail("the cluster was shut down");
         // All lifelines first, so that the processes end side by side.
         for process in &self.processes {
-            lock(process).release();
+            member::lock(process).release();
         }
         for process in &self.processes {
-            lock(process).end();
-        }
-    }
-}
-
-fn start_node(name: &str, order: &NodeOrder) -> Result<(ChildProcess, Reports), NodeError> {
-    let (mut process, reports) = child::spawn("node", name, &[])?;
-    process.order(order)?;
-    Ok((process, reports))
-}
-
-enum Ready {
-    Stage(StageReady),
-    Rpc(SocketAddr),
-}
-
-fn await_ready(
-    mut process: ChildProcess,
-    reports: &mut Reports,
-    info: &mut NodeInfo,
-    progress: &mut impl FnMut(Progress),
-) -> Result<(ChildProcess, Ready), NodeError> {
-    loop {
-        match reports.read()? {
-            Some(NodeReport::Slicing(done, total)) => {
-                progress(Progress::Slicing(info.name.clone(), done, total));
-            }
-            Some(NodeReport::Stage { pid, bytes, ready }) => {
-                info.stage_pid = pid;
-                info.bytes = Some(bytes);
-                info.memory = Some(ready.memory);
-                return Ok((process, Ready::Stage(ready)));
-            }
-            Some(NodeReport::Rpc { pid, address }) => {
-                info.stage_pid = pid;
-                return Ok((process, Ready::Rpc(address)));
-            }
-            Some(NodeReport::Failed(reason) | NodeReport::Gone(reason)) => {
-                return Err(NodeError::Refused {
-                    name: info.name.clone(),
-                    reason,
-                });
-            }
-            None => return Err(process.gone()),
+            member::lock(process).end();
         }
     }
 }
@@ -350,56 +268,4 @@ fn chain_spec(spec: &ClusterSpec, stages: &[StageReady]) -> Result<ChainSpec, No
         params: spec.run_params().params,
         stages: stages.iter().map(|stage| stage.address).collect(),
     })
-}
-
-/// Waits for the end of a node or its stage; returns what it was.
-fn watch(mut reports: Reports, process: &Mutex<ChildProcess>) -> String {
-    loop {
-        match reports.read() {
-            Ok(Some(NodeReport::Gone(how))) => {
-                return format!("{} lost its stage: {how}", lock(process).name());
-            }
-            Ok(Some(_)) => {}
-            // Asking how it went also reaps it.
-            Ok(None) => return lock(process).gone().to_string(),
-            Err(error) => return error.to_string(),
-        }
-    }
-}
-
-fn lock(process: &Mutex<ChildProcess>) -> MutexGuard<'_, ChildProcess> {
-    process.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The first death among the processes, for whoever only saw a connection break.
-#[derive(Debug, Default)]
-struct Obituary {
-    text: Mutex<Option<String>>,
-    written: Condvar,
-}
-
-impl Obituary {
-    fn write(&self, reason: &str) {
-        let mut text = self.text.lock().unwrap_or_else(PoisonError::into_inner);
-        text.get_or_insert_with(|| reason.to_owned());
-        self.written.notify_all();
-    }
-
-    fn read(&self) -> String {
-        let text = self.text.lock().unwrap_or_else(PoisonError::into_inner);
-        self.written
-            .wait_while(text, |text| text.is_none())
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
-            .unwrap_or_default()
-    }
-
-    fn wait(&self) -> Option<String> {
-        let text = self.text.lock().unwrap_or_else(PoisonError::into_inner);
-        let (text, _) = self
-            .written
-            .wait_timeout_while(text, DIAGNOSIS, |text| text.is_none())
-            .unwrap_or_else(PoisonError::into_inner);
-        text.clone()
-    }
 }

@@ -38,6 +38,20 @@ pub struct Prompt {
     pub want_logits: bool,
 }
 
+impl Prompt {
+    /// The most likely continuation, without stop strings.
+    pub fn greedy(tokens: Vec<Token>, max_tokens: u32, end: End) -> Self {
+        Self {
+            tokens,
+            max_tokens,
+            sampling: SamplingParams::default(),
+            stop: Vec::new(),
+            end,
+            want_logits: false,
+        }
+    }
+}
+
 /// What a token after which the model has nothing more to say does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {

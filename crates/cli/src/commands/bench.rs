@@ -13,7 +13,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use brigade_node::{Cluster, ClusterSpec, End, Event, Memory, Placement, Prompt, Text, Tokenizer};
-use brigade_wire::SamplingParams;
 
 use crate::{model, output};
 use report::{Results, Speed, Usage};
@@ -146,14 +145,8 @@ fn speed(args: &Args, first: Duration, rest: Duration) -> Speed {
 
 fn staged_speed(args: &Args, cluster: &Cluster, prompt: &[u32]) -> anyhow::Result<Speed> {
     let start = Instant::now();
-    let mut answer = cluster.instance.submit(Prompt {
-        tokens: prompt.to_vec(),
-        max_tokens: args.tokens,
-        sampling: SamplingParams::default(),
-        stop: Vec::new(),
-        end: End::Ignored,
-        want_logits: false,
-    })?;
+    let prompt = Prompt::greedy(prompt.to_vec(), args.tokens, End::Ignored);
+    let mut answer = cluster.instance.submit(prompt)?;
     let mut first = None;
     while let Some(event) = answer.next_blocking() {
         match event {

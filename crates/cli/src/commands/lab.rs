@@ -9,7 +9,6 @@ use std::time::Instant;
 use anyhow::{Context, bail};
 use brigade_api::ChatTemplate;
 use brigade_node::{Cluster, End, NodeInfo, Prompt, Tokenizer};
-use brigade_wire::SamplingParams;
 use serde_json::{Value, json};
 
 use crate::backend::LocalBackend;
@@ -117,10 +116,11 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
     let death = cluster.death();
     std::thread::spawn(move || {
-        let how = death();
-        output::note(&format!(
-            "brigade: {how}; requests get an error until the lab is started again"
-        ));
+        if let Some(how) = death() {
+            output::note(&format!(
+                "brigade: {how}; requests get an error until the lab is started again"
+            ));
+        }
     });
     let signal = signals.wait();
     let failed = cluster.instance.failure().is_some();
@@ -186,14 +186,8 @@ fn answer(
     let tokens = model::conversation(&[model::user(question)], template, tokenizer)?;
     let prompt_tokens = tokens.len();
     let start = Instant::now();
-    let mut answer = cluster.instance.submit(Prompt {
-        tokens,
-        max_tokens: args.max_tokens,
-        sampling: SamplingParams::default(),
-        stop: Vec::new(),
-        end: End::Respected,
-        want_logits: false,
-    })?;
+    let prompt = Prompt::greedy(tokens, args.max_tokens, End::Respected);
+    let mut answer = cluster.instance.submit(prompt)?;
     let told = output::stream(&mut answer, start, !args.json)?;
     if args.json {
         let line = json!({

@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use brigade_gguf::Layers;
 use brigade_node::{Cluster, End, Event, Placement, Prompt, Text, Tokenizer};
-use brigade_wire::SamplingParams;
 use serde_json::{Value, json};
 
 use crate::{model, output};
@@ -161,12 +160,8 @@ fn side(
     output::progress_done();
     let start = Instant::now();
     let mut answer = cluster.instance.submit(Prompt {
-        tokens: prompt.to_vec(),
-        max_tokens: args.tokens,
-        sampling: SamplingParams::default(),
-        stop: Vec::new(),
-        end: End::Ignored,
         want_logits: true,
+        ..Prompt::greedy(prompt.to_vec(), args.tokens, End::Ignored)
     })?;
     let mut side = Side {
         tokens: Vec::new(),

@@ -124,14 +124,7 @@ fn open(spec: &ChainSpec) -> Result<Instance, NodeError> {
 }
 
 fn prompt(tokens: &[Token], max_tokens: u32) -> Prompt {
-    Prompt {
-        tokens: tokens.to_vec(),
-        max_tokens,
-        sampling: SamplingParams::default(),
-        stop: Vec::new(),
-        end: End::Respected,
-        want_logits: false,
-    }
+    Prompt::greedy(tokens.to_vec(), max_tokens, End::Respected)
 }
 
 fn finish(mut answer: Answer) -> Result<String, String> {
