@@ -47,7 +47,7 @@ fn obey(order: NodeOrder) -> Result<(ChildProcess, Reports), NodeError> {
         }
         NodeOrder::Rpc(order) => {
             let name = "the RPC server";
-            let (mut process, mut reports) = child::spawn("rpc-server", name, &[])?;
+            let (mut process, mut reports) = child::spawn("rpc-server", name)?;
             process.order(&order)?;
             match reports.read()? {
                 Some(RpcReport::Ready(address)) => {
@@ -97,7 +97,7 @@ fn run_stage(
     order: &StageOrder,
     bytes: u64,
 ) -> Result<(ChildProcess, Reports), NodeError> {
-    let (mut process, mut reports) = child::spawn("stage", name, &[])?;
+    let (mut process, mut reports) = child::spawn("stage", name)?;
     process.order(order)?;
     match reports.read()? {
         Some(StageReport::Ready(ready)) => {

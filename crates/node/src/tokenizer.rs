@@ -147,7 +147,7 @@ struct Process {
 
 impl Process {
     fn start(model: &Path) -> Result<(Self, VocabularyFacts), NodeError> {
-        let (mut child, mut reports) = child::spawn("tokenizer", "the tokenizer", &[])?;
+        let (mut child, mut reports) = child::spawn("tokenizer", "the tokenizer")?;
         child.order(&Order::Load(model.to_owned()))?;
         match reports.read()? {
             Some(Report::Loaded(facts)) => Ok((Self { child, reports }, facts)),

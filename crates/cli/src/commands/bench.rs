@@ -33,10 +33,10 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 4, value_name = "N")]
     stages: u32,
     /// How often both sides are loaded anew
-    #[arg(long, default_value_t = 5, value_name = "N")]
+    #[arg(long, default_value_t = 10, value_name = "N")]
     rounds: u32,
     /// Pairs of measurements in each round
-    #[arg(long, default_value_t = 4, value_name = "N")]
+    #[arg(long, default_value_t = 3, value_name = "N")]
     pairs: u32,
     /// Tokens of the prompt
     #[arg(long, default_value_t = 128, value_name = "P")]

@@ -27,7 +27,7 @@ pub(super) enum Ready {
 impl Member {
     /// Starts a node and tells it what to do.
     pub(super) fn start(name: &str, order: &NodeOrder) -> Result<Self, NodeError> {
-        let (mut process, reports) = child::spawn("node", name, &[])?;
+        let (mut process, reports) = child::spawn("node", name)?;
         process.order(order)?;
         let layers = match order {
             NodeOrder::Stage(shard) => Some(shard.layers),

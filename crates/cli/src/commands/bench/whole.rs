@@ -24,7 +24,7 @@ pub(super) struct Whole {
 
 impl Whole {
     pub(super) fn start(spec: &ClusterSpec) -> anyhow::Result<Self> {
-        let (mut process, reports) = child::spawn("bench-whole", "the whole model", &[])?;
+        let (mut process, reports) = child::spawn("bench-whole", "the whole model")?;
         process.order(&Order::Load(StageOrder {
             model: spec.name.clone(),
             files: StageSource::Whole(spec.source.path().to_owned()),
