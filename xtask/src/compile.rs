@@ -106,11 +106,7 @@ fn check(binary: &Path) -> Result<()> {
         BuildInfo::parse(&text).with_context(|| format!("cannot read the build info {text}"))?;
     let wanted = wanted_features(&cpu_flags());
     info.satisfies(&wanted)?;
-    eprintln!(
-        "      llama.cpp {}: {}",
-        info.llama_cpp,
-        info.cpu_features.join(" ")
-    );
+    eprintln!("      {}: {}", info.llama_cpp, info.cpu_features.join(" "));
     Ok(())
 }
 

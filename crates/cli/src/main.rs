@@ -12,6 +12,8 @@ mod workers;
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
+use anyhow::bail;
+use brigade_node::child;
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
@@ -34,7 +36,6 @@ enum Command {
     /// Measure stages against the whole model: speed and memory
     Bench(commands::bench::Args),
     /// What llama.cpp was built with
-    #[command(hide = true)]
     BuildInfo(commands::build_info::Args),
     #[command(hide = true)]
     Node,
@@ -58,12 +59,21 @@ fn main() -> ExitCode {
         )
         .with_target(false)
         .init();
-    let result = match cli.command {
+    let result = run(cli.command);
+    result.unwrap_or_else(|error| {
+        output::note(&format!("brigade: {error:#}"));
+        ExitCode::FAILURE
+    })
+}
+
+fn run(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
         Command::Lab(args) => commands::lab::run(&args),
         Command::Run(args) => commands::run::run(args),
         Command::Parity(args) => commands::parity::run(&args),
         Command::Bench(args) => commands::bench::run(&args),
         Command::BuildInfo(args) => commands::build_info::run(&args),
+        _ if !child::has_parent() => bail!("this command is for brigade itself to start"),
         Command::Node => {
             brigade_node::run_node();
             Ok(ExitCode::SUCCESS)
@@ -72,11 +82,7 @@ fn main() -> ExitCode {
         Command::Tokenizer => Ok(workers::tokenizer()),
         Command::RpcServer => workers::rpc_server(),
         Command::BenchWhole => Ok(commands::bench::whole::serve()),
-    };
-    result.unwrap_or_else(|error| {
-        output::note(&format!("brigade: {error:#}"));
-        ExitCode::FAILURE
-    })
+    }
 }
 
 #[cfg(test)]

@@ -53,7 +53,7 @@ fn redraw(line: &str) {
 pub(crate) fn nodes_table(cluster: &Cluster) -> String {
     let mut table = format!(
         "{:<8} {:>8} {:>9} {:>9} {:>10} {:>10} {:>10}\n",
-        "node", "pid", "stage pid", "layers", "weights", "KV cache", "compute"
+        "node", "pid", "stage pid", "layers", "file", "KV cache", "compute"
     );
     for node in cluster.nodes.iter().chain(&cluster.client) {
         let _ = writeln!(table, "{}", row(node));

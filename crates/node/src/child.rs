@@ -21,6 +21,9 @@ use crate::NodeError;
 /// How long a child may take to end by itself before it is killed.
 const GRACE: Duration = Duration::from_secs(2);
 
+/// Tells a child the process id of its parent.
+const PARENT: &str = "BRIGADE_PARENT";
+
 /// Where glibc reads how `malloc` shall work.
 const MALLOC_TUNABLES: &str = "GLIBC_TUNABLES";
 
@@ -51,7 +54,7 @@ pub fn spawn(command: &str, name: &str) -> Result<(ChildProcess, Reports), NodeE
     let mut builder = Command::new(executable().map_err(start)?);
     builder
         .arg(command)
-        .env("BRIGADE_PARENT", std::process::id().to_string())
+        .env(PARENT, std::process::id().to_string())
         // An abort inside ggml starts a debugger otherwise.
         .env("GGML_NO_BACKTRACE", "1")
         .stdin(Stdio::piped())
@@ -190,6 +193,11 @@ pub fn describe(status: ExitStatus) -> String {
     }
 }
 
+/// Whether this process was started by [`spawn`].
+pub fn has_parent() -> bool {
+    std::env::var_os(PARENT).is_some()
+}
+
 /// The child's side: binds this process's life to its parent's and gives the orders as they come.
 pub fn orders<T: DeserializeOwned + Send + 'static>() -> mpsc::Receiver<T> {
     die_with_parent();
@@ -274,7 +282,7 @@ fn die_with_parent() {
         use rustix::process::{Signal, getppid, set_parent_process_death_signal};
         let _ = set_parent_process_death_signal(Some(Signal::KILL));
         // The parent may have died before the kernel was told.
-        let expected = std::env::var("BRIGADE_PARENT").ok();
+        let expected = std::env::var(PARENT).ok();
         let parent = getppid().map(|pid| pid.as_raw_nonzero().to_string());
         if expected.is_some() && expected != parent {
             end_now();

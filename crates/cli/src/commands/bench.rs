@@ -65,6 +65,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Some(cores) => cores.clone(),
         None => vec![std::thread::available_parallelism().map_or(1, usize::from) - 1],
     };
+    let available = std::thread::available_parallelism().map_or(1, usize::from);
+    if cores.is_empty() || cores.iter().any(|core| *core >= available) {
+        bail!("this machine has cores 0 to {}", available - 1);
+    }
     // Children inherit it.
     pin(None, &cores)?;
     let tokenizer = Tokenizer::start(&path)?;

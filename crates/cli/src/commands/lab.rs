@@ -86,9 +86,11 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         output::line(&ready_line(&cluster, address).to_string())?;
     } else {
         output::note(&format!(
-            "{name}: {architecture}, {layers} layers over {} nodes\n{}",
+            "{name}: {architecture}, {layers} layers over {} nodes, {} sequences of {context_tokens} \
+             tokens\n{}",
             cluster.nodes.len(),
-            output::nodes_table(&cluster)
+            spec.sequences,
+            output::nodes_table(&cluster).trim_end()
         ));
     }
     let server = listener.map(|listener| {
@@ -112,7 +114,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         None => Signals::catch()?,
     };
     if let (false, Some(address)) = (args.json, address) {
-        output::note(&welcome(address, &name));
+        output::note(&welcome(address, &name, template.is_some()));
     }
     let death = cluster.death();
     std::thread::spawn(move || {
@@ -141,7 +143,13 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 fn listen(asked: Option<SocketAddr>) -> anyhow::Result<TcpListener> {
     let Some(address) = asked else {
         return TcpListener::bind(USUAL_API)
-            .or_else(|_| TcpListener::bind((USUAL_API.ip(), 0)))
+            .or_else(|_| {
+                output::note(&format!(
+                    "port {} is taken: using another",
+                    USUAL_API.port()
+                ));
+                TcpListener::bind((USUAL_API.ip(), 0))
+            })
             .context("cannot listen on this machine's loopback address");
     };
     if !address.ip().is_loopback() {
@@ -205,14 +213,23 @@ fn answer(
     Ok(())
 }
 
-fn welcome(address: SocketAddr, model: &str) -> String {
+fn welcome(address: SocketAddr, model: &str, chats: bool) -> String {
+    let (route, input) = if chats {
+        (
+            "chat/completions",
+            r#""messages": [{"role": "user", "content": "Hello!"}]"#,
+        )
+    } else {
+        ("completions", r#""prompt": "Once upon a time""#)
+    };
     format!(
         r#"
 Serving at http://{address}/v1 until Ctrl-C. Try:
 
-  curl http://{address}/v1/chat/completions -H 'content-type: application/json' \
-    -d '{{"model": "{model}", "messages": [{{"role": "user", "content": "Hello!"}}]}}'
-"#
+  curl http://{address}/v1/{route} -H 'content-type: application/json' \
+    -d '{{"model": "{model}", {input}, "temperature": 0}}'
+  brigade parity MODEL --stages 4      whole against staged, bit for bit
+  brigade bench                        what the stages cost"#
     )
 }
 

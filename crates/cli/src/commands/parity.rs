@@ -23,7 +23,7 @@ pub(crate) struct Args {
     #[arg(value_name = "MODEL")]
     model: PathBuf,
     /// How many stages, of even size
-    #[arg(long, value_name = "N", required_unless_present = "cuts")]
+    #[arg(long, value_name = "N")]
     stages: Option<u32>,
     /// The first layer of each stage after the first, such as 5,11
     #[arg(long, value_name = "LAYERS", value_delimiter = ',')]
@@ -65,14 +65,13 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let ranges = match (&args.cuts, args.stages) {
         (Some(cuts), Some(stages)) if stages as usize != cuts.len() + 1 => {
             bail!(
-                "{} cuts make {} stages, not {stages}",
-                cuts.len(),
+                "--cuts makes {} stages of it, --stages says {stages}",
                 cuts.len() + 1
             )
         }
         (Some(cuts), _) => model::cut(&source, cuts)?,
         (None, Some(stages)) => model::even(&source, stages)?,
-        (None, None) => bail!("say how many stages, or where to cut"),
+        (None, None) => bail!("say how many stages (--stages 4) or where to cut (--cuts 5,11)"),
     };
     check(args)?;
     // The last token needs no place in the context.
@@ -266,7 +265,7 @@ impl Verdict {
         };
         format!(
             "parity: whole and {} stages ({}) over {} prompt and {} generated tokens: {verdict}\n\
-             decode {:.1} tok/s whole, {:.1} staged; prefill {:.0} and {:.0}",
+             decode {:.1} tok/s whole, {:.1} staged; prefill {:.0} tok/s whole, {:.0} staged",
             ranges.len(),
             cut.join(", "),
             args.prompt_tokens,

@@ -106,6 +106,9 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     let tokenizer = Tokenizer::start(source.path())?;
     let template = model::chat_template(&source, tokenizer.facts())?;
+    if template.is_none() {
+        output::note("the model has no chat template: it continues the text instead of chatting");
+    }
     let mut spec = model::spec(source, placement, context_tokens, args.threads)?;
     spec.sequences = 1;
     let cluster = Cluster::start(&spec, &tokenizer, output::progress())?;
@@ -152,7 +155,7 @@ impl Session {
 
     fn chat(&self) -> anyhow::Result<()> {
         output::note(&format!(
-            "{}: type a message, Ctrl-D ends.",
+            "{}: type a message; Ctrl-D ends, Ctrl-C ends at once.",
             self.args.model.display()
         ));
         let mut messages = Vec::new();

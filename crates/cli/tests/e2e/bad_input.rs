@@ -124,7 +124,7 @@ fn stages_that_cannot_be() {
     insta::assert_snapshot!(parity(&["--cuts", "0,2"]), @"brigade: a cut at 0 is out of range: the model has 4 layers, so cuts are from 1 to 3");
     insta::assert_snapshot!(parity(&["--cuts", "3,1"]), @"brigade: the cuts must ascend: 1 follows 3");
     insta::assert_snapshot!(parity(&["--cuts", "2,2"]), @"brigade: the cuts must ascend: 2 follows 2");
-    insta::assert_snapshot!(parity(&["--cuts", "2", "--stages", "3"]), @"brigade: 1 cuts make 2 stages, not 3");
+    insta::assert_snapshot!(parity(&["--cuts", "2", "--stages", "3"]), @"brigade: --cuts makes 2 stages of it, --stages says 3");
     let lab = |nodes| {
         let model = ["lab", "--api", "127.0.0.1:0", "--model", "tiny.gguf"];
         complaint(&scratch, &[&model[..], &["--nodes", nodes]].concat())

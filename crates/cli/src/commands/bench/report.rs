@@ -136,7 +136,7 @@ impl Results {
         if let Some(Usage { pss, allowed }) = self.usage {
             let _ = write!(
                 table,
-                "memory   {} PSS in the stage processes, {} allowed: {:.3} of it",
+                "memory   {} PSS in the stage processes; 1.15 x the file + KV + compute + 20 MiB each is {}: {:.3} of it",
                 output::bytes(pss),
                 output::bytes(allowed),
                 pss as f64 / allowed as f64,

@@ -112,7 +112,11 @@ impl Lab {
 
     /// Asks it to end; it must do so in good order and leave nothing running.
     pub(crate) fn end(self, signal: Signal) {
+        let said = Arc::clone(&self.stderr);
         self.end_with(signal, Some(0));
+        // Its processes were told to end, so it must not mourn them.
+        let said = said.lock().unwrap();
+        assert!(!said.contains("requests get an error"), "{said}");
     }
 
     /// The same for a lab that has lost a process, which it must have said.
