@@ -108,7 +108,9 @@ fn once_fails_with_its_stage() {
     send(lab.pids("stage_pid")[3], Signal::KILL);
     let status = lab.wait(GONE).expect("the lab did not end");
     assert_eq!(status.code(), Some(1));
-    insta::assert_snapshot!(lab.stderr(), @"brigade: the answer broke off: node-4 lost its stage: it was ended by signal 9 (killed, perhaps for want of memory)");
+    // The stage may be gone before the question reaches it, and then nothing breaks off.
+    let said = lab.stderr().replace("the answer broke off: ", "");
+    insta::assert_snapshot!(said, @"brigade: node-4 lost its stage: it was ended by signal 9 (killed, perhaps for want of memory)");
 }
 
 #[test]
