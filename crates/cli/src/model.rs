@@ -122,7 +122,7 @@ pub(crate) fn context(source: &Source, asked: Option<u32>) -> anyhow::Result<u32
     }
 }
 
-/// A spec with the usual settings; `stages_here` processes share this machine's cores.
+/// A spec with the usual settings: the nodes share this machine's cores.
 pub(crate) fn spec(
     source: Source,
     placement: Placement,

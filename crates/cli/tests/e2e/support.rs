@@ -17,7 +17,9 @@ use tempfile::TempDir;
 pub(crate) use http::{Event, Stream, chat, get, post};
 pub(crate) use lab::Lab;
 pub(crate) use models::{damaged, internlm2};
-pub(crate) use process::{children, command_line, is_alive, send, tree, with_environment};
+pub(crate) use process::{
+    children, command_line, cpu_ticks, is_alive, send, tree, with_environment,
+};
 pub(crate) use rustix::process::Signal;
 
 /// How long anything may take that should take a moment, on a machine that is busy.

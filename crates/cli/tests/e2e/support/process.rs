@@ -57,9 +57,15 @@ pub(crate) fn with_environment(setting: &str) -> Vec<u32> {
     all().filter(has).collect()
 }
 
+/// The time that a process has computed, in the kernel's ticks of some 10 ms.
+pub(crate) fn cpu_ticks(pid: u32) -> u64 {
+    stat(pid).map_or(0, |stat| stat.ticks)
+}
+
 struct Stat {
     state: char,
     parent: u32,
+    ticks: u64,
 }
 
 fn stat(pid: u32) -> Option<Stat> {
@@ -70,6 +76,8 @@ fn stat(pid: u32) -> Option<Stat> {
     Some(Stat {
         state: words.next()?.chars().next()?,
         parent: words.next()?.parse().ok()?,
+        // In user mode: the tenth word after the parent.
+        ticks: words.nth(9)?.parse().ok()?,
     })
 }
 
