@@ -1,0 +1,22 @@
+//! What runs on a set of machines, how well, and how that is known: before anyone buys, cables
+//! or downloads.
+//!
+//! The way of a question: a [`Catalog`](catalog::Catalog) gives the facts of machines, links
+//! and models, each with its source; [`cluster`] reads machines from text; [`memory`] says what
+//! each node would hold; [`placement`] divides the layers; [`speed`] says how fast, with an
+//! interval; [`verdict`] puts a model on a cluster into a fit tier, with reasons; [`page`] is
+//! all of it for one combo, as data that the terminal, JSON and HTML show.
+//!
+//! Pure: no clock, socket, environment or home folder, and nothing is printed. A fact that is
+//! missing gives [`Tier::Unknown`](verdict::Tier) and the fact's name, never a guess.
+
+pub mod cluster;
+pub mod error;
+pub mod evidence;
+pub mod machine;
+pub mod memory;
+pub mod model;
+pub mod speed;
+pub mod verdict;
+
+pub use error::FitError;

@@ -1,0 +1,57 @@
+//! Machines as the planner sees them: pools of memory with a processor each.
+
+use serde::Serialize;
+
+/// One machine.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Machine {
+    /// Its id in the catalog, such as `mac-mini-m4-pro-64gb`, or one made of its parts.
+    pub id: String,
+    /// Its name for people.
+    pub name: String,
+    /// Its pools, fastest first: each GPU's memory, then the RAM; a unified memory is one pool.
+    /// Pools are never summed: a layer lies in one of them.
+    pub pools: Vec<Pool>,
+}
+
+/// A memory and the processor that works on it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Pool {
+    /// What kind of memory it is.
+    pub kind: PoolKind,
+    /// The processor's id in the catalog, such as `m4-pro-20`, `rtx-3090`, `cpu`.
+    pub device: String,
+    /// The processor's name for people.
+    pub device_name: String,
+    /// Hardware family, by which efficiencies are fitted, such as `apple`, `nvidia-consumer`.
+    pub family: String,
+    /// All of it, in bytes.
+    pub memory_bytes: u64,
+    /// What its OS or driver lets a model use at most, in bytes.
+    pub limit_bytes: u64,
+    /// Why the limit is what it is, with its source, in one sentence.
+    pub limit_reason: String,
+    /// Bandwidth of the memory, in 10⁹ bytes a second.
+    pub bandwidth_gb_s: Option<f64>,
+    /// Dense 16-bit matrix throughput, in 10¹² operations a second.
+    pub fp16_tflops: Option<f64>,
+}
+
+/// Kinds of memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PoolKind {
+    /// One memory for CPU and GPU.
+    Unified,
+    /// A discrete GPU's own memory.
+    Vram,
+    /// System memory, worked on by the CPU.
+    Ram,
+}
+
+impl Machine {
+    /// All memory that a model can lie in, in bytes: for display only, pools do not add up.
+    pub fn memory_bytes(&self) -> u64 {
+        self.pools.iter().map(|pool| pool.memory_bytes).sum()
+    }
+}

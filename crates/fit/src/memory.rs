@@ -1,0 +1,73 @@
+//! What a stage holds, item by item.
+
+use std::ops::Range;
+
+use serde::Serialize;
+
+/// How a model is asked to run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Load {
+    /// Tokens of context for each sequence.
+    pub context: u32,
+    /// Sequences at once.
+    pub sequences: u32,
+    /// Type of keys and values in the cache.
+    pub kv_type: KvType,
+    /// Tokens that are computed at once, llama.cpp's micro-batch.
+    pub micro_batch: u32,
+}
+
+/// Type of keys and values in the cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum KvType {
+    /// 16 bits.
+    F16,
+    /// 8.5 bits: blocks of 32 with a scale.
+    Q8_0,
+    /// 4.5 bits: blocks of 32 with a scale.
+    Q4_0,
+}
+
+/// A part of what a node holds, or of what is taken off its limit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Item {
+    /// What it is, such as `weights`, `KV cache`, `compute buffers`, `runtime`.
+    pub item: String,
+    /// Its bytes.
+    pub bytes: u64,
+}
+
+/// What one pool of a node holds, with its limits. Items add up to the working set.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct PoolLedger {
+    /// The pool's device, such as `rtx-3090`; with a number where a node has several alike.
+    pub pool: String,
+    /// All of its memory.
+    pub memory_bytes: u64,
+    /// What a model may use at most.
+    pub limit_bytes: u64,
+    /// What is wise to plan with.
+    pub effective_bytes: u64,
+    /// Sum of the items.
+    pub working_set_bytes: u64,
+    /// What makes it up.
+    pub items: Vec<Item>,
+    /// Working set ÷ effective memory.
+    pub utilization: f64,
+}
+
+/// What one node holds.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct NodeLedger {
+    /// The node's name.
+    pub node: String,
+    /// The machine's name.
+    pub machine: String,
+    /// Its layers (half-open, from 0); empty for a node that the plan leaves out.
+    pub layers: Range<u32>,
+    /// Its pools that hold something.
+    pub pools: Vec<PoolLedger>,
+    /// Bytes on its disk.
+    pub disk_bytes: u64,
+}
