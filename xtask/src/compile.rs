@@ -88,6 +88,31 @@ pub(crate) fn release() -> Result<PathBuf> {
     Ok(usual)
 }
 
+/// What builds the planner alone: the same program without all that runs models.
+pub(crate) const PLANNER: [&str; 4] =
+    ["--release", "--package", "brigade", "--no-default-features"];
+
+/// cargo for the planner alone, in a folder of its own: with other features in the same one, both builds
+/// would compile again what they share.
+pub(crate) fn planner_cargo() -> Command {
+    let mut command = cargo();
+    command.env("CARGO_TARGET_DIR", planner_dir());
+    command
+}
+
+fn planner_dir() -> PathBuf {
+    target_dir().join("planner")
+}
+
+/// Builds the planner alone, which needs no C++ and about a minute, and gives the program's path.
+pub(crate) fn planner() -> Result<PathBuf> {
+    let status = planner_cargo().arg("build").args(PLANNER).status()?;
+    if !status.success() {
+        bail!("cargo failed ({status})");
+    }
+    Ok(planner_dir().join("release/brigade"))
+}
+
 /// Asks the binary how its llama.cpp was built, and fails where this machine can do more.
 fn check(binary: &Path) -> Result<()> {
     let output = Command::new(binary)

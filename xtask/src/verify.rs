@@ -4,7 +4,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Result, bail};
 
-use crate::compile::{self, WHOLE, cargo, watched};
+use crate::compile::{self, PLANNER, WHOLE, cargo, planner_cargo, watched};
 use crate::demo;
 use crate::models::{self, Set};
 use crate::python;
@@ -22,7 +22,7 @@ pub(crate) enum Depth {
 pub(crate) fn run(depth: Depth, consent: Consent) -> Result<()> {
     let full = depth == Depth::Full;
     let deny = full && has_cargo_deny();
-    let mut steps = Steps::new(6 + 2 * usize::from(full) + usize::from(deny));
+    let mut steps = Steps::new(7 + 2 * usize::from(full) + usize::from(deny));
     if full && !deny {
         eprintln!("cargo-deny is not installed: licences and duplicates are not checked");
     }
@@ -44,6 +44,14 @@ pub(crate) fn run(depth: Depth, consent: Consent) -> Result<()> {
             .args(WHOLE)
             .args(["--all-targets", "--", "-D", "warnings"]);
         watched(clippy, "checking")
+    })?;
+    steps.step("lints of the planner alone", || {
+        let mut clippy = planner_cargo();
+        clippy
+            .arg("clippy")
+            .args(PLANNER)
+            .args(["--all-targets", "--", "-D", "warnings"]);
+        must_succeed(clippy, "it must build without the engine")
     })?;
     steps.step("release build", compile::release)?;
     steps.step("tests", || {

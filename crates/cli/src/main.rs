@@ -2,87 +2,68 @@
 //!
 //! Data goes to standard output, everything else to standard error. Only this crate prints.
 
+#[cfg(feature = "engine")]
 mod backend;
 mod commands;
+#[cfg(feature = "engine")]
+mod engine;
+#[cfg(feature = "engine")]
 mod model;
 mod output;
+mod planner;
+mod remote;
+#[cfg(feature = "engine")]
 mod signals;
+mod this_machine;
+#[cfg(feature = "engine")]
 mod workers;
 
-use std::io::IsTerminal;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::bail;
-use brigade_node::child;
 use clap::{Parser, Subcommand};
-use tracing_subscriber::EnvFilter;
 
-/// Several machines, one language model: the model's layers are cut into stages, one per node.
+/// Several machines, one language model: what runs on which machines, and running it.
 #[derive(Debug, Parser)]
 #[command(name = "brigade", version, max_term_width = 100)]
+#[cfg_attr(
+    not(feature = "engine"),
+    command(
+        after_help = "This build has the planner only; `cargo xtask build` makes the one that runs models."
+    )
+)]
 struct Cli {
+    /// Rows that replace the catalog's, by id, or are added to it
+    #[arg(long, global = true, hide = true, value_name = "DIR")]
+    catalog: Option<PathBuf>,
     #[command(subcommand)]
     command: Command,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// A throwaway cluster on this machine: real node processes, one OpenAI-compatible address
-    Lab(commands::lab::Args),
-    /// Chat with a model on this machine, or answer once
-    Run(commands::run::Args),
-    /// Compare a model cut into stages with the whole model, bit for bit
-    Parity(commands::parity::Args),
-    /// Measure stages against the whole model: speed and memory
-    Bench(commands::bench::Args),
-    /// What llama.cpp was built with
-    BuildInfo(commands::build_info::Args),
-    #[command(hide = true)]
-    Node,
-    #[command(hide = true)]
-    Stage,
-    #[command(hide = true)]
-    Tokenizer,
-    #[command(hide = true)]
-    RpcServer,
-    #[command(hide = true)]
-    BenchWhole,
+    /// What runs on these machines, how well, and how that is known
+    Fit(commands::fit::Args),
+    /// Who computes which layers, how fast, and what else could be done
+    Plan(commands::plan::Args),
+    #[cfg(feature = "engine")]
+    #[command(flatten)]
+    Engine(engine::Command),
 }
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_env_filter(
-            EnvFilter::try_from_env("BRIGADE_LOG").unwrap_or_else(|_| EnvFilter::new("error")),
-        )
-        .with_target(false)
-        .init();
-    let result = run(cli.command);
+    let catalog = cli.catalog.as_deref();
+    let result = match cli.command {
+        #[cfg(feature = "engine")]
+        Command::Engine(command) => engine::run(command),
+        Command::Fit(args) => commands::fit::run(&args, catalog),
+        Command::Plan(args) => commands::plan::run(&args, catalog),
+    };
     result.unwrap_or_else(|error| {
         output::note(&format!("brigade: {error:#}"));
         ExitCode::FAILURE
     })
-}
-
-fn run(command: Command) -> anyhow::Result<ExitCode> {
-    match command {
-        Command::Lab(args) => commands::lab::run(&args),
-        Command::Run(args) => commands::run::run(args),
-        Command::Parity(args) => commands::parity::run(&args),
-        Command::Bench(args) => commands::bench::run(&args),
-        Command::BuildInfo(args) => commands::build_info::run(&args),
-        _ if !child::has_parent() => bail!("this command is for brigade itself to start"),
-        Command::Node => {
-            brigade_node::run_node();
-            Ok(ExitCode::SUCCESS)
-        }
-        Command::Stage => workers::stage(),
-        Command::Tokenizer => Ok(workers::tokenizer()),
-        Command::RpcServer => workers::rpc_server(),
-        Command::BenchWhole => Ok(commands::bench::whole::serve()),
-    }
 }
 
 #[cfg(test)]
@@ -90,6 +71,7 @@ mod tests {
     use super::*;
 
     /// Splits a line as a shell does, as far as the README needs it: quotes, no escapes.
+    #[cfg(feature = "engine")]
     fn words(line: &str) -> Vec<String> {
         let mut words = Vec::new();
         let mut word: Option<String> = None;
@@ -109,6 +91,7 @@ mod tests {
         words
     }
 
+    #[cfg(feature = "engine")]
     #[test]
     fn every_command_in_the_readme_is_one() {
         let readme = include_str!("../../../README.md");

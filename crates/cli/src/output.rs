@@ -1,11 +1,14 @@
 //! What several commands print.
 
-use std::fmt::Write as _;
-use std::io::{self, IsTerminal, Write as _};
-use std::time::{Duration, Instant};
+#[cfg(feature = "engine")]
+mod cluster;
 
-use anyhow::{Context, bail};
-use brigade_node::{Answer, Cluster, Event, NodeInfo, Progress};
+use std::io::{self, Write as _};
+
+use anyhow::Context;
+
+#[cfg(feature = "engine")]
+pub(crate) use cluster::{Told, nodes_table, progress, progress_done, stream};
 
 /// Bytes in the unit that suits them, 10⁶ or 10⁹ based.
 pub(crate) fn bytes(bytes: u64) -> String {
@@ -17,151 +20,25 @@ pub(crate) fn bytes(bytes: u64) -> String {
     }
 }
 
-/// Reports progress on standard error, one line that changes on a terminal.
-pub(crate) fn progress() -> impl FnMut(Progress) {
-    let live = io::stderr().is_terminal();
-    move |progress| {
-        if !live {
-            return;
-        }
-        match progress {
-            Progress::Slicing(node, done, total) => {
-                redraw(&format!(
-                    "{node} cuts its layers: {} of {}",
-                    bytes(done),
-                    bytes(total)
-                ));
-            }
-            Progress::Ready(node) => redraw(&format!("{node} is ready")),
-        }
-    }
-}
-
-/// Clears the line of [`progress`].
-pub(crate) fn progress_done() {
-    if io::stderr().is_terminal() {
-        redraw("");
-    }
-}
-
-fn redraw(line: &str) {
-    let mut out = io::stderr().lock();
-    let _ = write!(out, "\r\x1b[K{line}").and_then(|()| out.flush());
-}
-
-/// Who computes what, as a table.
-pub(crate) fn nodes_table(cluster: &Cluster) -> String {
-    let mut table = format!(
-        "{:<8} {:>8} {:>9} {:>9} {:>10} {:>10} {:>10}\n",
-        "node", "pid", "stage pid", "layers", "file", "KV cache", "compute"
-    );
-    for node in cluster.nodes.iter().chain(&cluster.client) {
-        let _ = writeln!(table, "{}", row(node));
-    }
-    table
-}
-
-fn row(node: &NodeInfo) -> String {
-    let size = |value: Option<u64>| value.map_or_else(|| "-".to_owned(), bytes);
-    let memory = node.memory;
-    format!(
-        "{:<8} {:>8} {:>9} {:>9} {:>10} {:>10} {:>10}",
-        node.name,
-        node.pid,
-        node.stage_pid,
-        node.layers
-            .map_or_else(|| "-".to_owned(), |layers| layers.to_string()),
-        size(node.bytes),
-        size(memory.map(|memory| memory.kv_bytes)),
-        size(memory.map(|memory| memory.compute_bytes)),
-    )
-}
-
-/// An answer that was printed.
-#[derive(Debug, Clone)]
-pub(crate) struct Told {
-    /// Its text.
-    pub(crate) text: String,
-    /// Its tokens.
-    pub(crate) tokens: u32,
-    /// Until the first of them.
-    pub(crate) first: Duration,
-    /// From the first to the last.
-    pub(crate) rest: Duration,
-}
-
-impl Told {
-    /// Tokens a second after the first.
-    pub(crate) fn decode_tok_s(&self) -> f64 {
-        f64::from(self.tokens.saturating_sub(1)) / self.rest.as_secs_f64().max(1e-9)
-    }
-
-    /// A line about it.
-    pub(crate) fn summary(&self, prompt_tokens: usize) -> String {
-        format!(
-            "{prompt_tokens} prompt tokens, first token after {:.0} ms; {} tokens at {:.1} tok/s",
-            self.first.as_secs_f64() * 1e3,
-            self.tokens,
-            self.decode_tok_s(),
-        )
-    }
-}
-
-/// Prints an answer on standard output as it comes. `start` is when it was asked for.
-pub(crate) fn stream(answer: &mut Answer, start: Instant, print: bool) -> anyhow::Result<Told> {
-    let mut told = Told {
-        text: String::new(),
-        tokens: 0,
-        first: Duration::ZERO,
-        rest: Duration::ZERO,
-    };
-    loop {
-        let (text, over) = match answer.next_blocking() {
-            Some(Event::Token { text, .. }) => {
-                told.tokens += 1;
-                if told.tokens == 1 {
-                    told.first = start.elapsed();
-                }
-                told.rest = start.elapsed().saturating_sub(told.first);
-                (text, false)
-            }
-            Some(Event::Done { text, .. }) => (text, true),
-            Some(Event::Failed(reason)) => {
-                if !told.text.is_empty() {
-                    show(print, "\n")?;
-                }
-                bail!("the answer broke off: {reason}");
-            }
-            None => bail!("the answer ended without a reason"),
-        };
-        show(print, &text)?;
-        told.text.push_str(&text);
-        if over {
-            show(print, "\n")?;
-            return Ok(told);
-        }
-    }
-}
-
-/// Prints a piece of an answer.
-fn show(print: bool, text: &str) -> anyhow::Result<()> {
-    if print && !text.is_empty() {
-        let mut out = io::stdout().lock();
-        out.write_all(text.as_bytes())
-            .and_then(|()| out.flush())
-            .context(UNWRITTEN)?;
-    }
-    Ok(())
-}
-
 const UNWRITTEN: &str = "cannot write to standard output";
 
 /// Prints a line of data.
+#[cfg(feature = "engine")]
 pub(crate) fn line(text: &str) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
     writeln!(out, "{text}")
         .and_then(|()| out.flush())
         .context(UNWRITTEN)
+}
+
+/// Prints a document that ends with a line feed. A reader that has seen enough (`| head`) is no
+/// error.
+pub(crate) fn document(text: &str) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result.context(UNWRITTEN),
+    }
 }
 
 /// Prints a line for a person on standard error, where nobody may be listening.
@@ -170,6 +47,7 @@ pub(crate) fn note(text: &str) {
 }
 
 /// Asks for input on standard error.
+#[cfg(feature = "engine")]
 pub(crate) fn ask(text: &str) {
     let mut out = io::stderr().lock();
     let _ = write!(out, "{text}").and_then(|()| out.flush());

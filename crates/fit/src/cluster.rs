@@ -1,5 +1,7 @@
 //! Machines and the links between them.
 
+pub mod text;
+
 use serde::Serialize;
 
 use crate::machine::Machine;

@@ -10,13 +10,21 @@
 //! Pure: no clock, socket, environment or home folder, and nothing is printed. A fact that is
 //! missing gives [`Tier::Unknown`](verdict::Tier) and the fact's name, never a guess.
 
+pub mod alternatives;
+pub mod catalog;
 pub mod cluster;
+pub mod effective;
+pub mod emit;
 pub mod error;
 pub mod evidence;
 pub mod machine;
 pub mod memory;
 pub mod model;
+pub mod nearest;
+pub mod page;
+pub mod placement;
 pub mod speed;
+pub mod text;
 pub mod verdict;
 
 pub use error::FitError;

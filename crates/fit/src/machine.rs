@@ -1,5 +1,7 @@
 //! Machines as the planner sees them: pools of memory with a processor each.
 
+pub mod limit;
+
 use serde::Serialize;
 
 /// One machine.
@@ -33,7 +35,7 @@ pub struct Pool {
     pub limit_reason: String,
     /// Bandwidth of the memory, in 10⁹ bytes a second.
     pub bandwidth_gb_s: Option<f64>,
-    /// Dense 16-bit matrix throughput, in 10¹² operations a second.
+    /// Dense 16-bit matrix throughput at the chip's full rate, in 10¹² operations a second.
     pub fp16_tflops: Option<f64>,
 }
 

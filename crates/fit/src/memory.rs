@@ -1,8 +1,18 @@
 //! What a stage holds, item by item.
 
+mod cache;
+mod compute;
+mod runtime;
+mod stage;
+
 use std::ops::Range;
 
 use serde::Serialize;
+
+pub use cache::{kv_bytes, layer_kv_bytes, layer_state_bytes, state_bytes};
+pub use compute::compute_bytes;
+pub use runtime::{Overhead, runtime_bytes, runtime_overhead};
+pub use stage::{StageBytes, stage, weight_bytes};
 
 /// How a model is asked to run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -27,6 +37,32 @@ pub enum KvType {
     Q8_0,
     /// 4.5 bits: blocks of 32 with a scale.
     Q4_0,
+}
+
+impl KvType {
+    /// Bits a value, with its share of the block's scale.
+    pub fn bits(self) -> f64 {
+        let (values, bytes) = self.block();
+        bytes as f64 * 8.0 / values as f64
+    }
+
+    /// Values and bytes of a block, as in ggml.
+    pub fn block(self) -> (u64, u64) {
+        match self {
+            Self::F16 => (1, 2),
+            Self::Q8_0 => (32, 34),
+            Self::Q4_0 => (32, 18),
+        }
+    }
+
+    /// Its name, as ggml writes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F16 => "f16",
+            Self::Q8_0 => "q8_0",
+            Self::Q4_0 => "q4_0",
+        }
+    }
 }
 
 /// A part of what a node holds, or of what is taken off its limit.

@@ -1,7 +1,12 @@
 //! Models as the planner sees them: layers with an attention kind and parameter counts, and
 //! quantizations with the bytes of each layer.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+
+pub mod config;
+pub mod gguf;
+pub mod mix;
+pub mod shape;
 
 /// A model: facts from the catalog, a GGUF header or a `config.json`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -12,6 +17,8 @@ pub struct Model {
     pub name: String,
     /// The repository of its weights, such as `Qwen/Qwen3-235B-A22B`.
     pub repo: Option<String>,
+    /// Other names that people type, such as `llama3.3:70b`.
+    pub aliases: Vec<String>,
     /// Architecture by llama.cpp's name, such as `qwen3moe`.
     pub architecture: String,
     /// All parameters, without multi-token-prediction layers and vision.
@@ -36,12 +43,29 @@ pub struct Model {
     pub layers: Vec<Layer>,
     /// Its quantizations, best known first.
     pub quants: Vec<Quantization>,
+    /// Names of those that people serve the model with; the smallest of them at 4 bits a weight
+    /// or more decides its tier.
+    pub production: Vec<String>,
     /// Facts that decide and are not known, by name; a verdict is then `unknown`.
     pub missing: Vec<String>,
     /// Where the facts come from.
     pub source: String,
     /// When they were read, as `2026-11-24`.
     pub date: String,
+}
+
+impl Model {
+    /// The smallest quantization that people serve the model with: of those in
+    /// [`production`](Self::production), at 4 bits a weight or more, of the format if one is
+    /// given.
+    pub fn production_quant(&self, format: Option<Format>) -> Option<&Quantization> {
+        self.quants
+            .iter()
+            .filter(|quant| self.production.contains(&quant.name))
+            .filter(|quant| format.is_none_or(|format| quant.format == format))
+            .filter(|quant| quant.bits_per_weight >= 4.0)
+            .min_by_key(|quant| quant.weights.total())
+    }
 }
 
 /// One layer.
@@ -117,7 +141,7 @@ pub struct Quantization {
 }
 
 /// File formats.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Format {
     /// llama.cpp's.
@@ -167,34 +191,36 @@ pub struct LayerBytes {
 impl LayerBytes {
     /// All of the layer.
     pub fn total(self) -> u64 {
-        self.dense + self.experts
+        self.dense.saturating_add(self.experts)
     }
 }
 
 impl Weights {
     /// All tensors, each once.
     pub fn total(&self) -> u64 {
-        let layers: u64 = self.layers.iter().map(|layer| layer.total()).sum();
-        self.embedding_bytes + self.head_bytes + self.shared_bytes + layers
+        let outside = [self.embedding_bytes, self.head_bytes, self.shared_bytes];
+        let layers = self.layers.iter().map(|layer| layer.total());
+        layers.chain(outside).fold(0, u64::saturating_add)
     }
 
     /// Tensors of a stage with these layers (half-open, from 0): the first stage has the
     /// embedding, the last one the head; a tied embedding lies on both.
     pub fn stage(&self, layers: std::ops::Range<usize>) -> u64 {
         let (first, last) = (layers.start == 0, layers.end == self.layers.len());
-        let blocks: u64 = self
+        let blocks = self
             .layers
             .get(layers)
             .unwrap_or_default()
             .iter()
-            .map(|layer| layer.total())
-            .sum();
+            .map(|layer| layer.total());
         let embedding = if first || (last && self.tied) {
             self.embedding_bytes
         } else {
             0
         };
         let head = if last { self.head_bytes } else { 0 };
-        blocks + embedding + head + self.shared_bytes
+        blocks
+            .chain([embedding, head, self.shared_bytes])
+            .fold(0, u64::saturating_add)
     }
 }

@@ -1,9 +1,82 @@
 //! The answer for one model on one cluster.
 
-use serde::Serialize;
+mod assess;
+mod changes;
+pub(crate) mod choice;
+mod reasons;
 
+use serde::{Deserialize, Serialize};
+
+pub(crate) use assess::pools;
+pub use assess::{assess, plan};
+pub(crate) use reasons::percent;
+
+use crate::cluster::Link;
 use crate::evidence::Estimate;
-use crate::memory::{Load, NodeLedger};
+use crate::memory::{KvType, Load, NodeLedger};
+use crate::model::Format;
+use crate::placement::Objective;
+
+/// Above this share of effective memory a long context will not fit.
+pub const NO_LONG_CONTEXT: f64 = 0.92;
+
+/// Tokens that must stay within the limit for a model to be more than not practical.
+pub const LEAST_CONTEXT: u32 = 4096;
+
+/// Tokens of context where nothing else is asked.
+pub const USUAL_CONTEXT: u32 = 8192;
+
+/// Tokens that are computed at once, llama.cpp's usual micro-batch.
+pub const MICRO_BATCH: u32 = 512;
+
+/// What is asked about a model.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ask {
+    /// Tokens of context; cut to the model's own.
+    pub context: u32,
+    /// Sequences at once.
+    pub sequences: u32,
+    /// Type of keys and values.
+    pub kv_type: KvType,
+    /// A quantization by name; the smallest production one where there is none.
+    pub quant: Option<String>,
+    /// Only quantizations of this format.
+    pub format: Option<Format>,
+    /// What the plan should be best at. Without one: one node where the model is a comfortable
+    /// fit there, else the roomiest pipeline over the nodes.
+    pub objective: Option<Objective>,
+    /// The share of the limit that a cluster of these machines was measured to cost.
+    pub measured: Option<f64>,
+    /// How much is answered.
+    pub detail: Detail,
+    /// Links to compare with, for what would change the speed.
+    pub links: Vec<Link>,
+}
+
+/// How much is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Detail {
+    /// The tier, the ledger and the speed.
+    Brief,
+    /// What would change it and the alternatives as well.
+    Full,
+}
+
+impl Default for Ask {
+    fn default() -> Self {
+        Self {
+            context: USUAL_CONTEXT,
+            sequences: 1,
+            kv_type: KvType::F16,
+            quant: None,
+            format: None,
+            objective: None,
+            measured: None,
+            detail: Detail::Brief,
+            links: Vec::new(),
+        }
+    }
+}
 
 /// Fit tiers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -78,7 +151,7 @@ pub struct Alternative {
 }
 
 /// Ways to spread a model.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Split {
     /// All of it on one node.
@@ -90,3 +163,18 @@ pub enum Split {
     /// Every layer shared by several nodes.
     Tensor,
 }
+
+impl Tier {
+    /// Its name in output.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Comfortable => "comfortable",
+            Self::Borderline => "borderline",
+            Self::NotPractical => "not-practical",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -35,7 +35,7 @@ pub use header::{Header, TensorInfo};
 pub use layout::{Layout, Segment};
 pub use model::{Model, ModelTensor};
 pub use slice::{DUMMY_TOKENS, Embedding, StageBytes, embedding_layout, stage_bytes, stage_layout};
-pub use source::{Source, SourceFile, Stamp};
+pub use source::{Source, SourceFile, Stamp, split_prefix};
 pub use store::{Origin, StageFiles, prepare_stage};
 pub use value::{Array, Text, Value, ValueType};
 pub use write::{Builder, NewTensor, TensorData};

@@ -135,8 +135,8 @@ fn open_part(path: &Path) -> Result<(Header, SourceFile), GgufError> {
     Ok((header, SourceFile { path, stamp }))
 }
 
-/// What stands before `-00001-of-00003.gguf` in a file's name.
-fn split_prefix(path: &Path, count: u32) -> Option<&str> {
+/// What stands before `-00001-of-00003.gguf` in the name of a part of a model in `count` files.
+pub fn split_prefix(path: &Path, count: u32) -> Option<&str> {
     let stem = path.file_name()?.to_str()?.strip_suffix(".gguf")?;
     let stem = stem.strip_suffix(&format!("-of-{count:05}"))?;
     let (prefix, number) = stem.rsplit_once('-')?;

@@ -3,6 +3,8 @@
 //! The weights mean nothing, but they are of a size that keeps hidden states and logits
 //! ordinary numbers, so that a wrong layer, mask or scale shows in every logit.
 
+mod family;
+mod maker;
 mod random;
 mod vocabulary;
 
@@ -12,23 +14,21 @@ use std::path::{Path, PathBuf};
 
 use crate::layout::{Layout, Segment};
 use crate::value::{Array, Value};
-use crate::write::{Builder, NewTensor, TensorData};
+use crate::write::{Builder, NewTensor};
 use crate::{GgmlType, GgufError};
+use family::Family;
+use maker::Maker;
 pub use random::Random;
 pub use vocabulary::{CHAT_TEMPLATE, TOKENS};
-
-const WIDTH: u64 = 64;
-const HEADS: u32 = 4;
-const KV_HEADS: u32 = 2;
-const HEAD_WIDTH: u64 = 16;
-const FEED_FORWARD: u64 = 96;
 
 /// A description of a small model: 64 wide, with 4 heads of 16, 2 of them for keys and values.
 /// The same description always gives the same bytes.
 #[derive(Debug, Clone)]
 pub struct TinyModel {
     family: Family,
+    shape: Shape,
     layers: u32,
+    vocabulary: u32,
     weights: GgmlType,
     untied: bool,
     rope_freqs: bool,
@@ -36,41 +36,121 @@ pub struct TinyModel {
     extra: Vec<(String, Value)>,
 }
 
+/// Sizes of a [`TinyModel`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Family {
-    Llama { experts: u32 },
-    Gemma3 { window: u32 },
+pub struct Shape {
+    /// Width of a hidden state.
+    pub width: u32,
+    /// Heads of queries.
+    pub heads: u32,
+    /// Heads of keys and values.
+    pub kv_heads: u32,
+    /// Width of a head.
+    pub head_width: u32,
+    /// Width of the feed-forward part, or of each expert's.
+    pub feed_forward: u32,
+    /// Routed experts, where the family has them.
+    pub experts: u32,
+    /// Routed experts that a token uses.
+    pub experts_used: u32,
+    /// Tokens of the window, where the family has one.
+    pub window: u32,
+}
+
+impl Default for Shape {
+    fn default() -> Self {
+        Self {
+            width: 64,
+            heads: 4,
+            kv_heads: 2,
+            head_width: 16,
+            feed_forward: 96,
+            experts: 4,
+            experts_used: 2,
+            window: 16,
+        }
+    }
 }
 
 impl TinyModel {
+    fn new(family: Family, layers: u32) -> Self {
+        Self {
+            family,
+            shape: Shape::default(),
+            layers,
+            vocabulary: vocabulary::TOKENS,
+            weights: GgmlType::F32,
+            untied: false,
+            rope_freqs: false,
+            seed: 1,
+            extra: Vec::new(),
+        }
+    }
+
     /// A dense llama whose head is its embedding, with `RoPE` frequency factors.
     pub fn llama(layers: u32) -> Self {
         Self {
-            family: Family::Llama { experts: 0 },
-            layers,
-            weights: GgmlType::F32,
-            untied: false,
             rope_freqs: true,
-            seed: 1,
-            extra: Vec::new(),
+            ..Self::new(Family::Llama, layers)
         }
     }
 
     /// A llama with 4 experts, 2 of them used for each token, and a head of its own.
     pub fn llama_moe(layers: u32) -> Self {
         Self {
-            family: Family::Llama { experts: 4 },
+            rope_freqs: true,
             untied: true,
-            ..Self::llama(layers)
+            ..Self::new(Family::LlamaMoe, layers)
         }
     }
 
     /// A Gemma 3 with a sliding window of 16 tokens on 5 of 6 layers.
     pub fn gemma3(layers: u32) -> Self {
+        Self::new(Family::Gemma3, layers)
+    }
+
+    /// A dense Qwen 2, whose queries, keys and values have biases.
+    pub fn qwen2(layers: u32) -> Self {
+        Self::new(Family::Qwen2, layers)
+    }
+
+    /// A Qwen 3 with experts and a head of its own.
+    pub fn qwen3moe(layers: u32) -> Self {
+        Self::new(Family::Qwen3Moe, layers).untied()
+    }
+
+    /// A gpt-oss: experts with biases, and a sliding window on every other layer.
+    pub fn gpt_oss(layers: u32) -> Self {
+        Self::new(Family::GptOss, layers).untied()
+    }
+
+    /// A `DeepSeek` 2 with latent attention, a dense first layer and a shared expert.
+    pub fn deepseek2(layers: u32) -> Self {
+        Self::new(Family::DeepSeek2, layers).untied()
+    }
+
+    /// An LFM 2: attention on each third layer, short convolutions on the others.
+    pub fn lfm2(layers: u32) -> Self {
+        Self::new(Family::Lfm2, layers)
+    }
+
+    /// A Qwen 3 Next: attention on each fourth layer, a gated delta net on the others; experts.
+    pub fn qwen3next(layers: u32) -> Self {
+        Self::new(Family::Qwen3Next, layers).untied()
+    }
+
+    /// With other sizes.
+    #[must_use]
+    pub fn shape(self, shape: Shape) -> Self {
+        Self { shape, ..self }
+    }
+
+    /// With so many tokens, at least the 288 that it has otherwise.
+    #[must_use]
+    pub fn vocabulary(self, tokens: u32) -> Self {
         Self {
-            family: Family::Gemma3 { window: 16 },
-            rope_freqs: false,
-            ..Self::llama(layers)
+            vocabulary: tokens.max(vocabulary::TOKENS),
+            ..self
         }
     }
 
@@ -161,150 +241,39 @@ impl TinyModel {
         Ok(paths)
     }
 
-    fn architecture(&self) -> &'static str {
-        match self.family {
-            Family::Llama { .. } => "llama",
-            Family::Gemma3 { .. } => "gemma3",
-        }
-    }
-
     fn metadata(&self, builder: &mut Builder<'_>) {
-        let name = self.architecture();
+        let name = self.family.architecture();
         builder.set("general.architecture", name.into());
         builder.set("general.name", format!("tiny {name}").as_str().into());
-        let mut set = |suffix: &str, value| {
-            builder.set(&format!("{name}.{suffix}"), value);
-        };
-        set("block_count", Value::U32(self.layers));
-        set("context_length", Value::U32(512));
-        set("embedding_length", Value::U32(WIDTH as u32));
-        set("feed_forward_length", Value::U32(FEED_FORWARD as u32));
-        set("attention.head_count", Value::U32(HEADS));
-        set("attention.head_count_kv", Value::U32(KV_HEADS));
-        set("attention.layer_norm_rms_epsilon", Value::F32(1e-6));
-        set("vocab_size", Value::U32(vocabulary::TOKENS));
-        match self.family {
-            Family::Llama { experts } => {
-                set("rope.dimension_count", Value::U32(HEAD_WIDTH as u32));
-                set("rope.freq_base", Value::F32(10_000.0));
-                if experts > 0 {
-                    set("expert_count", Value::U32(experts));
-                    set("expert_used_count", Value::U32(2));
-                }
-            }
-            Family::Gemma3 { window } => {
-                set("attention.key_length", Value::U32(HEAD_WIDTH as u32));
-                set("attention.value_length", Value::U32(HEAD_WIDTH as u32));
-                set("attention.sliding_window", Value::U32(window));
-                set("rope.freq_base", Value::F32(1_000_000.0));
-            }
-        }
-        vocabulary::set(builder);
+        self.family
+            .keys(&self.shape, self.layers, &mut |suffix, value| {
+                builder.set(&format!("{name}.{suffix}"), value);
+            });
+        let tokens = Value::U32(self.vocabulary);
+        builder.set(&format!("{name}.vocab_size"), tokens);
+        vocabulary::set(builder, self.vocabulary);
         for (key, value) in &self.extra {
             builder.set(key, value.clone());
         }
     }
 
     fn tensors(&self) -> Vec<NewTensor> {
-        let mut maker = Maker {
-            random: Random::new(self.seed),
-            weights: self.weights,
-            tensors: Vec::new(),
-        };
-        let rows = u64::from(vocabulary::TOKENS);
-        maker.matrix("token_embd.weight", &[WIDTH, rows]);
+        let mut maker = Maker::new(self.seed, self.weights);
+        let (width, rows) = (u64::from(self.shape.width), u64::from(self.vocabulary));
+        maker.matrix("token_embd.weight", &[width, rows]);
         if self.rope_freqs {
-            let factors: Vec<_> = (0..HEAD_WIDTH / 2).map(|i| 1.0 + i as f32 / 4.0).collect();
+            let factors = 0..self.shape.head_width / 2;
+            let factors: Vec<_> = factors.map(|i| 1.0 + i as f32 / 4.0).collect();
             maker.floats("rope_freqs.weight", &factors);
         }
         for layer in 0..self.layers {
-            self.layer(&mut maker, &format!("blk.{layer}"));
+            self.family.layer(&self.shape, layer, &mut maker);
         }
-        maker.norm("output_norm.weight", WIDTH);
+        maker.norm(self.family.last_norm(), width);
         if self.untied {
-            maker.matrix("output.weight", &[WIDTH, rows]);
+            maker.matrix("output.weight", &[width, rows]);
         }
         maker.tensors
-    }
-
-    fn layer(&self, maker: &mut Maker, block: &str) {
-        let queries = u64::from(HEADS) * HEAD_WIDTH;
-        let keys = u64::from(KV_HEADS) * HEAD_WIDTH;
-        let mut norm = |name: &str, len| maker.norm(&format!("{block}.{name}.weight"), len);
-        norm("attn_norm", WIDTH);
-        norm("ffn_norm", WIDTH);
-        if let Family::Gemma3 { .. } = self.family {
-            norm("attn_q_norm", HEAD_WIDTH);
-            norm("attn_k_norm", HEAD_WIDTH);
-            norm("post_attention_norm", WIDTH);
-            norm("post_ffw_norm", WIDTH);
-        }
-        let mut matrix = |name: &str, dims: &[u64]| {
-            maker.matrix(&format!("{block}.{name}.weight"), dims);
-        };
-        matrix("attn_q", &[WIDTH, queries]);
-        matrix("attn_k", &[WIDTH, keys]);
-        matrix("attn_v", &[WIDTH, keys]);
-        matrix("attn_output", &[queries, WIDTH]);
-        match self.family {
-            Family::Llama { experts } if experts > 0 => {
-                let experts = u64::from(experts);
-                matrix("ffn_gate_exps", &[WIDTH, FEED_FORWARD, experts]);
-                matrix("ffn_up_exps", &[WIDTH, FEED_FORWARD, experts]);
-                matrix("ffn_down_exps", &[FEED_FORWARD, WIDTH, experts]);
-                // A router is never quantized.
-                maker.matrix_of(
-                    &format!("{block}.ffn_gate_inp.weight"),
-                    GgmlType::F32,
-                    &[WIDTH, experts],
-                );
-            }
-            _ => {
-                matrix("ffn_gate", &[WIDTH, FEED_FORWARD]);
-                matrix("ffn_up", &[WIDTH, FEED_FORWARD]);
-                matrix("ffn_down", &[FEED_FORWARD, WIDTH]);
-            }
-        }
-    }
-}
-
-struct Maker {
-    random: Random,
-    weights: GgmlType,
-    tensors: Vec<NewTensor>,
-}
-
-impl Maker {
-    fn matrix(&mut self, name: &str, dims: &[u64]) {
-        self.matrix_of(name, self.weights, dims);
-    }
-
-    fn matrix_of(&mut self, name: &str, ggml_type: GgmlType, dims: &[u64]) {
-        // A row times a vector of unit variance has unit variance.
-        let deviation = 1.0 / (dims[0] as f32).sqrt();
-        let count = dims.iter().product();
-        let bytes = self.random.weights(ggml_type, count, deviation);
-        self.push(name, dims, ggml_type, bytes);
-    }
-
-    fn norm(&mut self, name: &str, len: u64) {
-        let values = (0..len).map(|_| 1.0 + 0.1 * self.random.symmetric());
-        let values: Vec<_> = values.collect();
-        self.floats(name, &values);
-    }
-
-    fn floats(&mut self, name: &str, values: &[f32]) {
-        let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-        self.push(name, &[values.len() as u64], GgmlType::F32, bytes);
-    }
-
-    fn push(&mut self, name: &str, dims: &[u64], ggml_type: GgmlType, bytes: Vec<u8>) {
-        self.tensors.push(NewTensor {
-            name: name.into(),
-            dims: dims.to_vec(),
-            ggml_type,
-            data: TensorData::Bytes(bytes),
-        });
     }
 }
 

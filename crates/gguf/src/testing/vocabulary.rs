@@ -3,7 +3,7 @@
 use crate::value::{Array, Value};
 use crate::write::Builder;
 
-/// Tokens of the vocabulary: 3 special ones, a token for each byte, and 29 pieces of text.
+/// Tokens of the smallest vocabulary: 3 special ones, a token for each byte, and 29 pieces of text.
 pub const TOKENS: u32 = 3 + 256 + PIECES.len() as u32;
 
 /// The chat template: each message as `role: content`, on a line of its own.
@@ -47,7 +47,8 @@ const UNKNOWN: i32 = 2;
 const CONTROL: i32 = 3;
 const BYTE: i32 = 6;
 
-pub(super) fn set(builder: &mut Builder<'_>) {
+/// Sets a vocabulary of `count` tokens: those that texts need, and others.
+pub(super) fn set(builder: &mut Builder<'_>, count: u32) {
     let mut tokens: Vec<String> = ["<unk>", "<s>", "</s>"].map(String::from).into();
     let mut kinds = vec![UNKNOWN, CONTROL, CONTROL];
     for byte in 0..=u8::MAX {
@@ -59,6 +60,11 @@ pub(super) fn set(builder: &mut Builder<'_>) {
         tokens.push((*piece).into());
         kinds.push(NORMAL);
         scores.push(-(rank as f32));
+    }
+    for number in TOKENS..count {
+        tokens.push(format!("<more{number}>"));
+        kinds.push(NORMAL);
+        scores.push(-(number as f32));
     }
     builder.set("tokenizer.ggml.model", "llama".into());
     builder.set("tokenizer.ggml.pre", "default".into());

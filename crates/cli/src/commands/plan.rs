@@ -1,0 +1,139 @@
+//! `brigade plan`: who computes which layers, how fast, and the commands that do it.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use brigade_fit::cluster::Cluster;
+use brigade_fit::emit::{self, Engine};
+use brigade_fit::model::{Format, Model};
+use brigade_fit::page::PlanPage;
+use brigade_fit::placement::Objective;
+use brigade_fit::speed::SpeedModel;
+use brigade_fit::verdict::{self, Ask, Detail, Tier};
+
+use crate::output;
+use crate::planner::{self, Asked};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// A model of the catalog, a GGUF file or a config.json, or the http(s) address of one
+    #[arg(value_name = "MODEL")]
+    model: String,
+    /// A combo, or machines such as "4x mac-mini-m4-pro-64gb, link=tb5" [default: this machine]
+    #[arg(long, value_name = "COMBO|MACHINES")]
+    on: Option<String>,
+    #[command(flatten)]
+    asked: Asked,
+    /// What to be best at [default: one node where that is comfortable, else the roomiest pipeline]
+    #[arg(long, value_enum)]
+    objective: Option<Goal>,
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
+    /// Print the commands that run the plan with another engine
+    #[arg(long, value_enum, conflicts_with = "json", value_name = "ENGINE")]
+    emit: Option<Emit>,
+}
+
+/// [`Objective`] on the command line.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Goal {
+    /// One answer as fast as can be
+    OneStream,
+    /// Many answers at once
+    ManyStreams,
+    /// The largest context
+    LargestContext,
+}
+
+impl From<Goal> for Objective {
+    fn from(goal: Goal) -> Self {
+        match goal {
+            Goal::OneStream => Self::OneStream,
+            Goal::ManyStreams => Self::ManyStreams,
+            Goal::LargestContext => Self::LargestContext,
+        }
+    }
+}
+
+/// [`Engine`] on the command line.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Emit {
+    /// llama.cpp's server, with its RPC servers on the other nodes
+    LlamaServer,
+    /// exo
+    Exo,
+    /// vLLM
+    Vllm,
+}
+
+impl Emit {
+    /// The engine, and the format of the files that it reads.
+    fn engine(self) -> (Engine, Format) {
+        match self {
+            Self::LlamaServer => (Engine::LlamaServer, Format::Gguf),
+            Self::Exo => (Engine::Exo, Format::Mlx),
+            Self::Vllm => (Engine::Vllm, Format::Safetensors),
+        }
+    }
+}
+
+pub(crate) fn run(args: &Args, catalog: Option<&Path>) -> anyhow::Result<ExitCode> {
+    let catalog = planner::catalog(catalog)?;
+    let model = planner::model(&catalog, &args.model)?;
+    let cluster = planner::cluster(&catalog, args.on.as_deref())?;
+    args.asked.note_cut(&model);
+    let speed = planner::speed(&catalog);
+    let mut ask = args.asked.ask(args.objective.map(Into::into), Detail::Full);
+    if let Some(emit) = args.emit {
+        let (engine, format) = emit.engine();
+        ask.format = Some(format);
+        let commands = commands(&model, &cluster, &ask, &speed, engine)?;
+        output::document(&commands)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let page = PlanPage::new(&catalog, &model, &cluster, &ask, &speed)?;
+    planner::show(&page, args.json)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The commands that run the plan with an engine.
+fn commands(
+    model: &Model,
+    cluster: &Cluster,
+    ask: &Ask,
+    speed: &SpeedModel,
+    engine: Engine,
+) -> anyhow::Result<String> {
+    let verdict = verdict::assess(model, cluster, ask, speed)?;
+    let quant = model
+        .quants
+        .iter()
+        .find(|quant| {
+            quant.name == verdict.quant && ask.format.is_none_or(|format| format == quant.format)
+        })
+        .with_context(|| {
+            format!(
+                "{} has no weights in a format that {} reads",
+                model.name,
+                engine.name()
+            )
+        })?;
+    let plan = verdict::plan(model, cluster, ask, speed)?;
+    let Some(plan) = plan.filter(|_| verdict.tier != Tier::Unknown) else {
+        bail!("there is no plan to run: {}", verdict.reasons.join(" "));
+    };
+    let run = emit::Run {
+        model,
+        quant,
+        cluster,
+        plan: &plan,
+        load: verdict.load,
+    };
+    let mut commands = emit::emit(&run, engine)?;
+    if !commands.ends_with('\n') {
+        commands.push('\n');
+    }
+    Ok(commands)
+}

@@ -1,0 +1,314 @@
+//! What the planner's commands share: from what is typed to the planner's types, and files.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{IsTerminal, Read};
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::Context;
+use brigade_fit::catalog::Catalog;
+use brigade_fit::cluster::{Cluster, Links, Node};
+use brigade_fit::machine::Machine;
+use brigade_fit::memory::KvType;
+use brigade_fit::model::Model;
+use brigade_fit::page::Page;
+use brigade_fit::placement::Objective;
+use brigade_fit::speed::SpeedModel;
+use brigade_fit::text::{self, Style};
+use brigade_fit::verdict::{Ask, Detail, USUAL_CONTEXT};
+
+use crate::{output, remote, this_machine};
+
+/// How a model is asked to run.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Asked {
+    /// Context of one sequence, in tokens [default: 8192, or the model's own, if smaller]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) context: Option<u32>,
+    /// Quantization [default: the smallest of at least 4 bits a weight]
+    #[arg(long, value_name = "Q")]
+    pub(crate) quant: Option<String>,
+    /// Type of keys and values in the cache
+    #[arg(long, value_enum, default_value_t = Kv::F16, value_name = "TYPE")]
+    pub(crate) kv_type: Kv,
+    /// Answers at once
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub(crate) streams: u32,
+}
+
+impl Asked {
+    /// The question, with what it is to be best at.
+    pub(crate) fn ask(&self, objective: Option<Objective>, detail: Detail) -> Ask {
+        Ask {
+            context: self.context.unwrap_or(USUAL_CONTEXT),
+            sequences: self.streams,
+            kv_type: self.kv_type.into(),
+            quant: self.quant.clone(),
+            objective,
+            detail,
+            ..Ask::default()
+        }
+    }
+
+    /// Says so where the model's own context is smaller than what was asked for.
+    pub(crate) fn note_cut(&self, model: &Model) {
+        let own = model.max_context;
+        if let Some(asked) = self.context.filter(|asked| own > 0 && *asked > own) {
+            output::note(&format!(
+                "{} was made for a context of {own} tokens: {asked} are cut to that",
+                model.name
+            ));
+        }
+    }
+}
+
+/// [`KvType`] on the command line.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+pub(crate) enum Kv {
+    F16,
+    #[value(name = "q8_0")]
+    Q8,
+    #[value(name = "q4_0")]
+    Q4,
+}
+
+impl From<Kv> for KvType {
+    fn from(kv: Kv) -> Self {
+        match kv {
+            Kv::F16 => Self::F16,
+            Kv::Q8 => Self::Q8_0,
+            Kv::Q4 => Self::Q4_0,
+        }
+    }
+}
+
+/// The catalog, with the rows of a folder's files in place of its own.
+pub(crate) fn catalog(over: Option<&Path>) -> anyhow::Result<Catalog> {
+    let mut files = BTreeMap::new();
+    if let Some(folder) = over {
+        let cannot = || format!("cannot read the catalog in {}", folder.display());
+        for entry in folder.read_dir().with_context(cannot)? {
+            let path = entry.with_context(cannot)?.path();
+            let known = path
+                .extension()
+                .is_some_and(|end| end == "toml" || end == "csv");
+            let Some(name) = path.file_name().and_then(OsStr::to_str).filter(|_| known) else {
+                continue;
+            };
+            let text = read_text(&path, MAX_CATALOG_BYTES)
+                .with_context(|| format!("cannot read {}", path.display()))?;
+            files.insert(name.to_owned(), text);
+        }
+    }
+    Ok(Catalog::from_files(&files)?)
+}
+
+/// A combo or machines by their text; without one, this machine, with notes on how it was seen.
+pub(crate) fn cluster(catalog: &Catalog, on: Option<&str>) -> anyhow::Result<Cluster> {
+    if let Some(text) = on {
+        return Ok(catalog.cluster(text)?);
+    }
+    let (machine, notes) = this_machine::look(catalog, None);
+    for note in notes {
+        output::note(&note);
+    }
+    Ok(alone(machine))
+}
+
+/// A cluster of this machine alone.
+pub(crate) fn alone(machine: Machine) -> Cluster {
+    Cluster {
+        id: machine.id.clone(),
+        name: format!("this machine ({})", machine.name),
+        nodes: vec![Node {
+            name: "this-machine".to_owned(),
+            machine,
+        }],
+        links: Links::Unnamed,
+    }
+}
+
+/// The speed model, with the catalog's parameters.
+pub(crate) fn speed(_catalog: &Catalog) -> SpeedModel {
+    SpeedModel {}
+}
+
+/// A model of the catalog, or one in a file.
+pub(crate) fn model(catalog: &Catalog, name: &str) -> anyhow::Result<Model> {
+    let known = catalog.model(name);
+    match known {
+        Ok(model) => Ok(model.clone()),
+        Err(unknown) => model_in_file(name)?.ok_or_else(|| unknown.into()),
+    }
+}
+
+/// Prints a page, for a person or as one JSON document.
+pub(crate) fn show(page: &impl Page, json: bool) -> anyhow::Result<()> {
+    if json {
+        return output::document(&format!("{}\n", serde_json::to_string(page)?));
+    }
+    output::document(&text::render(page, style()))
+}
+
+/// Colour where somebody looks and does not mind.
+fn style() -> Style {
+    let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    if std::io::stdout().is_terminal() && !unwanted {
+        Style::Ansi
+    } else {
+        Style::Plain
+    }
+}
+
+/// The most of a file of the catalog.
+const MAX_CATALOG_BYTES: u64 = 64 << 20;
+
+/// The most of a `config.json`.
+const MAX_CONFIG_BYTES: u64 = 4 << 20;
+
+/// A model from a file, or from the address of one, read today; `None` where the name is neither.
+fn model_in_file(name: &str) -> anyhow::Result<Option<Model>> {
+    let ending = Path::new(file_name(name)).extension();
+    let ends = |with: &str| ending.is_some_and(|ending| ending.eq_ignore_ascii_case(with));
+    let is_config = ends("json");
+    let path = Path::new(name);
+    let mut model = match (remote::is_url(name), is_config) {
+        (true, true) => Model::from_config(&remote::config(name)?, &id(name))?,
+        (true, false) => {
+            let read = remote::model(name)?;
+            output::note(&format!(
+                "read {} of {}: the headers only",
+                output::bytes(read.received_bytes),
+                output::bytes(read.model.file_bytes())
+            ));
+            Model::from_gguf(&read.model, &id(name))?
+        }
+        (false, true) => {
+            let text = read_text(path, MAX_CONFIG_BYTES);
+            let text = text.with_context(|| format!("cannot read {name}"))?;
+            Model::from_config(&text, &id(name))?
+        }
+        (false, false) if ends("gguf") || path.is_file() => {
+            let source = brigade_gguf::Source::open(path)?;
+            Model::from_gguf(source.model(), &id(name))?
+        }
+        (false, false) => return Ok(None),
+    };
+    model.date = date(SystemTime::now());
+    Ok(Some(model))
+}
+
+/// The day, in Greenwich, as `2026-11-24`.
+fn date(time: SystemTime) -> String {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    // Years are counted from March, so that the leap day is the last.
+    let days = since.as_secs() / 86_400 + 719_468;
+    let (era, day) = (days / 146_097, days % 146_097);
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let (year, month) = match month {
+        0..=9 => (year + era * 400, month + 3),
+        _ => (year + era * 400 + 1, month - 9),
+    };
+    format!("{year:04}-{month:02}-{day:02}")
+}
+
+/// A file's text, unless it is longer than it can be meant to be.
+pub(crate) fn read_text(path: &Path, most_bytes: u64) -> std::io::Result<String> {
+    let mut text = String::new();
+    let read = File::open(path)?
+        .take(most_bytes + 1)
+        .read_to_string(&mut text)?;
+    if read as u64 > most_bytes {
+        return Err(std::io::ErrorKind::FileTooLarge.into());
+    }
+    Ok(text)
+}
+
+/// What a model in a file is called: the file's name without the ending and the number of its
+/// part; for a `config.json`, what it lies in.
+fn id(name: &str) -> String {
+    let file = file_name(name);
+    let (stem, ending) = file.rsplit_once('.').unwrap_or((file, ""));
+    if !ending.eq_ignore_ascii_case("json") {
+        let part = stem.find("-of-").and_then(|end| stem[..end].rfind('-'));
+        return plain(part.map_or(stem, |start| &stem[..start]));
+    }
+    let above = name.split(['/', std::path::MAIN_SEPARATOR]).rev().skip(1);
+    let folder = above
+        .take_while(|folder| !folder.is_empty() && !folder.contains(':'))
+        .find(|folder| !["resolve", "blob", "raw", "main", "."].contains(folder));
+    plain(folder.unwrap_or(stem))
+}
+
+/// Without what a terminal would act on.
+fn plain(name: &str) -> String {
+    name.chars()
+        .filter(|character| !character.is_control())
+        .collect()
+}
+
+fn file_name(name: &str) -> &str {
+    if remote::is_url(name) {
+        remote::file_name(name)
+    } else {
+        name.rsplit(std::path::MAIN_SEPARATOR)
+            .next()
+            .unwrap_or(name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn names_of_models_in_files() {
+        let cases = [
+            ("models/SmolLM2-135M.Q4_1.gguf", "SmolLM2-135M.Q4_1"),
+            ("/a/big-00002-of-00003.gguf", "big"),
+            ("https://h/o/r/resolve/main/m-00001-of-00002.gguf?x=1", "m"),
+            (
+                "https://h/Qwen/Qwen3-8B/resolve/main/config.json",
+                "Qwen3-8B",
+            ),
+            ("Qwen3-8B/config.json", "Qwen3-8B"),
+            ("config.json", "config"),
+            ("https://h/config.json", "h"),
+            ("a\u{1b}[31m.gguf", "a[31m"),
+        ];
+        for (name, expected) in cases {
+            assert_eq!(id(name), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn days() {
+        let days = [
+            (0, "1970-01-01"),
+            (951_782_399, "2000-02-28"),
+            (951_782_400, "2000-02-29"),
+            (1_795_478_400, "2026-11-24"),
+            (4_107_542_400, "2100-03-01"),
+        ];
+        for (seconds, expected) in days {
+            assert_eq!(date(UNIX_EPOCH + Duration::from_secs(seconds)), expected);
+        }
+    }
+
+    #[test]
+    fn what_is_no_file() {
+        assert!(model_in_file("llama-3.3-70b").unwrap().is_none());
+        assert!(model_in_file("Qwen/Qwen3-8B").unwrap().is_none());
+        let error = format!("{:#}", model_in_file("missing.gguf").unwrap_err());
+        assert!(error.starts_with("missing.gguf: cannot read"), "{error}");
+        let error = format!("{:#}", model_in_file("no/config.json").unwrap_err());
+        assert!(error.starts_with("cannot read no/config.json"), "{error}");
+    }
+}

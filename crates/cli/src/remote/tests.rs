@@ -1,0 +1,346 @@
+//! Against a server on this machine.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+
+use brigade_gguf::testing::TinyModel;
+use brigade_gguf::{Text, Value};
+
+use super::*;
+
+/// A request: its path with the query, and the range that it asks for, half-open.
+struct Request {
+    path: String,
+    range: Option<(usize, usize)>,
+}
+
+/// Answers every request with the bytes that a function gives for it, and counts them. No bytes
+/// at all: the connection stays open and silent until the other side gives up.
+struct Server {
+    address: String,
+    paths: Arc<Mutex<Vec<String>>>,
+}
+
+impl Server {
+    fn start(answer: impl Fn(&Request) -> Vec<u8> + Send + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let paths = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&paths);
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                let request = read_request(&stream);
+                seen.lock().unwrap().push(request.path.clone());
+                let bytes = answer(&request);
+                // Whoever has seen enough closes the connection.
+                let _ = stream.write_all(&bytes);
+                if bytes.is_empty() {
+                    let _ = stream.read(&mut [0]);
+                }
+            }
+        });
+        Self { address, paths }
+    }
+
+    /// A server of one file, whatever its name.
+    fn of(file: Vec<u8>) -> Self {
+        Self::start(move |request| part(&file, request, "\"v1\""))
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("{}/{path}", self.address)
+    }
+
+    fn requests(&self) -> usize {
+        self.paths.lock().unwrap().len()
+    }
+}
+
+fn read_request(stream: &TcpStream) -> Request {
+    let mut lines = BufReader::new(stream).lines().map(Result::unwrap);
+    let first = lines.next().unwrap();
+    let path = first.split(' ').nth(1).unwrap().to_owned();
+    let mut range = None;
+    for line in lines.take_while(|line| !line.is_empty()) {
+        let line = line.to_ascii_lowercase();
+        if let Some(asked) = line.strip_prefix("range: bytes=") {
+            let (start, last) = asked.split_once('-').unwrap();
+            range = Some((start.parse().unwrap(), last.parse::<usize>().unwrap() + 1));
+        }
+    }
+    Request { path, range }
+}
+
+/// The part of the file that is asked for.
+fn part(file: &[u8], request: &Request, etag: &str) -> Vec<u8> {
+    let (start, end) = request.range.unwrap();
+    if start >= file.len() {
+        return head("416 Range Not Satisfiable", "", 0);
+    }
+    let end = end.min(file.len());
+    let fields = format!(
+        "content-range: bytes {start}-{}/{}\r\netag: {etag}\r\n",
+        end - 1,
+        file.len()
+    );
+    [
+        head("206 Partial Content", &fields, end - start),
+        file[start..end].to_vec(),
+    ]
+    .concat()
+}
+
+fn head(status: &str, fields: &str, length: usize) -> Vec<u8> {
+    format!("HTTP/1.1 {status}\r\n{fields}content-length: {length}\r\nconnection: close\r\n\r\n")
+        .into_bytes()
+}
+
+/// Without the proxy that the environment may name.
+fn agent(patience: Patience) -> Agent {
+    settings(patience).proxy(None).build().new_agent()
+}
+
+fn read(url: &str) -> anyhow::Result<RemoteModel> {
+    model_by(&agent(PATIENCE), url)
+}
+
+fn refusal(url: &str) -> String {
+    format!("{:#}", read(url).unwrap_err())
+}
+
+#[test]
+fn only_the_header_of_a_large_file() {
+    let file = TinyModel::llama(64).to_bytes();
+    let size = file.len() as u64;
+    let server = Server::of(file);
+    let read = read(&server.url("tiny.gguf")).unwrap();
+    assert_eq!(read.model.file_bytes(), size);
+    assert_eq!(read.model.header().block_count().unwrap(), 64);
+    assert!(size > 7 << 20, "{size}");
+    assert_eq!(read.received_bytes, FIRST_RANGE_BYTES);
+    assert_eq!(server.requests(), 1);
+}
+
+#[test]
+fn a_long_header_in_growing_ranges() {
+    let long = Value::String(Text("x".repeat(3 << 20).into_bytes()));
+    let file = TinyModel::llama(32)
+        .with_key("general.note", long)
+        .to_bytes();
+    let expected = Header::read(&mut io::Cursor::new(&file)).unwrap();
+    let server = Server::of(file);
+    let read = read(&server.url("tiny.gguf")).unwrap();
+    assert_eq!(read.model.header().hash(), expected.hash());
+    assert!(read.received_bytes < 2 * expected.data_offset() + FIRST_RANGE_BYTES);
+    assert_eq!(server.requests(), 4);
+}
+
+#[test]
+fn every_part_of_a_split_model() {
+    let parts = TinyModel::llama(8).to_parts(3);
+    let server = Server::start(move |request| {
+        let (path, query) = request.path.split_once('?').unwrap();
+        assert_eq!(query, "download=true");
+        let number: usize = path.strip_prefix("/m/tiny-0000").unwrap()[..1]
+            .parse()
+            .unwrap();
+        part(&parts[number - 1], request, "\"v1\"")
+    });
+    let read = read(&server.url("m/tiny-00002-of-00003.gguf?download=true")).unwrap();
+    assert_eq!(read.model.parts().len(), 3);
+    assert_eq!(server.requests(), 3);
+}
+
+#[test]
+fn a_part_without_the_others_names() {
+    let parts = TinyModel::llama(8).to_parts(3);
+    let server = Server::of(parts[0].clone());
+    let refusal = refusal(&server.url("first.gguf"));
+    assert!(
+        refusal.contains("one of 3 parts of a model, but its name"),
+        "{refusal}"
+    );
+}
+
+#[test]
+fn redirects_are_followed_once() {
+    let long = Value::String(Text("x".repeat(400 << 10).into_bytes()));
+    let file = TinyModel::llama(4)
+        .with_key("general.note", long)
+        .to_bytes();
+    let store = Server::of(file);
+    let target = store.url("really/here?signed=1");
+    let server = Server::start(move |_| head("302 Found", &format!("location: {target}\r\n"), 0));
+    read(&server.url("tiny.gguf")).unwrap();
+    assert_eq!((server.requests(), store.requests()), (1, 2));
+    let endless = Server::start(|_| head("302 Found", "location: /again\r\n", 0));
+    assert!(refusal(&endless.url("tiny.gguf")).contains("redirects"));
+}
+
+#[test]
+fn a_server_without_ranges_sends_nothing() {
+    let server = Server::start(|_| [head("200 OK", "", 1 << 40), vec![0; 1 << 16]].concat());
+    let refusal = refusal(&server.url("tiny.gguf"));
+    assert!(refusal.contains("only the whole: fetch it"), "{refusal}");
+    assert_eq!(server.requests(), 1);
+}
+
+#[test]
+fn what_servers_refuse() {
+    for (status, said) in [
+        ("404 Not Found", "404 Not Found: there is no such file"),
+        ("401 Unauthorized", "401 Unauthorized: it may need a login"),
+        (
+            "503 Service Unavailable",
+            "503 Service Unavailable: try again later",
+        ),
+        ("416 Range Not Satisfiable", "the file is empty"),
+        ("204 No Content", "204 No Content"),
+    ] {
+        let server = Server::start(move |_| head(status, "", 0));
+        let url = server.url("tiny.gguf");
+        let refusal = refusal(&url);
+        assert!(
+            refusal.starts_with(&url) && refusal.contains(said),
+            "{refusal}"
+        );
+    }
+}
+
+#[test]
+fn a_file_that_changes_meanwhile() {
+    let long = Value::String(Text("x".repeat(400 << 10).into_bytes()));
+    let file = TinyModel::llama(4)
+        .with_key("general.note", long)
+        .to_bytes();
+    let longer = [file.clone(), vec![0]].concat();
+    let other_tag = file.clone();
+    let of_size = Server::start({
+        let file = file.clone();
+        move |request| match request.range.unwrap().0 {
+            0 => part(&file, request, "\"v1\""),
+            _ => part(&longer, request, "\"v1\""),
+        }
+    });
+    let of_tag = Server::start(move |request| {
+        let version = format!("\"v{}\"", request.range.unwrap().0.min(1));
+        part(&other_tag, request, &version)
+    });
+    for server in [of_size, of_tag] {
+        let refusal = refusal(&server.url("tiny.gguf"));
+        assert!(
+            refusal.contains("changed while it was being read"),
+            "{refusal}"
+        );
+    }
+}
+
+#[test]
+fn a_connection_that_breaks() {
+    // Every answer stops half way: given up after some attempts.
+    let file = TinyModel::llama(16).to_bytes();
+    let whole = file.clone();
+    let broken = Server::start(move |request| {
+        let mut bytes = part(&file, request, "\"v1\"");
+        bytes.truncate(bytes.len() / 2);
+        bytes
+    });
+    let refusal = refusal(&broken.url("tiny.gguf"));
+    assert!(refusal.contains("the connection broke"), "{refusal}");
+    assert_eq!(broken.requests() as u32, ATTEMPTS);
+    // Only the first one does: not noticed.
+    let mut first = true;
+    let answers = Mutex::new(move |request: &Request| {
+        let mut bytes = part(&whole, request, "\"v1\"");
+        if std::mem::take(&mut first) {
+            bytes.truncate(bytes.len() / 2);
+        }
+        bytes
+    });
+    let shaky = Server::start(move |request| (answers.lock().unwrap())(request));
+    read(&shaky.url("tiny.gguf")).unwrap();
+}
+
+#[test]
+fn a_silent_server() {
+    let server = Server::start(|_| Vec::new());
+    let impatient = Patience {
+        connect: Duration::from_secs(5),
+        answer: Duration::from_millis(50),
+    };
+    let error = model_by(&agent(impatient), &server.url("tiny.gguf")).unwrap_err();
+    assert!(
+        format!("{error:#}").contains("did not answer in time"),
+        "{error:#}"
+    );
+}
+
+#[test]
+fn nobody_there() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/tiny.gguf", listener.local_addr().unwrap());
+    drop(listener);
+    assert!(refusal(&url).contains("refused"), "{}", refusal(&url));
+}
+
+#[test]
+fn a_page_in_place_of_a_model() {
+    let server = Server::of(b"<!doctype html><title>Sign in</title>".to_vec());
+    assert!(refusal(&server.url("tiny.gguf")).contains("not a GGUF file"));
+    let wrong_part = Server::start(|_| {
+        let fields = "content-range: bytes 100-199/1000\r\n";
+        [head("206 Partial Content", fields, 100), vec![0; 100]].concat()
+    });
+    assert!(refusal(&wrong_part.url("tiny.gguf")).contains("another part of the file"));
+}
+
+#[test]
+fn a_config() {
+    let server = Server::start(|request| match request.path.as_str() {
+        "/config.json" => [head("200 OK", "", 14), b"{\"layers\": 4}\n".to_vec()].concat(),
+        _ => [head("200 OK", "", 5 << 20), vec![b' '; 5 << 20]].concat(),
+    });
+    let read = |path| config_by(&agent(PATIENCE), &server.url(path));
+    assert_eq!(read("config.json").unwrap(), "{\"layers\": 4}\n");
+    let error = format!("{:#}", read("large.json").unwrap_err());
+    assert!(error.contains("too large"), "{error}");
+}
+
+#[test]
+fn ranges_that_are_none() {
+    let range = |start, end, file_bytes| {
+        Some(ContentRange {
+            start,
+            end,
+            file_bytes,
+        })
+    };
+    let cases = [
+        ("bytes 0-99/1000", range(0, 100, 1000)),
+        ("bytes 999-999/1000", range(999, 1000, 1000)),
+        ("bytes 0-1000/1000", None),
+        ("bytes 5-4/1000", None),
+        ("bytes 0-99/*", None),
+        ("bytes */1000", None),
+        ("bytes 0-18446744073709551615/18446744073709551615", None),
+        ("0-99/1000", None),
+        ("", None),
+    ];
+    for (text, expected) in cases {
+        assert_eq!(ContentRange::parse(text), expected, "{text}");
+    }
+}
+
+#[test]
+fn urls() {
+    assert!(is_url("HTTPS://host/file") && is_url("http://host"));
+    assert!(!is_url("file.gguf") && !is_url("ftp://host") && !is_url("http"));
+    assert_eq!(file_name("https://h/a/b.gguf?download=true"), "b.gguf");
+    assert_eq!(
+        direct("https://huggingface.co/o/r/blob/main/m.gguf"),
+        "https://huggingface.co/o/r/resolve/main/m.gguf"
+    );
+    assert_eq!(direct("https://h/o/blob/m.gguf"), "https://h/o/blob/m.gguf");
+}

@@ -1,0 +1,331 @@
+//! This machine as the planner sees it.
+//!
+//! Facts come from the system, each from a text that is read by a pure function; the catalog adds
+//! what systems do not tell (limits, bandwidth, throughput). A processor that the catalog does
+//! not have keeps its name and size, and its speed stays unknown.
+
+mod bandwidth;
+mod linux;
+mod macos;
+mod names;
+
+use std::process::{Command, Stdio};
+
+use brigade_fit::catalog::Catalog;
+use brigade_fit::machine::{Machine, Pool, PoolKind};
+use names::Known;
+
+use crate::output;
+
+/// What the system tells.
+#[derive(Debug, Clone, Default, PartialEq)]
+struct Facts {
+    /// The CPU's name, or the chip's.
+    cpu: String,
+    /// Cores that this process may use.
+    cores: usize,
+    /// Memory of the machine, or of the container that this process is confined to.
+    memory_bytes: u64,
+    /// What of it nobody uses, where that is told.
+    available_bytes: Option<u64>,
+    gpus: Vec<Gpu>,
+    /// Cores of a Mac's GPU.
+    apple_gpu_cores: Option<u32>,
+    /// `iogpu.wired_limit_mb`, in MiB, where it is set.
+    wired_limit_mib: Option<u64>,
+}
+
+/// A GPU as its driver tells.
+#[derive(Debug, Clone, PartialEq)]
+struct Gpu {
+    name: String,
+    /// Its own memory; `None` where it has none.
+    memory_bytes: Option<u64>,
+}
+
+/// Kinds of processors.
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    /// A card with a memory of its own.
+    Gpu,
+    /// A chip whose GPU works on the machine's memory.
+    Chip,
+}
+
+const GIB: f64 = (1u64 << 30) as f64;
+
+/// This machine, and what its owner should know of how it was seen, a sentence each.
+///
+/// `threads` compute on the CPU; without a number, one on each core.
+pub(crate) fn look(catalog: &Catalog, threads: Option<usize>) -> (Machine, Vec<String>) {
+    let facts = if cfg!(target_os = "macos") {
+        macos::facts()
+    } else {
+        linux::facts()
+    };
+    // The bandwidth of a known chip is in the catalog; a CPU's depends on what was plugged in.
+    let read = match unified(&facts, catalog) {
+        Some(_) => None,
+        None => Reading::take(threads.unwrap_or(facts.cores)),
+    };
+    machine(&facts, catalog, read)
+}
+
+/// What some threads were seen to read from memory.
+#[derive(Debug, Clone, Copy)]
+struct Reading {
+    threads: usize,
+    gb_s: f64,
+}
+
+impl Reading {
+    fn take(threads: usize) -> Option<Self> {
+        let gb_s = bandwidth::read_gb_s(threads)?;
+        Some(Self { threads, gb_s })
+    }
+}
+
+fn machine(facts: &Facts, catalog: &Catalog, read: Option<Reading>) -> (Machine, Vec<String>) {
+    let mut notes = Vec::new();
+    let mut pools = Vec::new();
+    for gpu in &facts.gpus {
+        let Some(bytes) = gpu.memory_bytes else {
+            continue;
+        };
+        if let Some(id) = names::find(&gpu.name, Some(bytes), known(catalog, Kind::Gpu)) {
+            pools.extend(catalog.pool(id, None));
+        } else {
+            notes.push(format!(
+                "the catalog has no '{}': its bandwidth is unknown, and so is its speed",
+                gpu.name
+            ));
+            pools.extend(unknown_gpu(catalog, gpu, bytes));
+        }
+    }
+    match unified(facts, catalog) {
+        Some(pool) => pools.push(pool),
+        None => pools.push(ram(facts, catalog, read)),
+    }
+    if let Some(Reading { threads, gb_s }) = read {
+        let threads = match threads {
+            1 => "one thread reads".to_owned(),
+            many => format!("{many} threads read"),
+        };
+        notes.push(format!("{threads} memory at {gb_s:.1} GB/s, measured now"));
+    }
+    let mut machine = Machine {
+        id: "this-machine".to_owned(),
+        name: format!("{}, {} cores", plain(&facts.cpu), facts.cores),
+        pools,
+    };
+    if let Some(mib) = facts.wired_limit_mib {
+        machine = machine.with_wired_limit(mib);
+    }
+    (machine, notes)
+}
+
+/// The one memory of a chip with a GPU in it.
+fn unified(facts: &Facts, catalog: &Catalog) -> Option<Pool> {
+    let names = facts
+        .apple_gpu_cores
+        .map(|cores| format!("{} {cores} core", facts.cpu))
+        .into_iter()
+        .chain(
+            facts
+                .gpus
+                .iter()
+                .filter(|gpu| gpu.memory_bytes.is_none())
+                .map(|gpu| gpu.name.clone()),
+        )
+        .chain([facts.cpu.clone()]);
+    let mut found = names.filter_map(|name| names::find(&name, None, known(catalog, Kind::Chip)));
+    catalog.pool(found.next()?, Some(facts.memory_bytes))
+}
+
+/// The system's memory, of which a model gets what is free, less a reserve; a Mac's whose chip
+/// the catalog does not have is the GPU's too.
+fn ram(facts: &Facts, catalog: &Catalog, read: Option<Reading>) -> Pool {
+    let (kind, family) = match facts.apple_gpu_cores {
+        Some(_) => (PoolKind::Unified, "apple"),
+        None => (PoolKind::Ram, "cpu"),
+    };
+    let free = facts.available_bytes.unwrap_or(facts.memory_bytes);
+    let (limit_bytes, rule) = catalog.limit(family, "", free).unwrap_or_default();
+    let limit_reason = match facts.available_bytes {
+        Some(free) => format!("{} are free now; {rule}", output::bytes(free)),
+        None => rule,
+    };
+    Pool {
+        kind,
+        device: "cpu".to_owned(),
+        device_name: plain(&facts.cpu),
+        family: family.to_owned(),
+        memory_bytes: facts.memory_bytes,
+        limit_bytes,
+        limit_reason,
+        bandwidth_gb_s: read.map(|read| read.gb_s),
+        fp16_tflops: None,
+    }
+}
+
+/// A CPU's name without the signs of its maker's lawyers.
+fn plain(cpu: &str) -> String {
+    let words = cpu.replace("(R)", " ").replace("(TM)", " ");
+    words.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// A GPU that the catalog does not have: a place for weights, with no speed.
+fn unknown_gpu(catalog: &Catalog, gpu: &Gpu, bytes: u64) -> Option<Pool> {
+    let family = if gpu.name.starts_with("AMD") {
+        "amd-discrete"
+    } else {
+        "nvidia-consumer"
+    };
+    let (limit_bytes, limit_reason) = catalog.limit(family, "", bytes)?;
+    Some(Pool {
+        kind: PoolKind::Vram,
+        device: "unknown-gpu".to_owned(),
+        device_name: gpu.name.clone(),
+        family: family.to_owned(),
+        memory_bytes: bytes,
+        limit_bytes,
+        limit_reason,
+        bandwidth_gb_s: None,
+        fp16_tflops: None,
+    })
+}
+
+/// The processors of the catalog that have a memory of their own, or share the machine's.
+fn known(catalog: &Catalog, kind: Kind) -> impl Iterator<Item = Known<'_>> {
+    let devices = catalog.devices.iter().filter(move |device| match kind {
+        Kind::Gpu => device.memory_gib.is_some(),
+        Kind::Chip => device.memory_gib.is_none() && device.family != "cpu",
+    });
+    devices.map(|device| Known {
+        id: &device.id,
+        name: &device.name,
+        memory_bytes: device.memory_gib.map(|gib| (gib * GIB) as u64),
+    })
+}
+
+/// What a program prints; `None` where there is no such program, or nothing was printed. Its exit
+/// status does not count: `sysctl` fails when one of several names is not known.
+fn output_of(program: &str, arguments: &[&str]) -> Option<String> {
+    let output = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .output()
+        .ok()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    (!text.trim().is_empty()).then_some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GB: u64 = 1 << 30;
+
+    fn seen(facts: &Facts) -> (Machine, Vec<String>) {
+        let read = Reading {
+            threads: 8,
+            gb_s: 40.0,
+        };
+        machine(facts, &Catalog::embedded().unwrap(), Some(read))
+    }
+
+    fn gpu(name: &str, gib: u64) -> Gpu {
+        Gpu {
+            name: name.into(),
+            memory_bytes: Some(gib * GB),
+        }
+    }
+
+    #[test]
+    fn a_mac() {
+        let mut facts = Facts {
+            cpu: "Apple M4 Pro".into(),
+            cores: 14,
+            memory_bytes: 64 * GB,
+            apple_gpu_cores: Some(20),
+            ..Facts::default()
+        };
+        let catalog = Catalog::embedded().unwrap();
+        let (machine, notes) = machine(&facts, &catalog, None);
+        let sold = &catalog.machine("mac-mini-m4-pro-64gb").unwrap().machine;
+        assert_eq!(machine.pools, sold.pools);
+        assert!(notes.is_empty(), "{notes:?}");
+        facts.wired_limit_mib = Some(60_000);
+        let (raised, _) = super::machine(&facts, &catalog, None);
+        assert_eq!(raised.pools[0].limit_bytes, 60_000 << 20);
+    }
+
+    #[test]
+    fn a_pc_with_known_cards() {
+        let facts = Facts {
+            cpu: "AMD Ryzen 9 9950X 16-Core Processor".into(),
+            cores: 16,
+            memory_bytes: 64 * GB,
+            available_bytes: Some(60 * GB),
+            gpus: vec![gpu("NVIDIA GeForce RTX 3090", 24); 2],
+            ..Facts::default()
+        };
+        let (machine, notes) = seen(&facts);
+        let devices: Vec<&str> = machine
+            .pools
+            .iter()
+            .map(|pool| pool.device.as_str())
+            .collect();
+        assert_eq!(devices, ["rtx-3090", "rtx-3090", "cpu"]);
+        assert_eq!(machine.pools[0].bandwidth_gb_s, Some(936.0));
+        let ram = &machine.pools[2];
+        assert_eq!((ram.kind, ram.bandwidth_gb_s), (PoolKind::Ram, Some(40.0)));
+        assert!(ram.limit_bytes < 60 * GB && ram.limit_bytes > 50 * GB);
+        assert!(ram.limit_reason.starts_with("64.4 GB are free now; "));
+        assert_eq!(notes, ["8 threads read memory at 40.0 GB/s, measured now"]);
+    }
+
+    #[test]
+    fn what_the_catalog_does_not_have() {
+        let facts = Facts {
+            cpu: "Some CPU".into(),
+            cores: 8,
+            memory_bytes: 16 * GB,
+            gpus: vec![gpu("NVIDIA GeForce RTX 9990 Ti", 48)],
+            ..Facts::default()
+        };
+        let (machine, notes) = seen(&facts);
+        let card = &machine.pools[0];
+        assert_eq!((card.memory_bytes, card.bandwidth_gb_s), (48 * GB, None));
+        assert!(
+            notes[0].contains("no 'NVIDIA GeForce RTX 9990 Ti'"),
+            "{notes:?}"
+        );
+    }
+
+    #[test]
+    fn chips_with_one_memory() {
+        let spark = Facts {
+            cpu: "CPU".into(),
+            cores: 20,
+            memory_bytes: 119 * GB,
+            gpus: vec![Gpu {
+                name: "NVIDIA GB10".into(),
+                memory_bytes: None,
+            }],
+            ..Facts::default()
+        };
+        let halo = Facts {
+            cpu: "AMD RYZEN AI MAX+ 395 w/ Radeon 8060S".into(),
+            memory_bytes: 124 * GB,
+            ..Facts::default()
+        };
+        for (facts, device) in [(spark, "gb10"), (halo, "strix-halo-8060s")] {
+            let (machine, _) = seen(&facts);
+            assert_eq!(machine.pools.len(), 1);
+            assert_eq!(machine.pools[0].device, device);
+            assert_eq!(machine.pools[0].kind, PoolKind::Unified);
+        }
+    }
+}

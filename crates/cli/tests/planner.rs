@@ -1,0 +1,357 @@
+//! The planner's commands from outside. They need no llama.cpp, so that these tests run against
+//! every build of the program.
+
+#![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
+
+use std::fs;
+use std::io::Read;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use brigade_gguf::GgmlType;
+use brigade_gguf::testing::TinyModel;
+use serde_json::Value;
+
+const QUAD: &str = "quad-mac-mini-m4-pro-64gb";
+
+/// What a command did.
+struct Ended {
+    code: Option<i32>,
+    stdout: String,
+    stderr: String,
+}
+
+fn command(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_brigade"));
+    command.args(args).stdin(Stdio::null());
+    command
+}
+
+fn brigade(args: &[&str]) -> Ended {
+    let output = command(args).output().unwrap();
+    Ended {
+        code: output.status.code(),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+/// What a command prints that must succeed.
+fn printed(args: &[&str]) -> String {
+    let ended = brigade(args);
+    assert_eq!(ended.code, Some(0), "{args:?}\n{}", ended.stderr);
+    ended.stdout
+}
+
+/// The one JSON document that a command prints.
+fn document(args: &[&str]) -> Value {
+    let text = printed(args);
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{args:?}: {error}\n{text}"))
+}
+
+/// What a command says on one line of standard error when it fails.
+fn complaint(args: &[&str]) -> String {
+    let ended = brigade(args);
+    assert_eq!(ended.code, Some(1), "{args:?}\n{}", ended.stderr);
+    assert_eq!(ended.stdout, "", "{args:?}");
+    assert_eq!(
+        ended.stderr.lines().count(),
+        1,
+        "{args:?}\n{}",
+        ended.stderr
+    );
+    ended.stderr.trim_end().to_owned()
+}
+
+/// Keys of an object with the type of each; `?` where it may also be null.
+fn has(value: &Value, keys: &[(&str, &str)]) {
+    for (key, kind) in keys {
+        let found = value
+            .get(key)
+            .unwrap_or_else(|| panic!("no `{key}` in {value}"));
+        let (kind, optional) = match kind.strip_suffix('?') {
+            Some(kind) => (kind, true),
+            None => (*kind, false),
+        };
+        let right = match kind {
+            "string" => found.is_string(),
+            "integer" => found.is_u64(),
+            "number" => found.is_number(),
+            "list" => found.is_array(),
+            "object" => found.is_object(),
+            other => panic!("{other}"),
+        };
+        assert!(right || (optional && found.is_null()), "`{key}` is {found}");
+    }
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+#[test]
+fn the_page_of_a_combo() {
+    let page = document(&["fit", "--on", QUAD, "--json"]);
+    assert_eq!(page["schema"], "brigade.fit/1");
+    assert_eq!(page["combo"], QUAD);
+    assert_eq!(page["context"], 8192);
+    assert_eq!(page["total_bytes"], 256u64 << 30);
+    let keys = [
+        ("limit_bytes", "integer"),
+        ("effective_bytes", "integer"),
+        ("effective_ledger", "list"),
+        ("models", "list"),
+        ("counts", "object"),
+    ];
+    has(&page, &keys);
+    let bytes = |value: &Value| value.as_u64().unwrap();
+    let ledger = page["effective_ledger"].as_array().unwrap();
+    let taken: u64 = ledger.iter().map(|item| bytes(&item["bytes"])).sum();
+    assert_eq!(
+        bytes(&page["limit_bytes"]) - taken,
+        bytes(&page["effective_bytes"])
+    );
+    let models = page["models"].as_array().unwrap();
+    for model in models {
+        let keys = [
+            ("id", "string"),
+            ("quant", "string"),
+            ("weights_bytes", "integer"),
+            ("tier", "string"),
+            ("utilization", "number?"),
+            ("binding_node", "string?"),
+            ("max_context", "integer?"),
+            ("decode_tok_s", "object?"),
+            ("reasons", "list"),
+        ];
+        has(model, &keys);
+        if !model["decode_tok_s"].is_null() {
+            let keys = [
+                ("low", "number"),
+                ("mid", "number"),
+                ("high", "number"),
+                ("evidence", "string"),
+            ];
+            has(&model["decode_tok_s"], &keys);
+        }
+    }
+    for tier in ["comfortable", "borderline", "not-practical", "unknown"] {
+        let count = models.iter().filter(|model| model["tier"] == tier).count();
+        assert_eq!(bytes(&page["counts"][tier]), count as u64, "{tier}");
+    }
+    assert!(models.len() >= 38, "{}", models.len());
+}
+
+#[test]
+fn a_model_on_a_combo() {
+    let page = document(&["fit", "llama-3.3-70b", "--on", QUAD, "--json"]);
+    assert_eq!(page["schema"], "brigade.fit/1");
+    let model = &page["models"][0];
+    has(
+        model,
+        &[
+            ("ledger", "list"),
+            ("alternatives", "list"),
+            ("changes", "list"),
+        ],
+    );
+    assert_eq!(model["tier"], "comfortable");
+    for node in model["ledger"].as_array().unwrap() {
+        has(
+            node,
+            &[
+                ("node", "string"),
+                ("pools", "list"),
+                ("disk_bytes", "integer"),
+            ],
+        );
+    }
+}
+
+/// What is asked for counts, and a context that the model does not have is cut, and said.
+#[test]
+fn what_is_asked_for() {
+    let asked = [
+        "--quant",
+        "q8_0",
+        "--kv-type",
+        "q8_0",
+        "--streams",
+        "4",
+        "--context",
+        "1000000",
+    ];
+    let fit = ["fit", "llama-3.3-70b", "--on", QUAD, "--json"];
+    let args = [&fit[..], &asked].concat();
+    let ended = brigade(&args);
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert!(
+        ended
+            .stderr
+            .contains("a context of 131072 tokens: 1000000 are cut"),
+        "{}",
+        ended.stderr
+    );
+    let page: Value = serde_json::from_str(&ended.stdout).unwrap();
+    let model = &page["models"][0];
+    assert_eq!(model["quant"], "Q8_0");
+    assert_eq!(model["load"]["context"], 131_072);
+    assert_eq!(model["load"]["sequences"], 4);
+    assert_eq!(model["load"]["kv_type"], "q8_0");
+    for nothing in ["--context", "--streams"] {
+        let refused = brigade(&["fit", "llama-3.3-70b", "--on", QUAD, nothing, "0"]);
+        assert_eq!(refused.code, Some(2));
+        assert!(
+            refused.stderr.contains("0 is not in 1.."),
+            "{}",
+            refused.stderr
+        );
+    }
+}
+
+#[test]
+fn pages_for_people() {
+    let page = printed(&["fit", "--on", QUAD]);
+    assert!(page.starts_with("What runs on "), "{page}");
+    // Not a terminal: no colour.
+    assert!(!page.contains('\u{1b}'));
+    assert!(page.ends_with('\n') && !page.ends_with("\n\n"));
+    let page = printed(&["fit", "llama-3.3-70b", "--on", "2x rtx-3090"]);
+    assert!(
+        page.contains("rtx-3090") || page.contains("RTX 3090"),
+        "{page}"
+    );
+    let page = printed(&["fit", "qwen3-0.6b", "--everywhere"]);
+    assert!(page.contains("Raspberry Pi"), "{page}");
+}
+
+#[test]
+fn this_machine() {
+    let page = document(&["fit", "--json"]);
+    assert_eq!(page["combo"], "this-machine");
+    assert!(page["limit_bytes"].as_u64().unwrap() > 0);
+    assert!(page["limit_bytes"].as_u64() <= page["total_bytes"].as_u64());
+}
+
+#[test]
+fn names_that_nobody_has() {
+    let said = complaint(&["fit", "--on", "quad-mac-mini-m4-pro-64g"]);
+    assert!(
+        said.contains("is called 'quad-mac-mini-m4-pro-64g'; did you mean"),
+        "{said}"
+    );
+    assert!(said.contains(QUAD), "{said}");
+    let said = complaint(&["fit", "llama-3.3-70", "--on", QUAD]);
+    assert!(
+        said.contains("no model is called 'llama-3.3-70'; did you mean llama-3.3-70b"),
+        "{said}"
+    );
+    let said = complaint(&[
+        "plan",
+        "llama-3.3-70b",
+        "--on",
+        "4x mac-mini-m4-pro-64gb, link=tb55",
+    ]);
+    assert!(said.contains("'tb55'") && said.contains("tb5"), "{said}");
+    let said = complaint(&["fit", "llama-3.3-70b", "--on", QUAD, "--quant", "Q4_K_N"]);
+    assert!(
+        said.contains("no quantization is called 'Q4_K_N'"),
+        "{said}"
+    );
+    let said = complaint(&["fit", "missing.gguf", "--on", QUAD]);
+    assert!(
+        said.starts_with("brigade: missing.gguf: cannot read"),
+        "{said}"
+    );
+    let alone = brigade(&["fit", "--everywhere"]);
+    assert_eq!(alone.code, Some(2));
+}
+
+#[test]
+fn models_in_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tiny.Q8_0.gguf");
+    TinyModel::llama(4)
+        .weights(GgmlType::Q8_0)
+        .write(&path)
+        .unwrap();
+    let page = document(&["fit", text(&path), "--on", QUAD, "--json"]);
+    let model = &page["models"][0];
+    assert_eq!(model["id"], "tiny.Q8_0");
+    let source = brigade_gguf::Source::open(&path).unwrap();
+    assert_eq!(model["weights_bytes"], source.model().tensor_bytes());
+
+    let config = folder.path().join("config.json");
+    let facts = r#"{"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 4096,
+        "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32,
+        "num_key_value_heads": 8, "vocab_size": 128256, "max_position_embeddings": 8192}"#;
+    fs::write(&config, facts).unwrap();
+    let page = document(&[
+        "fit",
+        text(&config),
+        "--on",
+        QUAD,
+        "--json",
+        "--quant",
+        "Q4_K_M",
+    ]);
+    let weights = page["models"][0]["weights_bytes"].as_u64().unwrap();
+    assert!(
+        (4_800_000_000..5_100_000_000).contains(&weights),
+        "{weights}"
+    );
+}
+
+#[test]
+fn a_plan() {
+    let plan = ["plan", "llama-3.3-70b", "--on", QUAD];
+    let page = document(&[&plan[..], &["--json"]].concat());
+    has(
+        &page["models"][0],
+        &[("ledger", "list"), ("alternatives", "list")],
+    );
+    has(&page, &[("plan", "object")]);
+    let commands = printed(&[&plan[..], &["--emit", "llama-server"]].concat());
+    assert!(commands.contains("llama-server --model "), "{commands}");
+    let said = complaint(&[&plan[..], &["--emit", "vllm"]].concat());
+    assert!(
+        said.starts_with("brigade: vllm cannot run this plan: "),
+        "{said}"
+    );
+}
+
+/// `brigade fit | head -1`
+#[test]
+fn a_reader_that_has_seen_enough() {
+    for args in [&["fit", "--on", QUAD][..], &["fit", "--on", QUAD, "--json"]] {
+        let mut child = command(args)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // Closed before anything is written: whatever is written meets a broken pipe.
+        drop(child.stdout.take());
+        let mut said = String::new();
+        child
+            .stderr
+            .take()
+            .unwrap()
+            .read_to_string(&mut said)
+            .unwrap();
+        assert!(child.wait().unwrap().success(), "{said}");
+        assert_eq!(said, "");
+    }
+}
+
+#[test]
+fn a_catalog_of_ones_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |text: &str| fs::write(folder.path().join("links.toml"), text).unwrap();
+    let catalog = ["--catalog", text(folder.path())];
+    write("[[link]]\nid = \"tb5\"\nname = \"none\"\nlatency_ms = -1\n");
+    let said = complaint(&[&catalog[..], &["fit", "--on", QUAD]].concat());
+    assert!(said.starts_with("brigade: links.toml:"), "{said}");
+    let missing = folder.path().join("nowhere");
+    let said = complaint(&["fit", "--catalog", text(&missing)]);
+    assert!(said.contains("cannot read the catalog in"), "{said}");
+}

@@ -1,0 +1,276 @@
+use std::collections::BTreeMap;
+
+use super::{File, Row, Written, models, read};
+use crate::model::config::Facts;
+use crate::model::mix::{self, Mix, Parts};
+use crate::model::{Attention, Exactness, Format, Model};
+
+fn rows() -> Vec<Row<Written>> {
+    let text = include_str!("../../../../../catalog/models.toml");
+    read(File::new("models.toml", text)).unwrap()
+}
+
+fn all() -> (Vec<Row<Written>>, Vec<Mix>, Vec<Model>) {
+    let (rows, mixes) = (rows(), mix::builtin().unwrap());
+    let models = models(&rows, &mixes).unwrap();
+    (rows, mixes, models)
+}
+
+fn billions(params: u64) -> f64 {
+    params as f64 / 1e9
+}
+
+#[test]
+fn the_catalog_is_wide_enough() {
+    let (_, _, models) = all();
+    let complete: Vec<&Model> = models
+        .iter()
+        .filter(|model| model.missing.is_empty())
+        .collect();
+    assert!(complete.len() >= 45, "{}", complete.len());
+    let has = |kind: fn(&Attention) -> bool| {
+        complete
+            .iter()
+            .filter(|model| model.layers.iter().any(|layer| kind(&layer.attention)))
+            .count()
+    };
+    assert!(has(|attention| matches!(attention, Attention::Full { .. })) >= 30);
+    assert!(has(|attention| matches!(attention, Attention::Sliding { .. })) >= 8);
+    assert!(has(|attention| matches!(attention, Attention::Latent { .. })) >= 8);
+    assert!(has(|attention| matches!(attention, Attention::Recurrent { .. })) >= 8);
+    assert!(complete.iter().filter(|model| model.experts > 0).count() >= 15);
+    assert!(complete.iter().any(|model| billions(model.params) > 1000.0));
+    for model in complete {
+        for format in [Format::Gguf, Format::Mlx] {
+            assert!(
+                model.quants.iter().any(|quant| quant.format == format),
+                "{}",
+                model.id
+            );
+        }
+        let production = model
+            .production_quant(None)
+            .unwrap_or_else(|| panic!("{}", model.id));
+        assert!(
+            production.bits_per_weight < 6.0,
+            "{}: {}",
+            model.id,
+            production.name
+        );
+    }
+}
+
+#[test]
+fn a_name_finds_one_model() {
+    let (_, _, models) = all();
+    // As names are compared: letters, digits and dots.
+    let folded = |name: &str| -> String {
+        let plain = name.chars().filter(|c| c.is_alphanumeric() || *c == '.');
+        plain.flat_map(char::to_lowercase).collect()
+    };
+    let mut owners: BTreeMap<String, &str> = BTreeMap::new();
+    for model in &models {
+        let mut own: Vec<String> = model
+            .aliases
+            .iter()
+            .chain([&model.id, &model.name])
+            .chain(&model.repo)
+            .map(|name| folded(name))
+            .collect();
+        own.sort();
+        own.dedup();
+        for name in own {
+            let other = owners.insert(name.clone(), &model.id);
+            assert_eq!(other, None, "{name} of {}", model.id);
+        }
+    }
+}
+
+#[test]
+fn counted_parameters_are_the_published_ones() {
+    let (rows, _, models) = all();
+    for (row, model) in rows
+        .iter()
+        .zip(&models)
+        .filter(|(_, model)| model.missing.is_empty())
+    {
+        let published = row
+            .value
+            .params_b
+            .unwrap_or_else(|| panic!("{}: no params_b", model.id));
+        let apart = (published / billions(model.params) - 1.0).abs();
+        assert!(
+            apart <= 0.015 || row.value.params_include.is_some(),
+            "{}: {apart:.3}",
+            model.id
+        );
+        assert!(apart <= 0.11, "{}: {apart:.3}", model.id);
+    }
+}
+
+/// Vendors count embedding and head or not, so both are right.
+#[test]
+fn active_parameters_are_the_published_ones() {
+    let (rows, _, models) = all();
+    for (row, model) in rows
+        .iter()
+        .zip(&models)
+        .filter(|(_, model)| model.experts > 0 && model.missing.is_empty())
+    {
+        let published = row
+            .value
+            .active_params_b
+            .unwrap_or_else(|| panic!("{}: no active_params_b", model.id));
+        let most = billions(model.active_params);
+        let tables = if model.tied_embeddings { 1 } else { 2 };
+        let least = most - billions(tables * u64::from(model.vocab) * u64::from(model.hidden));
+        assert!(
+            (0.9 * least..=1.1 * most).contains(&published),
+            "{}: {least} to {most}",
+            model.id
+        );
+    }
+}
+
+/// How far the computed bytes are from those of published files.
+#[test]
+fn computed_sizes_are_those_of_files() {
+    let (rows, mixes, models) = all();
+    let mut apart: Vec<(f64, String)> = Vec::new();
+    for (row, model) in rows.iter().zip(&models) {
+        let parts = Parts::of(&Facts::read(&row.value.config));
+        for file in &row.value.file {
+            let mix = mixes.iter().find(|mix| mix.name == file.quant).unwrap();
+            let computed = mix.weights(&parts).total() as f64;
+            let known = (file.bytes - row.value.vision_bytes) as f64;
+            apart.push((
+                (computed / known - 1.0).abs(),
+                format!("{} {}", model.id, file.quant),
+            ));
+            let quant = model
+                .quants
+                .iter()
+                .find(|quant| quant.name == file.quant)
+                .unwrap();
+            assert_eq!(quant.exactness, Exactness::Total);
+            assert_eq!(quant.weights.total(), file.bytes - row.value.vision_bytes);
+        }
+    }
+    apart.sort_by(|a, b| a.0.total_cmp(&b.0));
+    assert!(apart.len() >= 60, "{}", apart.len());
+    assert!(
+        apart[apart.len() / 2].0 <= 0.001,
+        "median: {:?}",
+        apart[apart.len() / 2]
+    );
+    assert!(apart.last().unwrap().0 <= 0.02, "worst: {:?}", apart.last());
+}
+
+/// Bytes that a further token adds to a 16-bit cache, without indexers, as published for each
+/// model, or by its formula: 4 · heads · width over the full layers; 2 · (rank + rope) where latent.
+#[test]
+fn a_token_takes_what_is_known() {
+    let (_, _, models) = all();
+    let table = [
+        ("llama-3.1-8b", 131_072),
+        ("llama-3.1-70b", 327_680),
+        ("llama-3.1-405b", 516_096),
+        ("qwen3-0.6b", 114_688),
+        ("qwen3-1.7b", 114_688),
+        ("qwen3-8b", 147_456),
+        ("qwen3-32b", 262_144),
+        ("qwen3-30b-a3b", 98_304),
+        ("qwen3-235b-a22b", 192_512),
+        ("qwen3-coder-480b-a35b", 253_952),
+        ("qwen3.5-27b", 65_536),
+        ("qwen3.5-35b-a3b", 20_480),
+        ("qwen3.5-122b-a10b", 24_576),
+        ("qwen3.5-397b-a17b", 30_720),
+        ("deepseek-v3", 70_272),
+        ("deepseek-v3.2", 70_272),
+        ("qwen2.5-7b", 57_344),
+        ("qwen2.5-32b", 262_144),
+        ("qwen2.5-72b", 327_680),
+        ("gpt-oss-20b", 24_576),
+        ("gpt-oss-120b", 36_864),
+        ("kimi-k2", 70_272),
+        ("minimax-m2.5", 253_952),
+        ("glm-5", 89_856),
+        ("glm-5.2", 89_856),
+        ("glm-4.5-air", 188_416),
+        ("gemma-4-26b-a4b", 20_480),
+        ("gemma-4-31b", 81_920),
+        ("mistral-7b", 131_072),
+        ("mixtral-8x7b", 131_072),
+        ("mixtral-8x22b", 229_376),
+        ("nemotron-3-nano-30b-a3b", 6_144),
+        ("nemotron-3-super-120b-a12b", 8_192),
+        // 12 of 48 layers see more than a chunk of 8,192 tokens.
+        ("llama-4-scout", 49_152),
+        ("llama-4-maverick", 49_152),
+    ];
+    for (id, bytes) in table {
+        let model = models
+            .iter()
+            .find(|model| model.id == id)
+            .unwrap_or_else(|| panic!("{id}"));
+        let layer = |attention: &Attention| match *attention {
+            Attention::Full {
+                kv_heads,
+                key_dim,
+                value_dim,
+            } => 2 * u64::from(kv_heads) * u64::from(key_dim + value_dim),
+            Attention::Latent {
+                kv_lora_rank,
+                rope_dims,
+                ..
+            } => 2 * u64::from(kv_lora_rank + rope_dims),
+            Attention::Sliding { .. } | Attention::Recurrent { .. } | Attention::None => 0,
+        };
+        let own: u64 = model.layers.iter().map(|own| layer(&own.attention)).sum();
+        assert_eq!(own, bytes, "{id}");
+    }
+}
+
+#[test]
+fn what_is_not_known_wholly_is_named() {
+    let (_, _, models) = all();
+    for id in ["kimi-k3", "deepseek-v4-flash", "minimax-m3"] {
+        let model = models.iter().find(|model| model.id == id).unwrap();
+        assert!(
+            !model.missing.is_empty() && model.layers.is_empty() && model.quants.is_empty(),
+            "{id}"
+        );
+    }
+}
+
+#[test]
+fn a_bad_entry_is_named_with_its_line() {
+    let good = "[[model]]\nid = \"a\"\nname = \"A\"\nsource = \"x\"\ndate = \"2026-11-24\"\n[model.config]\nmodel_type = \"llama\"\n";
+    let table = [
+        (
+            good.replace("2026-11-24", "today"),
+            "models.toml:1: date: a: 'today' is no date",
+        ),
+        (
+            good.replace("\"x\"", "\" \""),
+            "models.toml:1: source: a: is empty",
+        ),
+        (
+            format!("{good}[[model.file]]\nquant = \"Q4_K_N\"\nbytes = 1\nsource = \"x\"\n"),
+            "models.toml:1: file.quant: a: nothing is called 'Q4_K_N'; did you mean",
+        ),
+        (
+            good.replace("name =", "nam ="),
+            "models.toml:3: nam: unknown field `nam`",
+        ),
+    ];
+    for (text, message) in table {
+        let read = read(File::new("models.toml", &text));
+        let error = read
+            .and_then(|rows| models(&rows, &mix::builtin()?))
+            .unwrap_err()
+            .to_string();
+        assert!(error.starts_with(message), "{error}");
+    }
+}

@@ -1,0 +1,155 @@
+//! Files over the embedded ones, and what is said of bad ones.
+
+use std::collections::BTreeMap;
+
+use super::super::measurements;
+use super::{Catalog, catalog};
+use crate::error::FitError;
+use crate::evidence::Evidence;
+
+fn over(file: &str, text: &str) -> Result<Catalog, FitError> {
+    Catalog::from_files(&BTreeMap::from([(file.to_owned(), text.to_owned())]))
+}
+
+#[test]
+fn an_entry_over_another_takes_its_place() {
+    let entry = r#"
+[[device]]
+id = "rtx-3090"
+name = "my RTX 3090"
+family = "nvidia-consumer"
+memory_gib = 24
+bandwidth_gb_s = 900
+source = "my own measurement"
+date = "2026-11-24"
+confidence = "high"
+
+[[machine]]
+id = "my-box"
+name = "My box"
+device = "cpu-ddr4-3200-2ch"
+gpus = ["rtx-3090"]
+memory_gib = [48]
+links = ["10gbe"]
+source = "my desk"
+date = "2026-11-24"
+"#;
+    let (old, new) = (
+        catalog(),
+        over("hardware.toml", entry).expect("it is sound"),
+    );
+    assert_eq!(old.devices.len(), new.devices.len());
+    assert_eq!(
+        new.device("rtx-3090").and_then(|own| own.bandwidth_gb_s),
+        Some(900.0)
+    );
+    assert_eq!(
+        new.cluster("my-box").expect("it is new").nodes[0]
+            .machine
+            .pools
+            .len(),
+        2
+    );
+    let other = new.combo("dual-rtx-3090").expect("a combo");
+    assert_eq!(
+        other.cluster.nodes[0].machine.pools[0].device_name,
+        "my RTX 3090"
+    );
+}
+
+#[test]
+fn a_bad_entry_is_named_with_its_line_and_field() {
+    let device = |extra: &str| {
+        format!(
+            "\n[[device]]\nid = \"x\"\nname = \"X\"\nfamily = \"apple\"\nbandwidth_gb_s = 100\nsource = \"a page\"\ndate = \"2026-11\"\nconfidence = \"low\"\n{extra}"
+        )
+    };
+    let cases = [
+        ("hardware.toml", device("memroy_gib = 3\n"), 10, "memroy_gib", "unknown field"),
+        ("hardware.toml", device("").replace("100", "\"fast\""), 6, "bandwidth_gb_s", "invalid type"),
+        ("hardware.toml", device("").replace("100", "-5"), 6, "bandwidth_gb_s", "plausible"),
+        ("hardware.toml", device("").replace("name = \"X\"\n", ""), 2, "name", "missing field"),
+        ("hardware.toml", device("").replace("apple", "aple"), 5, "family", "apple"),
+        ("hardware.toml", device("").replace("2026-11", "today"), 8, "date", "no day"),
+        ("hardware.toml", device("").replace("a page", " "), 7, "source", "empty"),
+        ("hardware.toml", device("").replace("\"x\"", "\"X y\""), 3, "id", "no id"),
+        ("hardware.toml", device("") + &device(""), 12, "id", "twice"),
+        ("hardware.toml", "\n[[device]\n".to_owned(), 2, "syntax", ""),
+        (
+            "combos.toml",
+            "[[combo]]\nid = \"a\"\ntitle = \"A\"\nrole = \"r\"\ntopology = \"t\"\nmachines = \"2x rtx-3909\"\nsources = [\"s\"]\ndate = \"2026-11\"\n".to_owned(),
+            1,
+            "machines",
+            "rtx-3090",
+        ),
+        ("measurements.csv", "id,model\nm1,x\n".to_owned(), 2, "row", "missing field"),
+    ];
+    for (file, text, line, field, part) in cases {
+        let error = over(file, &text).expect_err("it is bad");
+        let FitError::Catalog {
+            file: named,
+            line: at,
+            field: own,
+            reason,
+        } = &error
+        else {
+            panic!("{error:?}");
+        };
+        assert_eq!(
+            (named.as_str(), *at, own.as_str()),
+            (file, line, field),
+            "{error}"
+        );
+        assert!(reason.contains(part), "{error}");
+    }
+}
+
+#[test]
+fn a_dangling_name_gives_the_nearest() {
+    let text = "[[machine]]\nid = \"y\"\nname = \"Y\"\ndevice = \"m4-pro-21\"\nmemory_gib = [64]\nlinks = []\nsource = \"page\"\ndate = \"2026-11\"\n";
+    let error = over("hardware.toml", text)
+        .expect_err("no such chip")
+        .to_string();
+    assert!(
+        error.starts_with("hardware.toml:1: device: ") && error.contains("m4-pro-20"),
+        "{error}"
+    );
+    let error = over("hardwear.toml", "")
+        .expect_err("no such file")
+        .to_string();
+    assert!(error.contains("hardware.toml"), "{error}");
+    assert!(over("README.md", "about").is_ok());
+}
+
+#[test]
+fn columns_of_measurements_are_typed() {
+    let header = include_str!("../../../../../catalog/measurements.csv")
+        .lines()
+        .next()
+        .expect("a header");
+    let row =
+        "z1,M,7,7,Q4,4.0,box,1,24,546/614,,none,none,llamacpp,8192.0,,,tg128,12.5,community,here,";
+    let rows =
+        measurements::read(&format!("{header}\n{row}\n"), "f.csv", &[]).expect("it is sound");
+    assert_eq!(
+        (rows[0].nodes, rows[0].context, rows[0].bandwidth_gb_s),
+        (1, Some(8192), None)
+    );
+    assert_eq!(rows[0].evidence, Evidence::Community);
+    let dos =
+        measurements::read(&format!("{header}\r\n{row}\r\n"), "f.csv", &[]).expect("it is sound");
+    assert_eq!((rows[0].line, dos[0].line), (2, 2));
+    for (from, to, field) in [
+        ("12.5", "fast", "tg_tok_s"),
+        ("12.5", "-1", "tg_tok_s"),
+        (",7,7,", ",7,NaN,", "active_params_b"),
+        ("8192.0", "1.5", "context"),
+        (",M,", ",,", "model"),
+    ] {
+        let text = format!("{header}\n{}\n", row.replace(from, to));
+        let error = measurements::read(&text, "f.csv", &[])
+            .expect_err("it is bad")
+            .to_string();
+        assert!(error.starts_with(&format!("f.csv:2: {field}: ")), "{error}");
+    }
+}

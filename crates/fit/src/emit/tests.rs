@@ -1,0 +1,168 @@
+use super::*;
+use crate::cluster::{Cluster, Links};
+use crate::machine::Pool;
+use crate::memory::KvType;
+use crate::placement::fixtures::*;
+use crate::verdict::{Ask, plan};
+
+fn emitted(model: &Model, cluster: &Cluster, engine: Engine) -> Result<String, Cannot> {
+    let ask = Ask {
+        context: 8192,
+        ..Ask::default()
+    };
+    let plan = plan(model, cluster, &ask, &Roofline).unwrap().unwrap();
+    let run = Run {
+        model,
+        quant: &model.quants[0],
+        cluster,
+        plan: &plan,
+        load: Load {
+            kv_type: KvType::Q8_0,
+            ..load(8192)
+        },
+    };
+    emit(&run, engine)
+}
+
+fn of_format(mut model: Model, format: Format) -> Model {
+    model.quants[0].format = format;
+    model
+}
+
+fn nvidia(pool: &mut Pool) {
+    pool.family = "nvidia-consumer".into();
+}
+
+#[test]
+fn llama_server_over_four_macs() {
+    let model = dense("d", 80, 110_000_000_000);
+    insta::assert_snapshot!(emitted(&model, &quad(), Engine::LlamaServer).unwrap(), @r#"
+    # llama.cpp's RPC is neither encrypted nor authenticated: only on links that you trust.
+    # on node-1 (mac-mini-m4-pro-64gb)
+    rpc-server --host <address of node-1> --port 50052 --cache
+    # on node-2 (mac-mini-m4-pro-64gb)
+    rpc-server --host <address of node-2> --port 50052 --cache
+    # on node-3 (mac-mini-m4-pro-64gb)
+    rpc-server --host <address of node-3> --port 50052 --cache
+    # on node-4 (mac-mini-m4-pro-64gb)
+    llama-server --model <d-Q4_K_M.gguf> \
+      --rpc '<address of node-1>:50052,<address of node-2>:50052,<address of node-3>:50052' \
+      --split-mode layer --tensor-split 20,20,20,21 \
+      --n-gpu-layers 81 --ctx-size 8192 --parallel 1 --ubatch-size 512 \
+      --flash-attn on --cache-type-k q8_0 --cache-type-v q8_0
+    "#);
+}
+
+#[test]
+fn llama_server_with_experts_in_ram() {
+    let cluster = cluster(vec![rig(1, 128)], Links::Unnamed);
+    let model = moe("e", 48, 60_000_000_000);
+    insta::assert_snapshot!(emitted(&model, &cluster, Engine::LlamaServer).unwrap(), @r#"
+    # on node-1 (1x-rtx-3090)
+    llama-server --model <e-Q4_K_M.gguf> \
+      --n-gpu-layers 49 --ctx-size 8192 --parallel 1 --ubatch-size 512 \
+      --flash-attn on --cache-type-k q8_0 --cache-type-v q8_0 --n-cpu-moe 38
+    "#);
+}
+
+#[test]
+fn llama_server_with_layers_in_ram_and_two_gpus() {
+    let cluster = cluster(vec![rig(2, 128)], Links::Unnamed);
+    let model = dense("d", 80, 60_000_000_000);
+    insta::assert_snapshot!(emitted(&model, &cluster, Engine::LlamaServer).unwrap(), @r#"
+    # on node-1 (2x-rtx-3090)
+    llama-server --model <d-Q4_K_M.gguf> \
+      --split-mode layer --tensor-split 26,26 \
+      --n-gpu-layers 52 --ctx-size 8192 --parallel 1 --ubatch-size 512 \
+      --flash-attn on --cache-type-k q8_0 --cache-type-v q8_0
+    "#);
+}
+
+#[test]
+fn exo_over_four_macs() {
+    let model = of_format(dense("d", 80, 110_000_000_000), Format::Mlx);
+    insta::assert_snapshot!(emitted(&model, &quad(), Engine::Exo).unwrap(), @r#"
+    # exo has no authentication: only on networks that you trust. It divides the layers itself,
+    # by free memory, and downloads the whole model to every node.
+    # on node-1 (mac-mini-m4-pro-64gb), in exo's folder
+    uv run exo
+    # on node-2 (mac-mini-m4-pro-64gb), in exo's folder
+    uv run exo
+    # on node-3 (mac-mini-m4-pro-64gb), in exo's folder
+    uv run exo
+    # on node-4 (mac-mini-m4-pro-64gb), in exo's folder
+    uv run exo
+    # then on any of them; <model> is the MLX repository, such as mlx-community/...
+    curl -X POST http://localhost:52415/place_instance -H 'Content-Type: application/json' \
+      -d '{"model_id": "<model>", "sharding": "Pipeline", "instance_meta": "MlxRing", "min_nodes": 4}'
+    "#);
+}
+
+#[test]
+fn vllm_over_two_hosts() {
+    let model = of_format(dense("d", 80, 70_000_000_000), Format::Safetensors);
+    let mut cluster = cluster(vec![rig(2, 0); 2], Links::Uniform(link("10gbe", 0.2, 1.1)));
+    for node in &mut cluster.nodes {
+        node.machine.pools.iter_mut().for_each(nvidia);
+    }
+    insta::assert_snapshot!(emitted(&model, &cluster, Engine::Vllm).unwrap(), @r#"
+    # vLLM divides the layers evenly; Ray is neither encrypted nor authenticated.
+    # on node-1 (2x-rtx-3090)
+    ray start --head --port=6379
+    # on node-2 (2x-rtx-3090)
+    ray start --address=<address of node-1>:6379
+    # then on node-1
+    vllm serve test/d --max-model-len 8192 --max-num-seqs 1 \
+      --tensor-parallel-size 2 \
+      --pipeline-parallel-size 2 --distributed-executor-backend ray
+    "#);
+}
+
+#[test]
+fn what_an_engine_cannot_is_said() {
+    let gguf = dense("d", 80, 110_000_000_000);
+    let mlx = of_format(gguf.clone(), Format::Mlx);
+    let tensors = of_format(dense("d", 40, 30_000_000_000), Format::Safetensors);
+    let rigs = cluster(vec![rig(2, 64)], Links::Unnamed);
+    let spilled = moe("e", 48, 60_000_000_000);
+    let two_spilled = {
+        let mut two = cluster(vec![rig(1, 64), rig(1, 64)], Links::Uniform(tb5()));
+        two.name = "two".into();
+        two
+    };
+    let cases = [
+        (emitted(&gguf, &quad(), Engine::Exo), "MLX"),
+        (emitted(&gguf, &quad(), Engine::Vllm), "safetensors"),
+        (emitted(&mlx, &quad(), Engine::LlamaServer), "GGUF"),
+        (emitted(&tensors, &quad(), Engine::Vllm), "CUDA or ROCm"),
+        (
+            emitted(
+                &of_format(dense("d", 40, 20_000_000_000), Format::Mlx),
+                &rigs,
+                Engine::Exo,
+            ),
+            "Apple silicon",
+        ),
+        (
+            emitted(
+                &moe("e", 48, 90_000_000_000),
+                &two_spilled,
+                Engine::LlamaServer,
+            ),
+            "system memory",
+        ),
+        (
+            emitted(
+                &of_format(spilled, Format::Safetensors),
+                &cluster(vec![rig(1, 128)], Links::Unnamed),
+                Engine::Vllm,
+            ),
+            "system memory",
+        ),
+    ];
+    for (got, says) in cases {
+        let error = got.unwrap_err().to_string();
+        assert!(error.contains(says), "{error}");
+        assert!(error.contains("cannot run this plan"), "{error}");
+    }
+}

@@ -1,0 +1,121 @@
+//! Compute buffers: what llama.cpp reserves for a micro-batch.
+//!
+//! llama.cpp reserves the largest set of activations that live at once, as its allocator
+//! (`ggml-alloc.c`) lays them out, for the largest micro-batch. The sets here were read off what
+//! it reserves on the CPU for models of nine architectures whose sizes were varied one by one;
+//! all floats are of 32 bits.
+
+use std::ops::Range;
+
+use super::Load;
+use super::cache::{cells, clamp, micro_batch, window_cells};
+use crate::model::{Attention, Layer, Model};
+
+/// Hidden states that live beside whatever is the largest.
+const HIDDEN_STATES: u128 = 5;
+const FLOAT: u128 = 4;
+/// Bytes of a token's number, its position and its places in the caches, with some to spare.
+const INPUTS: u128 = 64;
+
+/// Bytes that llama.cpp reserves to compute a micro-batch of a stage with these layers, with
+/// flash attention, and for the logits of one token of each sequence on the last stage.
+pub fn compute_bytes(model: &Model, layers: Range<u32>, load: &Load) -> u64 {
+    let sequences = u128::from(load.sequences.max(1));
+    let tokens = u128::from(micro_batch(load)).next_multiple_of(sequences);
+    let own = model
+        .layers
+        .get(layers.start as usize..layers.end as usize)
+        .unwrap_or_default();
+    let activations = own
+        .iter()
+        .map(|layer| live_bytes(model, layer, tokens, sequences))
+        .max()
+        .unwrap_or(0);
+    let is_last = layers.end as usize >= model.layers.len();
+    let logits = if is_last {
+        u128::from(model.vocab) * sequences * FLOAT
+    } else {
+        0
+    };
+    // The logits are computed after all activations, and then copied.
+    let inputs = masks(own, load, tokens) + tokens * INPUTS;
+    clamp(
+        activations
+            .max(logits)
+            .saturating_add(logits)
+            .saturating_add(inputs),
+    )
+}
+
+/// The largest set of activations that lives at once in a layer, in bytes.
+fn live_bytes(model: &Model, layer: &Layer, tokens: u128, sequences: u128) -> u128 {
+    let hidden = HIDDEN_STATES * u128::from(model.hidden);
+    let floats = |floats: u128| (hidden + floats).saturating_mul(tokens * FLOAT);
+    let attention = floats(attention_floats(model, layer));
+    let states = match layer.attention {
+        // The states of a micro-batch are gathered, and given back, in copies.
+        Attention::Recurrent { state_bytes } => u128::from(state_bytes) * 5 / 2 * sequences,
+        _ => 0,
+    };
+    attention
+        .saturating_add(states)
+        .max(floats(feed_forward_floats(model, layer)))
+}
+
+/// A mask of 16-bit floats for the layers with the whole context, and one for those with a window.
+fn masks(layers: &[Layer], load: &Load, tokens: u128) -> u128 {
+    let cells_of = |layer: &Layer| match layer.attention {
+        Attention::Full { .. } | Attention::Latent { .. } => (cells(load.context.into()), 0),
+        Attention::Sliding { window, .. } => (0, window_cells(window, load)),
+        Attention::Recurrent { .. } | Attention::None => (0, 0),
+    };
+    let (full, window) = layers
+        .iter()
+        .map(cells_of)
+        .fold((0, 0), |a, b| (u64::max(a.0, b.0), u64::max(a.1, b.1)));
+    (u128::from(full) + u128::from(window)) * tokens * 2
+}
+
+/// Floats of a token that live at once around a layer's attention.
+fn attention_floats(model: &Model, layer: &Layer) -> u128 {
+    let heads = u128::from(model.heads);
+    match layer.attention {
+        // Queries and what attention gives.
+        Attention::Full { key_dim, .. } | Attention::Sliding { key_dim, .. } => {
+            2 * heads * u128::from(key_dim)
+        }
+        // Queries, and twice as compressed, which is three times as wide in all known models.
+        Attention::Latent {
+            kv_lora_rank,
+            rope_dims,
+            ..
+        } => heads * (u128::from(kv_lora_rank) + u128::from(rope_dims)) * 7 / 3,
+        // Every projection's outcome, some of them twice.
+        Attention::Recurrent { .. } => per_hidden(model, layer.attention_params) * 3 / 2,
+        Attention::None => 0,
+    }
+}
+
+/// Floats of a token that live at once in a layer's feed-forward part: gate, up and their
+/// product, which is as many as its weights for each hidden float.
+fn feed_forward_floats(model: &Model, layer: &Layer) -> u128 {
+    let dense = per_hidden(model, layer.dense_params);
+    if layer.expert_params == 0 || model.experts == 0 {
+        return dense;
+    }
+    let used = u128::from(model.experts_used.min(model.experts));
+    let inner =
+        per_hidden(model, layer.expert_params).saturating_mul(used) / u128::from(model.experts);
+    // What the experts give goes where gate and up were, if it fits there.
+    let outer = used * u128::from(model.hidden);
+    let experts = if outer > inner * 2 / 3 {
+        inner + outer
+    } else {
+        inner
+    };
+    dense.max(experts)
+}
+
+fn per_hidden(model: &Model, params: u64) -> u128 {
+    u128::from(params) / u128::from(model.hidden.max(1))
+}

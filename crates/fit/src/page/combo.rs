@@ -1,0 +1,237 @@
+//! What runs on a combo: the page that a reader cites.
+
+pub(super) mod layout;
+mod opportunities;
+pub(super) use opportunities::alone;
+mod picks;
+
+use serde::Serialize;
+
+use super::Page;
+use super::doc::Doc;
+use super::parts::{self, Counts, Head, RuntimeRow};
+use crate::FitError;
+use crate::catalog::Catalog;
+use crate::catalog::failures::Failure;
+use crate::cluster::Cluster;
+use crate::evidence::Estimate;
+use crate::memory::NodeLedger;
+use crate::placement::Speed;
+use crate::verdict::{Alternative, Ask, Tier, Verdict};
+
+/// What runs on a combo.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ComboPage {
+    /// Machines and memory.
+    #[serde(flatten)]
+    pub head: Head,
+    /// What the combo is for; empty for machines that are no combo of the catalog.
+    pub role: String,
+    /// How it is cabled; empty likewise.
+    pub topology: String,
+    /// The models, the largest first within a tier.
+    pub models: Vec<ModelRow>,
+    /// How many are in each tier.
+    pub counts: Counts,
+    /// One model in full.
+    pub worked: Option<Worked>,
+    /// Models that show what splitting costs or gains.
+    pub splits: Vec<SplitCase>,
+    /// Runtimes, and what they do here.
+    pub runtimes: Vec<RuntimeRow>,
+    /// Failures that these machines can meet.
+    pub failures: Vec<Failure>,
+    /// What is worth measuring.
+    pub opportunities: Vec<Opportunity>,
+    /// Where the facts come from.
+    pub sources: Vec<String>,
+}
+
+/// A model's verdict, in short.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ModelRow {
+    /// The model's id.
+    pub id: String,
+    /// The model's name.
+    pub name: String,
+    /// The quantization.
+    pub quant: String,
+    /// Bytes of its tensors.
+    pub weights_bytes: u64,
+    /// The tier.
+    pub tier: Tier,
+    /// Working set ÷ effective memory on the binding node.
+    pub utilization: Option<f64>,
+    /// The node with the least headroom.
+    pub binding_node: Option<String>,
+    /// The largest context that fits.
+    pub max_context: Option<u32>,
+    /// Nodes that hold layers.
+    pub nodes_used: usize,
+    /// One stream.
+    pub decode_tok_s: Option<Estimate>,
+    /// Why it is so.
+    pub reasons: Vec<String>,
+    /// What would change it.
+    pub changes: Vec<String>,
+}
+
+/// One model in full: what each node holds.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Worked {
+    /// The model's id.
+    pub id: String,
+    /// The model's name.
+    pub name: String,
+    /// The quantization.
+    pub quant: String,
+    /// Bytes of its tensors.
+    pub weights_bytes: u64,
+    /// The tier.
+    pub tier: Tier,
+    /// What each node holds.
+    pub ledger: Vec<NodeLedger>,
+}
+
+/// Ways to run one model, and what they show.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SplitCase {
+    /// The model's id.
+    pub id: String,
+    /// The model's name with its quantization.
+    pub name: String,
+    /// The ways.
+    pub alternatives: Vec<Alternative>,
+}
+
+/// A measurement that nobody has made, and what it would tell.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Opportunity {
+    /// What to measure.
+    pub measure: String,
+    /// What is expected until then.
+    pub expected: String,
+    /// What it would tell.
+    pub tells: String,
+}
+
+impl ComboPage {
+    /// The page of a cluster: every model of the catalog, assessed.
+    pub fn new(
+        catalog: &Catalog,
+        cluster: &Cluster,
+        ask: &Ask,
+        speed: &dyn Speed,
+    ) -> Result<Self, FitError> {
+        let verdicts = assess_all(catalog, cluster, ask, speed)?;
+        Self::of(catalog, cluster, ask, speed, &verdicts)
+    }
+
+    /// The page of a cluster whose verdicts are known, in the catalog's order of models.
+    pub(crate) fn of(
+        catalog: &Catalog,
+        cluster: &Cluster,
+        ask: &Ask,
+        speed: &dyn Speed,
+        verdicts: &[Verdict],
+    ) -> Result<Self, FitError> {
+        let combo = catalog.combo(&cluster.id);
+        let facts = picks::Picks {
+            catalog,
+            cluster,
+            ask,
+            speed,
+            verdicts,
+        };
+        let worked = facts.worked();
+        let splits = facts.splits(worked)?;
+        let mut models: Vec<ModelRow> = verdicts.iter().map(ModelRow::from).collect();
+        sort(&mut models);
+        Ok(Self {
+            head: Head::new(catalog, cluster, ask),
+            role: combo.map(|combo| combo.role.clone()).unwrap_or_default(),
+            topology: combo
+                .map(|combo| combo.topology.clone())
+                .unwrap_or_default(),
+            counts: Counts::of(verdicts.iter().map(|verdict| verdict.tier)),
+            models,
+            worked: worked.map(Worked::from),
+            opportunities: opportunities::find(&facts, &splits)?,
+            splits,
+            runtimes: parts::runtime_rows(catalog, cluster),
+            failures: catalog.failures_for(cluster).into_iter().cloned().collect(),
+            sources: combo.map(|combo| combo.sources.clone()).unwrap_or_default(),
+        })
+    }
+}
+
+/// Every model of the catalog on a cluster. A quantization that is asked for by name leaves out
+/// the models that have none of it.
+pub(crate) fn assess_all(
+    catalog: &Catalog,
+    cluster: &Cluster,
+    ask: &Ask,
+    speed: &dyn Speed,
+) -> Result<Vec<Verdict>, FitError> {
+    let asked = catalog.models.iter().filter(|model| {
+        let has = |name: &String| model.quants.iter().any(|quant| quant.name == *name);
+        ask.quant.as_ref().is_none_or(has)
+    });
+    asked
+        .map(|model| crate::verdict::assess(model, cluster, ask, speed))
+        .collect()
+}
+
+impl From<&Verdict> for ModelRow {
+    fn from(verdict: &Verdict) -> Self {
+        Self {
+            id: verdict.id.clone(),
+            name: verdict.name.clone(),
+            quant: verdict.quant.clone(),
+            weights_bytes: verdict.weights_bytes,
+            tier: verdict.tier,
+            utilization: verdict.utilization,
+            binding_node: verdict.binding_node.clone(),
+            max_context: verdict.max_context,
+            nodes_used: verdict
+                .ledger
+                .iter()
+                .filter(|node| !node.pools.is_empty())
+                .count(),
+            decode_tok_s: verdict.decode_tok_s,
+            reasons: verdict.reasons.clone(),
+            changes: verdict.changes.clone(),
+        }
+    }
+}
+
+impl From<&Verdict> for Worked {
+    fn from(verdict: &Verdict) -> Self {
+        Self {
+            id: verdict.id.clone(),
+            name: verdict.name.clone(),
+            quant: verdict.quant.clone(),
+            weights_bytes: verdict.weights_bytes,
+            tier: verdict.tier,
+            ledger: verdict.ledger.clone(),
+        }
+    }
+}
+
+impl Page for ComboPage {
+    fn doc(&self) -> Doc {
+        layout::doc(self)
+    }
+}
+
+/// The largest first: the tiers in order, then the share of memory.
+pub(super) fn sort(rows: &mut [ModelRow]) {
+    rows.sort_by(|a, b| {
+        let share = |row: &ModelRow| row.utilization.unwrap_or(0.0);
+        a.tier
+            .cmp(&b.tier)
+            .then_with(|| share(b).total_cmp(&share(a)))
+            .then_with(|| b.weights_bytes.cmp(&a.weights_bytes))
+            .then_with(|| a.id.cmp(&b.id))
+    });
+}

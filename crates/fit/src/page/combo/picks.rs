@@ -1,0 +1,127 @@
+//! Which models of a cluster a page shows in full.
+
+use super::SplitCase;
+use crate::FitError;
+use crate::catalog::Catalog;
+use crate::cluster::Cluster;
+use crate::placement::Speed;
+use crate::verdict::{Ask, Detail, Split, Tier, Verdict, assess};
+
+/// Share of effective memory that the worked case's weights take, about.
+const WORKED_SHARE: f64 = 0.6;
+
+/// A cluster with its verdicts.
+pub(super) struct Picks<'a> {
+    pub(super) catalog: &'a Catalog,
+    pub(super) cluster: &'a Cluster,
+    pub(super) ask: &'a Ask,
+    pub(super) speed: &'a dyn Speed,
+    pub(super) verdicts: &'a [Verdict],
+}
+
+impl<'a> Picks<'a> {
+    /// A comfortable model that takes a good part of the memory, over several nodes if there are
+    /// several.
+    pub(super) fn worked(&self) -> Option<&'a Verdict> {
+        let effective = crate::effective::of_cluster(self.cluster, self.ask.measured);
+        let aim = effective.effective_bytes as f64 * WORKED_SHARE;
+        let off = |verdict: &Verdict| (verdict.weights_bytes as f64 - aim).abs();
+        let fitting = self
+            .verdicts
+            .iter()
+            .filter(|verdict| verdict.tier == Tier::Comfortable);
+        fitting.min_by(|a, b| {
+            let over_one = |verdict: &Verdict| nodes(verdict) <= 1 && self.cluster.nodes.len() > 1;
+            over_one(a)
+                .cmp(&over_one(b))
+                .then(off(a).total_cmp(&off(b)))
+        })
+    }
+
+    /// The largest model that touches all its weights for each token, comfortable on one node.
+    pub(super) fn on_one_node(&self) -> Option<&'a Verdict> {
+        let one = self
+            .verdicts
+            .iter()
+            .filter(|verdict| verdict.tier == Tier::Comfortable && nodes(verdict) == 1);
+        one.max_by_key(|verdict| (self.is_dense(&verdict.id), verdict.weights_bytes))
+    }
+
+    /// The comfortable model on one node with the fewest weights a token: a hop shows most there.
+    pub(super) fn lightest(&self) -> Option<&'a Verdict> {
+        let experts = |id: &str| {
+            let model = self.catalog.models.iter().find(|model| model.id == id);
+            model
+                .filter(|model| model.experts > 0)
+                .map(|model| model.active_params)
+        };
+        self.verdicts
+            .iter()
+            .filter(|verdict| verdict.tier == Tier::Comfortable && nodes(verdict) == 1)
+            .filter_map(|verdict| Some((experts(&verdict.id)?, verdict)))
+            .min_by_key(|(active, verdict)| (*active, verdict.weights_bytes))
+            .map(|(_, verdict)| verdict)
+    }
+
+    /// The ways to run the worked case, and what a split makes of a model that fits one node.
+    pub(super) fn splits(&self, worked: Option<&Verdict>) -> Result<Vec<SplitCase>, FitError> {
+        let mut cases: Vec<SplitCase> = Vec::new();
+        for verdict in [worked, self.on_one_node(), self.lightest()]
+            .into_iter()
+            .flatten()
+        {
+            if cases.iter().any(|case| case.id == verdict.id) {
+                continue;
+            }
+            let full = self.full(&verdict.id, self.cluster)?;
+            if let Some(full) = full.filter(|full| full.alternatives.len() > 1) {
+                cases.push(SplitCase {
+                    name: format!("{} at {}", full.name, full.quant),
+                    id: full.id,
+                    alternatives: full.alternatives,
+                });
+            }
+        }
+        Ok(cases)
+    }
+
+    /// A model of the catalog on a cluster, with all that is known.
+    pub(super) fn full(&self, id: &str, cluster: &Cluster) -> Result<Option<Verdict>, FitError> {
+        let ask = Ask {
+            detail: Detail::Full,
+            ..self.ask.clone()
+        };
+        let model = self.catalog.models.iter().find(|model| model.id == id);
+        model
+            .map(|model| assess(model, cluster, &ask, self.speed))
+            .transpose()
+    }
+
+    pub(super) fn is_dense(&self, id: &str) -> bool {
+        let model = self.catalog.models.iter().find(|model| model.id == id);
+        model.is_some_and(|model| model.experts == 0)
+    }
+}
+
+/// Nodes that hold something.
+pub(super) fn nodes(verdict: &Verdict) -> usize {
+    let holding = verdict.ledger.iter().filter(|node| !node.pools.is_empty());
+    holding.count()
+}
+
+impl SplitCase {
+    /// The rate of one stream on one node, and over the most nodes in a pipeline, with their
+    /// number.
+    pub(super) fn one_and_all(&self) -> Option<(f64, f64, &str)> {
+        let rate = |split: Split| {
+            let ways = self
+                .alternatives
+                .iter()
+                .filter(move |way| way.split == split && way.fits);
+            ways.filter_map(|way| Some((way.decode_tok_s?.mid, way.name.as_str())))
+        };
+        let (one, _) = rate(Split::OneNode).next()?;
+        let (all, name) = rate(Split::Pipeline).next_back()?;
+        Some((one, all, name))
+    }
+}

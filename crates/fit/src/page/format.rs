@@ -1,0 +1,174 @@
+//! Numbers as people read them: memory in GiB, files in GB.
+
+use crate::evidence::Estimate;
+use crate::verdict::Tier;
+
+const GIB: f64 = (1_u64 << 30) as f64;
+
+/// Memory: `25.3 GiB`, `180 GiB`.
+pub fn gib(bytes: u64) -> String {
+    format!("{} GiB", short(bytes as f64 / GIB))
+}
+
+/// Memory without its unit, with one decimal: `25.3`.
+pub fn gib_number(bytes: u64) -> String {
+    format!("{:.1}", bytes as f64 / GIB)
+}
+
+/// Files and downloads: `110 GB`.
+pub fn gb(bytes: u64) -> String {
+    format!("{} GB", short(bytes as f64 / 1e9))
+}
+
+/// A share: `61 %`.
+pub fn percent(share: f64) -> String {
+    if share.is_finite() {
+        // Just over a threshold must not read as being on it.
+        let whole = (share * 100.0).round();
+        format!("{whole:.0} %")
+    } else {
+        "–".into()
+    }
+}
+
+/// Three figures: `0.042`, `4.25`, `42.5`, `425`.
+pub fn short(value: f64) -> String {
+    let size = value.abs();
+    if size >= 99.95 {
+        thousands(value.round() as i64)
+    } else if size >= 9.995 {
+        format!("{value:.1}")
+    } else if size >= 0.1 || size == 0.0 {
+        format!("{value:.2}")
+    } else {
+        format!("{value:.3}")
+    }
+}
+
+/// A rate or time in two figures, as the interval is wide: `0.42`, `4.2`, `42`, `420`.
+pub fn brief(value: f64) -> String {
+    if value >= 9.95 {
+        thousands(value.round() as i64)
+    } else if value >= 0.995 || value == 0.0 {
+        format!("{value:.1}")
+    } else {
+        format!("{value:.2}")
+    }
+}
+
+/// `18 (14–23)`.
+pub fn interval(estimate: &Estimate) -> String {
+    let Estimate { low, mid, high, .. } = *estimate;
+    format!("{} ({}–{})", brief(mid), brief(low), brief(high))
+}
+
+/// `131,072`.
+pub fn thousands(value: i64) -> String {
+    let digits = value.unsigned_abs().to_string();
+    let mut text = String::new();
+    if value < 0 {
+        text.push('−');
+    }
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// Parameters: `8.0 B`, `1.0 T`.
+pub fn params(count: u64) -> String {
+    let billions = count as f64 / 1e9;
+    if billions >= 999.5 {
+        format!("{:.2} T", billions / 1e3)
+    } else if billions >= 99.5 {
+        format!("{billions:.0} B")
+    } else {
+        format!("{billions:.1} B")
+    }
+}
+
+/// A tier's name for people.
+pub fn tier(tier: Tier) -> &'static str {
+    match tier {
+        Tier::Comfortable => "comfortable",
+        Tier::Borderline => "borderline",
+        Tier::NotPractical => "not practical",
+        Tier::Unknown => "unknown",
+    }
+}
+
+/// `1 model`, `2 models`.
+pub fn count(number: usize, noun: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{} {noun}{plural}", thousands(number as i64))
+}
+
+/// `a`, `a and b`, `a, b and c`.
+pub fn and(parts: &[String]) -> String {
+    match parts {
+        [] => String::new(),
+        [one] => one.clone(),
+        [most @ .., last] => format!("{} and {last}", most.join(", ")),
+    }
+}
+
+/// A sentence's first letter made large, and a full stop at its end.
+pub fn sentence(text: &str) -> String {
+    let text = text.trim();
+    let mut letters = text.chars();
+    let first: String = letters
+        .next()
+        .map_or_else(String::new, |c| c.to_uppercase().collect());
+    let end = if text.ends_with(['.', '!', '?', ':']) {
+        ""
+    } else {
+        "."
+    };
+    format!("{first}{}{end}", letters.as_str())
+}
+
+/// The text without what could move a cursor, change a colour or turn the reading direction:
+/// names come from files that others wrote.
+pub fn clean(text: &str) -> String {
+    let harmful = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+    };
+    text.chars()
+        .map(|c| if harmful(c) { '\u{fffd}' } else { c })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_read_as_people_write_them() {
+        assert_eq!(gib(180 << 30), "180 GiB");
+        assert_eq!(gib((253 << 30) / 10), "25.3 GiB");
+        assert_eq!(gb(110_000_000_000), "110 GB");
+        assert_eq!(gb(999_600_000_000), "1,000 GB");
+        assert_eq!(thousands(131_072), "131,072");
+        assert_eq!(thousands(-1_000), "−1,000");
+        assert_eq!(percent(0.614), "61 %");
+        assert_eq!(percent(f64::INFINITY), "–");
+        assert_eq!(brief(0.42), "0.42");
+        assert_eq!(brief(9.96), "10");
+        assert_eq!(params(1_026_000_000_000), "1.03 T");
+        assert_eq!(and(&["a".into(), "b".into(), "c".into()]), "a, b and c");
+        assert_eq!(sentence("a hop costs 1 ms"), "A hop costs 1 ms.");
+    }
+
+    #[test]
+    fn nothing_reaches_a_terminal_that_could_steer_it() {
+        assert_eq!(
+            clean("a\u{1b}[31mb\n\u{202e}c"),
+            "a\u{fffd}[31mb\u{fffd}\u{fffd}c"
+        );
+        assert_eq!(clean("Größe 4×"), "Größe 4×");
+    }
+}

@@ -1,0 +1,506 @@
+//! What several pages say.
+
+use serde::Serialize;
+
+use super::doc::{Cell, MemoryBar, MemoryBars, Row, Table, Target};
+use super::format::{and, count, gib, percent, short, thousands};
+use super::link;
+use crate::catalog::Catalog;
+use crate::catalog::runtimes::RuntimeFit;
+use crate::cluster::{Cluster, Link, Links};
+use crate::effective;
+use crate::evidence::{Estimate, Evidence};
+use crate::memory::{Item, NodeLedger};
+use crate::verdict::{Alternative, Ask, Split, Tier, Verdict};
+
+/// What a page of `brigade.fit/1` starts with.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Head {
+    /// `brigade.fit/1`.
+    pub schema: &'static str,
+    /// The combo's id, or the text that it was read from.
+    pub combo: String,
+    /// Its name for people.
+    pub name: String,
+    /// All memory of all nodes.
+    pub total_bytes: u64,
+    /// What the nodes let a model use at most.
+    pub limit_bytes: u64,
+    /// What is wise to plan with.
+    pub effective_bytes: u64,
+    /// What lies between the limit and effective memory: the items add up to the difference.
+    pub effective_ledger: Vec<Item>,
+    /// Tokens of context that were asked for.
+    pub context: u32,
+    /// The nodes.
+    pub nodes: Vec<NodeRow>,
+    /// The links between them.
+    pub links: Vec<LinkRow>,
+    /// Version and date.
+    pub catalog: Stamp,
+}
+
+/// Which program and catalog a page is from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Stamp {
+    /// Version of the program.
+    pub version: &'static str,
+    /// Date of the catalog's newest entry.
+    pub date: String,
+}
+
+/// A node as a page shows it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct NodeRow {
+    /// Its name within the cluster.
+    pub node: String,
+    /// Its machine's id.
+    pub machine: String,
+    /// Its machine's name.
+    pub machine_name: String,
+    /// Its memories.
+    pub pools: Vec<PoolRow>,
+}
+
+/// A memory as a page shows it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct PoolRow {
+    /// The processor's name.
+    pub device_name: String,
+    /// All of it.
+    pub memory_bytes: u64,
+    /// What a model may use at most.
+    pub limit_bytes: u64,
+    /// Why.
+    pub limit_reason: String,
+    /// What is wise to plan with.
+    pub effective_bytes: u64,
+    /// Bandwidth of the memory, in 10⁹ bytes a second.
+    pub bandwidth_gb_s: Option<f64>,
+}
+
+/// A kind of link of a cluster.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct LinkRow {
+    /// The link.
+    #[serde(flatten)]
+    pub link: Link,
+    /// How its figures are known.
+    pub evidence: Option<Evidence>,
+    /// What a reader should know.
+    pub note: String,
+    /// Pairs of nodes that it joins.
+    pub pairs: usize,
+    /// How it compares with other links of the catalog, a sentence each.
+    pub facts: Vec<String>,
+}
+
+/// Models by tier.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Counts {
+    /// See [`Tier::Comfortable`].
+    pub comfortable: usize,
+    /// See [`Tier::Borderline`].
+    pub borderline: usize,
+    /// See [`Tier::NotPractical`].
+    pub not_practical: usize,
+    /// See [`Tier::Unknown`].
+    pub unknown: usize,
+}
+
+/// A runtime as a page shows it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct RuntimeRow {
+    /// Whether it can use these machines, and how.
+    #[serde(flatten)]
+    pub here: RuntimeFit,
+    /// Which files it reads.
+    pub formats: String,
+    /// Over which links.
+    pub links: String,
+}
+
+impl Head {
+    /// The head of a page about a cluster.
+    pub(super) fn new(catalog: &Catalog, cluster: &Cluster, ask: &Ask) -> Self {
+        let whole = effective::of_cluster(cluster, ask.measured);
+        let count = cluster.nodes.len();
+        let nodes = cluster.nodes.iter().map(|node| {
+            let effective = effective::of_machine(&node.machine, count, ask.measured);
+            let pools = node.machine.pools.iter().zip(effective);
+            NodeRow {
+                node: node.name.clone(),
+                machine: node.machine.id.clone(),
+                machine_name: node.machine.name.clone(),
+                pools: pools
+                    .map(|(pool, effective)| PoolRow {
+                        device_name: pool.device_name.clone(),
+                        memory_bytes: pool.memory_bytes,
+                        limit_bytes: pool.limit_bytes,
+                        limit_reason: pool.limit_reason.clone(),
+                        effective_bytes: effective.effective_bytes,
+                        bandwidth_gb_s: pool.bandwidth_gb_s,
+                    })
+                    .collect(),
+            }
+        });
+        let links = links_of(cluster).into_iter().map(|(link, pairs)| {
+            let known = catalog.link(&link.id).ok();
+            LinkRow {
+                facts: link::facts(catalog, &link, count),
+                evidence: known.map(|known| known.evidence),
+                note: known
+                    .and_then(|known| known.note.clone())
+                    .unwrap_or_default(),
+                link,
+                pairs,
+            }
+        });
+        Self {
+            schema: "brigade.fit/1",
+            combo: cluster.id.clone(),
+            name: cluster.name.clone(),
+            total_bytes: cluster.total_bytes(),
+            limit_bytes: whole.limit_bytes,
+            effective_bytes: whole.effective_bytes,
+            effective_ledger: whole.items,
+            context: ask.context,
+            nodes: nodes.collect(),
+            links: links.collect(),
+            catalog: Stamp::of(catalog),
+        }
+    }
+}
+
+impl Stamp {
+    /// This program and this catalog.
+    pub(super) fn of(catalog: &Catalog) -> Self {
+        Self {
+            version: env!("CARGO_PKG_VERSION"),
+            date: catalog.date(),
+        }
+    }
+}
+
+impl Counts {
+    /// Counts tiers.
+    pub fn of(tiers: impl Iterator<Item = Tier>) -> Self {
+        let mut counts = Self::default();
+        for tier in tiers {
+            match tier {
+                Tier::Comfortable => counts.comfortable += 1,
+                Tier::Borderline => counts.borderline += 1,
+                Tier::NotPractical => counts.not_practical += 1,
+                Tier::Unknown => counts.unknown += 1,
+            }
+        }
+        counts
+    }
+
+    /// All of them.
+    pub fn total(self) -> usize {
+        self.comfortable + self.borderline + self.not_practical + self.unknown
+    }
+
+    /// `24 comfortable, 6 borderline, 8 not practical`, with the unknown where there are any.
+    pub(super) fn words(self) -> String {
+        let mut parts = vec![
+            format!("{} comfortable", self.comfortable),
+            format!("{} borderline", self.borderline),
+            format!("{} not practical", self.not_practical),
+        ];
+        if self.unknown > 0 {
+            parts.push(format!("{} unknown", self.unknown));
+        }
+        and(&parts)
+    }
+}
+
+/// The nodes' memories as a table; nodes that are alike share a row.
+pub(super) fn node_table(nodes: &[NodeRow]) -> Table {
+    let titles = [
+        "Nodes",
+        "Machine",
+        "Memory of",
+        ">Memory",
+        ">Limit",
+        ">Effective",
+        ">Bandwidth",
+    ];
+    let mut table = Table::new("The nodes and their memory", &titles);
+    for alike in nodes.chunk_by(|a, b| a.machine == b.machine && a.pools == b.pools) {
+        let (Some(first), Some(last)) = (alike.first(), alike.last()) else {
+            continue;
+        };
+        let names = if alike.len() == 1 {
+            first.node.clone()
+        } else {
+            format!("{} to {}", first.node, last.node)
+        };
+        for (index, pool) in first.pools.iter().enumerate() {
+            let (names, machine) = if index == 0 {
+                let to = Target::Machine(first.machine.clone());
+                let text = first.machine_name.clone();
+                (names.clone(), Cell::Link { text, to })
+            } else {
+                (String::new(), Cell::text(""))
+            };
+            let bandwidth = pool
+                .bandwidth_gb_s
+                .map_or_else(|| "–".into(), |rate| format!("{} GB/s", short(rate)));
+            let cells = vec![
+                Cell::text(names),
+                machine,
+                Cell::text(pool.device_name.clone()),
+                Cell::text(gib(pool.memory_bytes)),
+                Cell::text(gib(pool.limit_bytes)),
+                Cell::text(gib(pool.effective_bytes)),
+                Cell::text(bandwidth),
+            ];
+            table.rows.push(Row::new(cells));
+        }
+    }
+    table
+}
+
+/// Why the limits are what they are, each reason once.
+pub(super) fn limit_reasons(nodes: &[NodeRow]) -> Vec<String> {
+    let mut reasons: Vec<String> = Vec::new();
+    for pool in nodes.iter().flat_map(|node| &node.pools) {
+        if !pool.limit_reason.is_empty() && !reasons.contains(&pool.limit_reason) {
+            reasons.push(pool.limit_reason.clone());
+        }
+    }
+    reasons
+}
+
+/// What each node holds, as bars.
+pub(super) fn memory_bars(caption: String, ledger: &[NodeLedger]) -> MemoryBars {
+    let bars = ledger.iter().flat_map(|node| {
+        node.pools.iter().map(|pool| MemoryBar {
+            label: if node.pools.len() == 1 {
+                node.node.clone()
+            } else {
+                format!("{}, {}", node.node, pool.pool)
+            },
+            memory_bytes: pool.memory_bytes,
+            limit_bytes: pool.limit_bytes,
+            effective_bytes: pool.effective_bytes,
+            items: pool.items.clone(),
+        })
+    });
+    MemoryBars {
+        caption,
+        bars: bars.collect(),
+    }
+}
+
+/// What each node holds, as a table: one column for each item.
+pub(super) fn ledger_table(ledger: &[NodeLedger]) -> Table {
+    let titles = [
+        "Node",
+        "Layers",
+        "Memory of",
+        "Holds",
+        ">Working set",
+        ">Effective",
+        "Use",
+        ">Disk",
+    ];
+    let mut table = Table::new("What each node holds", &titles);
+    for node in ledger {
+        let layers = if node.layers.is_empty() {
+            "none".to_owned()
+        } else {
+            format!("{}–{}", node.layers.start, node.layers.end - 1)
+        };
+        if node.pools.is_empty() {
+            let mut cells = vec![Cell::text(node.node.clone()), Cell::text(layers.clone())];
+            cells.extend(std::iter::repeat_n(Cell::text("–"), titles.len() - 2));
+            table.push(cells);
+        }
+        for (index, pool) in node.pools.iter().enumerate() {
+            let items: Vec<String> = pool
+                .items
+                .iter()
+                .map(|item| format!("{} {}", item.item, gib(item.bytes)))
+                .collect();
+            let own = |text: &str| Cell::text(if index == 0 { text } else { "" });
+            table.push(vec![
+                own(&node.node),
+                own(&layers),
+                Cell::text(pool.pool.clone()),
+                Cell::text(items.join(", ")),
+                Cell::text(gib(pool.working_set_bytes)),
+                Cell::text(gib(pool.effective_bytes)),
+                Cell::Use {
+                    share: pool.utilization,
+                },
+                own(&super::format::gb(node.disk_bytes)),
+            ]);
+        }
+    }
+    table
+}
+
+/// Ways to run a model side by side.
+pub(super) fn alternatives_table(name: &str, alternatives: &[Alternative]) -> Table {
+    let titles = ["Split", "Runtimes", "Fits", "Use", "Decode, tok/s"];
+    let rows = alternatives.iter().map(|way| {
+        Row::new(vec![
+            Cell::text(super::format::sentence(&way.name).trim_end_matches('.')),
+            Cell::text(if way.runtimes.is_empty() {
+                "–".to_owned()
+            } else {
+                way.runtimes.join(", ")
+            }),
+            Cell::text(if way.fits { "yes" } else { "no" }),
+            Cell::share(way.utilization),
+            Cell::rate(way.decode_tok_s),
+        ])
+        .note(way.note.clone())
+    });
+    Table::new(format!("Ways to run {name}"), &titles).rows(rows)
+}
+
+/// The kinds of link of a cluster, with how many pairs each joins.
+pub(super) fn links_of(cluster: &Cluster) -> Vec<(Link, usize)> {
+    let nodes = cluster.nodes.len();
+    let mut kinds: Vec<(Link, usize)> = Vec::new();
+    match &cluster.links {
+        Links::Uniform(link) if nodes > 1 => kinds.push((link.clone(), nodes * (nodes - 1) / 2)),
+        Links::Unnamed | Links::Uniform(_) => {}
+        Links::Pairs(_) => {
+            for from in 0..nodes {
+                for to in from + 1..nodes {
+                    let Some(link) = cluster.link(from, to) else {
+                        continue;
+                    };
+                    match kinds.iter_mut().find(|(kind, _)| kind == link) {
+                        Some((_, pairs)) => *pairs += 1,
+                        None => kinds.push((link.clone(), 1)),
+                    }
+                }
+            }
+        }
+    }
+    kinds
+}
+
+/// `node-1 holds 27.1 GiB` to its extremes: the least and most that a node with layers holds.
+pub(super) fn spread(ledger: &[NodeLedger]) -> Option<(u64, u64)> {
+    let held = ledger
+        .iter()
+        .map(|node| {
+            node.pools
+                .iter()
+                .map(|pool| pool.working_set_bytes)
+                .sum::<u64>()
+        })
+        .filter(|bytes| *bytes > 0);
+    held.fold(None, |spread, bytes| match spread {
+        None => Some((bytes, bytes)),
+        Some((least, most)) => Some((bytes.min(least), bytes.max(most))),
+    })
+}
+
+/// `about 18 tok/s (14–23, estimated)`.
+pub(super) fn rate_words(estimate: &Estimate) -> String {
+    use super::format::brief;
+    format!(
+        "about {} tok/s ({}–{}, {})",
+        brief(estimate.mid),
+        brief(estimate.low),
+        brief(estimate.high),
+        estimate.evidence.name()
+    )
+}
+
+/// A verdict in one sentence.
+pub(super) fn verdict_words(verdict: &Verdict) -> String {
+    let quant = if verdict.quant.is_empty() {
+        "an unknown quantization".to_owned()
+    } else {
+        format!(
+            "{} ({})",
+            verdict.quant,
+            super::format::gb(verdict.weights_bytes)
+        )
+    };
+    let binding = verdict
+        .binding_node
+        .as_deref()
+        .unwrap_or("the binding node");
+    let share = verdict.utilization.map(percent).unwrap_or_default();
+    let context = thousands(i64::from(verdict.load.context));
+    match verdict.tier {
+        Tier::Comfortable => format!(
+            "Yes, comfortably: {} at {quant} with {context} tokens of context takes {share} of effective memory on {binding}.",
+            verdict.name
+        ),
+        Tier::Borderline => format!(
+            "Borderline: {} at {quant} with {context} tokens of context takes {share} of effective memory on {binding}.",
+            verdict.name
+        ),
+        Tier::NotPractical => format!(
+            "No: {} at {quant} does not fit, whichever way it is split.",
+            verdict.name
+        ),
+        Tier::Unknown => format!("Unknown: {}", verdict.reasons.join(" ")),
+    }
+}
+
+/// `4 nodes`, `one machine`.
+pub(super) fn nodes_words(nodes: usize) -> String {
+    if nodes == 1 {
+        "one machine".into()
+    } else {
+        count(nodes, "node")
+    }
+}
+
+/// A split's name for people.
+pub(super) fn split_name(split: Split) -> &'static str {
+    match split {
+        Split::OneNode => "one node",
+        Split::Replicas => "replicas",
+        Split::Pipeline => "layer pipeline",
+        Split::Tensor => "tensor parallel",
+    }
+}
+
+/// A format's name for people.
+pub(super) fn format_name(format: crate::model::Format) -> &'static str {
+    match format {
+        crate::model::Format::Gguf => "GGUF",
+        crate::model::Format::Mlx => "MLX",
+        crate::model::Format::Safetensors => "safetensors",
+    }
+}
+
+/// The runtimes of the catalog and what they do on a cluster: first those that can.
+pub(super) fn runtime_rows(catalog: &Catalog, cluster: &Cluster) -> Vec<RuntimeRow> {
+    let mut rows: Vec<RuntimeRow> = catalog
+        .runtimes_for(cluster)
+        .into_iter()
+        .map(|here| {
+            let runtime = catalog
+                .runtimes
+                .iter()
+                .find(|runtime| runtime.id == here.id);
+            let formats = runtime.map_or_else(String::new, |runtime| {
+                let names = runtime.formats.iter().map(|format| format_name(*format));
+                let names = names.collect::<Vec<_>>().join(", ");
+                runtime.formats_note.clone().unwrap_or(names)
+            });
+            RuntimeRow {
+                formats,
+                links: runtime.map_or_else(String::new, |runtime| runtime.links.clone()),
+                here,
+            }
+        })
+        .collect();
+    rows.sort_by_key(|row| !row.here.can);
+    rows
+}

@@ -1,0 +1,332 @@
+//! One model on one cluster, with everything that decides.
+
+use serde::Serialize;
+
+use super::Page;
+use super::doc::{Block, Chart, Doc, Figure, Point, Section};
+use super::format::{brief, count, gb, gib, interval, percent, sentence, thousands};
+use super::parts::{self, Counts, Head};
+use super::thresholds;
+use crate::FitError;
+use crate::catalog::Catalog;
+use crate::cluster::Cluster;
+use crate::evidence::Estimate;
+use crate::model::{Exactness, Model};
+use crate::placement::Speed;
+use crate::verdict::{Ask, Detail, Verdict, assess};
+
+/// Contexts that the curve shows, where they fit.
+const CONTEXTS: [u32; 9] = [
+    1_024, 2_048, 4_096, 8_192, 16_384, 32_768, 65_536, 131_072, 262_144,
+];
+
+/// One model on one cluster.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ModelVerdictPage {
+    /// Machines and memory.
+    #[serde(flatten)]
+    pub head: Head,
+    /// The one verdict, with the ledger of each node.
+    pub models: Vec<Verdict>,
+    /// Its tier, counted.
+    pub counts: Counts,
+    /// One stream's decode over contexts that fit.
+    pub decode_by_context: Vec<(u32, Estimate)>,
+    /// Where the facts of the model come from, a sentence each.
+    pub sources: Vec<String>,
+}
+
+impl ModelVerdictPage {
+    /// The page of a model, which need not be of the catalog.
+    pub fn new(
+        catalog: &Catalog,
+        model: &Model,
+        cluster: &Cluster,
+        ask: &Ask,
+        speed: &dyn Speed,
+    ) -> Result<Self, FitError> {
+        let ask = Ask {
+            detail: Detail::Full,
+            links: catalog.links.iter().map(|link| link.link.clone()).collect(),
+            ..ask.clone()
+        };
+        let verdict = assess(model, cluster, &ask, speed)?;
+        let most = verdict.max_context.unwrap_or(0);
+        let mut decode_by_context = Vec::new();
+        for context in CONTEXTS.into_iter().filter(|context| *context <= most) {
+            let ask = Ask {
+                context,
+                detail: Detail::Brief,
+                ..ask.clone()
+            };
+            let there = assess(model, cluster, &ask, speed)?;
+            decode_by_context.extend(there.decode_tok_s.map(|rate| (context, rate)));
+        }
+        Ok(Self {
+            head: Head::new(catalog, cluster, &ask),
+            counts: Counts::of(std::iter::once(verdict.tier)),
+            sources: sources(model, &verdict.quant),
+            models: vec![verdict],
+            decode_by_context,
+        })
+    }
+}
+
+/// Where a model's facts come from.
+pub(super) fn sources(model: &Model, quant: &str) -> Vec<String> {
+    let mut sources = vec![format!(
+        "Facts of {}: {} ({}).",
+        model.name, model.source, model.date
+    )];
+    if let Some(quant) = model.quants.iter().find(|own| own.name == quant) {
+        sources.push(format!(
+            "Bytes of {}: {}; {}.",
+            quant.name,
+            exactness(quant.exactness),
+            quant.source
+        ));
+    }
+    sources
+}
+
+pub(super) fn exactness(exactness: Exactness) -> &'static str {
+    match exactness {
+        Exactness::Tensors => "exact, from each tensor",
+        Exactness::Total => "the published file's sum, shared out by the quantization's mix",
+        Exactness::Computed => "computed from the quantization's mix of tensor types",
+    }
+}
+
+impl Page for ModelVerdictPage {
+    fn doc(&self) -> Doc {
+        let mut doc = Doc {
+            kind: "Verdict",
+            title: format!("Does it run on {}?", self.head.name),
+            answer: Vec::new(),
+            figures: Vec::new(),
+            sections: Vec::new(),
+        };
+        let Some(verdict) = self.models.first() else {
+            return doc;
+        };
+        doc.title = format!("Does {} run on {}?", verdict.name, self.head.name);
+        doc.answer = answer(verdict);
+        doc.figures = figures(verdict);
+        doc.sections.push(why(verdict));
+        doc.sections.extend(holds(verdict));
+        doc.sections.extend(speed(verdict, &self.decode_by_context));
+        doc.sections.extend(ways(verdict, self.head.nodes.len()));
+        let mut memory = vec![Block::Table(parts::node_table(&self.head.nodes))];
+        memory.extend(super::combo::layout::budget(&self.head));
+        doc.sections
+            .push(Section::new("memory", "Effective memory", memory));
+        doc.sections.push(known(self, verdict));
+        doc
+    }
+}
+
+/// The verdict in two sentences.
+pub(super) fn answer(verdict: &Verdict) -> Vec<String> {
+    let mut answer = vec![parts::verdict_words(verdict)];
+    let mut more = Vec::new();
+    if let Some(rate) = &verdict.decode_tok_s {
+        more.push(format!("one stream decodes {}", parts::rate_words(rate)));
+    }
+    if let Some(context) = verdict.max_context.filter(|context| *context > 0) {
+        more.push(format!(
+            "the largest context that fits is {} tokens",
+            thousands(i64::from(context))
+        ));
+    }
+    if !more.is_empty() {
+        answer.push(sentence(&more.join("; ")));
+    }
+    answer
+}
+
+/// The verdict's numbers.
+pub(super) fn figures(verdict: &Verdict) -> Vec<Figure> {
+    let mut figures = vec![Figure::new(
+        "Tier",
+        super::format::tier(verdict.tier),
+        verdict.utilization.map_or_else(String::new, |share| {
+            let node = verdict
+                .binding_node
+                .as_deref()
+                .unwrap_or("the binding node");
+            format!("{} of effective memory on {node}", percent(share))
+        }),
+    )];
+    if verdict.weights_bytes > 0 {
+        figures.push(Figure::new(
+            "Weights",
+            gb(verdict.weights_bytes),
+            verdict.quant.clone(),
+        ));
+    }
+    let rates = [
+        ("Decode", " tok/s", verdict.decode_tok_s),
+        ("Prefill", " tok/s", verdict.prefill_tok_s),
+        ("First token", " s", verdict.ttft_s),
+    ];
+    for (label, unit, rate) in rates {
+        if let Some(rate) = rate {
+            let note = format!(
+                "{}–{}, {}",
+                brief(rate.low),
+                brief(rate.high),
+                rate.evidence.name()
+            );
+            figures.push(Figure::new(
+                label,
+                format!("{}{unit}", brief(rate.mid)),
+                note,
+            ));
+        }
+    }
+    if let Some(context) = verdict.max_context {
+        let note = "the largest that stays within the limit";
+        figures.push(Figure::new(
+            "Max context",
+            thousands(i64::from(context)),
+            note,
+        ));
+    }
+    figures
+}
+
+fn why(verdict: &Verdict) -> Section {
+    let mut blocks = vec![Block::List {
+        items: verdict
+            .reasons
+            .iter()
+            .map(|reason| sentence(reason))
+            .collect(),
+    }];
+    if !verdict.changes.is_empty() {
+        blocks.push(Block::heading("What would change it"));
+        blocks.push(Block::List {
+            items: verdict
+                .changes
+                .iter()
+                .map(|change| sentence(change))
+                .collect(),
+        });
+    }
+    blocks.push(Block::heading("Tiers"));
+    blocks.push(Block::Pairs {
+        pairs: thresholds::tiers(),
+    });
+    Section::new("why", "Why", blocks)
+}
+
+/// What each node holds.
+pub(super) fn holds(verdict: &Verdict) -> Option<Section> {
+    let nodes = verdict
+        .ledger
+        .iter()
+        .filter(|node| !node.pools.is_empty())
+        .count();
+    if nodes == 0 {
+        return None;
+    }
+    let caption = match parts::spread(&verdict.ledger) {
+        Some((_, most)) if nodes == 1 => format!("One node holds {}.", gib(most)),
+        Some((least, most)) => format!(
+            "{} hold {} to {} each.",
+            count(nodes, "node"),
+            gib(least),
+            gib(most)
+        ),
+        None => String::new(),
+    };
+    let blocks = vec![
+        Block::Memory(parts::memory_bars(caption, &verdict.ledger)),
+        Block::Table(parts::ledger_table(&verdict.ledger)),
+    ];
+    Some(Section::new("ledger", "What each node holds", blocks))
+}
+
+fn speed(verdict: &Verdict, by_context: &[(u32, Estimate)]) -> Option<Section> {
+    let rate = verdict.decode_tok_s?;
+    let mut blocks = vec![Block::text(format!(
+        "One stream decodes {} tok/s at {} tokens of context. The interval holds eight of ten true values; it is {}.",
+        interval(&rate),
+        thousands(i64::from(verdict.load.context)),
+        rate.evidence.name()
+    ))];
+    if by_context.len() > 1 {
+        blocks.push(Block::Chart(Chart {
+            caption: "Decode of one stream over context, with its 80 % interval".into(),
+            x: "tokens",
+            y: "tok/s",
+            points: by_context
+                .iter()
+                .map(|(context, rate)| Point {
+                    x: f64::from(*context),
+                    mid: rate.mid,
+                    band: Some((rate.low, rate.high)),
+                })
+                .collect(),
+        }));
+    }
+    let streams = verdict
+        .alternatives
+        .iter()
+        .find(|way| way.streams.len() > 1);
+    if let Some(way) = streams {
+        blocks.push(Block::Chart(Chart {
+            caption: format!("All streams together, by number of streams ({})", way.name),
+            x: "streams",
+            y: "tok/s",
+            points: way
+                .streams
+                .iter()
+                .map(|(streams, rate)| Point {
+                    x: f64::from(*streams),
+                    mid: *rate,
+                    band: None,
+                })
+                .collect(),
+        }));
+    }
+    Some(Section::new("speed", "Speed", blocks))
+}
+
+/// The ways to run it, side by side.
+pub(super) fn ways(verdict: &Verdict, nodes: usize) -> Option<Section> {
+    if verdict.alternatives.is_empty() {
+        return None;
+    }
+    let mut blocks = vec![Block::Table(parts::alternatives_table(
+        &verdict.name,
+        &verdict.alternatives,
+    ))];
+    blocks.extend(thresholds::splits(nodes));
+    Some(Section::new("ways", "Ways to run it", blocks))
+}
+
+fn known(page: &ModelVerdictPage, verdict: &Verdict) -> Section {
+    let mut items = page.sources.clone();
+    for row in &page.head.links {
+        items.push(format!(
+            "{}: {}.",
+            row.link.name,
+            row.link.source.trim_end_matches('.')
+        ));
+    }
+    if let Some(rate) = verdict.decode_tok_s {
+        items.push(format!(
+            "Speed is {}, which weighs {} and widens its interval accordingly.",
+            rate.evidence.name(),
+            rate.evidence.weight()
+        ));
+    }
+    let title = format!("{} on {}", verdict.name, page.head.name);
+    let blocks = vec![
+        Block::List { items },
+        Block::heading("To cite"),
+        Block::text(thresholds::cite(&title, &page.head.catalog)),
+    ];
+    Section::new("known", "How it is known", blocks)
+}

@@ -1,0 +1,205 @@
+//! Why a verdict is as it is, in sentences.
+
+use super::choice::Choice;
+use super::{NO_LONG_CONTEXT, Tier, Verdict};
+use crate::FitError;
+use crate::cluster::Cluster;
+use crate::memory::PoolLedger;
+use crate::model::{Model, Quantization};
+use crate::placement::{COMFORTABLE, Rule, Speed, rule};
+
+/// Bytes of memory for people.
+pub(crate) fn gib(bytes: u64) -> String {
+    let gib = bytes as f64 / f64::from(1 << 30);
+    if gib < 10.0 {
+        format!("{gib:.1} GiB")
+    } else {
+        format!("{gib:.0} GiB")
+    }
+}
+
+/// Bytes to download, for people.
+pub(crate) fn gb(bytes: u64) -> String {
+    let gb = bytes as f64 / 1e9;
+    if gb < 10.0 {
+        format!("{gb:.1} GB")
+    } else {
+        format!("{gb:.0} GB")
+    }
+}
+
+/// A share for people; with a digit more where rounding would hide that it is above a bound.
+pub(crate) fn percent(share: f64) -> String {
+    let rounded = (share * 100.0).round();
+    let hides = |bound: f64| (rounded / 100.0 <= bound) && share > bound;
+    if hides(COMFORTABLE) || hides(NO_LONG_CONTEXT) || hides(1.0) {
+        format!("{:.1} %", share * 100.0)
+    } else {
+        format!("{rounded:.0} %")
+    }
+}
+
+/// A number of tokens, with thousands apart.
+pub(crate) fn tokens(count: u32) -> String {
+    let digits = count.to_string();
+    let mut grouped = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped
+}
+
+/// Tokens a second for people.
+pub(crate) fn rate(tok_s: f64) -> String {
+    if tok_s < 10.0 {
+        format!("{tok_s:.1} tok/s")
+    } else {
+        format!("{tok_s:.0} tok/s")
+    }
+}
+
+/// An error as a sentence without its full stop.
+pub(crate) fn sentence(error: &FitError) -> String {
+    error.to_string()
+}
+
+pub(super) fn of_memory(
+    verdict: &mut Verdict,
+    choice: &Choice,
+    model: &Model,
+    quant: &Quantization,
+    cluster: &Cluster,
+) {
+    let stages = &choice.plan.stages;
+    let mut reasons = Vec::new();
+    if let Some((node, pool)) = fullest(verdict) {
+        reasons.push(format!(
+            "{} of weights at {}: {node} holds {} of {} effective memory ({}, limit {}).",
+            gb(verdict.weights_bytes),
+            quant.name,
+            gib(pool.working_set_bytes),
+            gib(pool.effective_bytes),
+            pool.pool,
+            gib(pool.limit_bytes),
+        ));
+    }
+    match &stages[..] {
+        [only] if cluster.nodes.len() > 1 => reasons.push(format!(
+            "One node is enough: {} holds all of it.",
+            cluster.nodes[only.node].name
+        )),
+        [_] => {}
+        _ => reasons.push(format!(
+            "No node is a comfortable fit alone, so {} of them hold a layer range each.",
+            stages.len()
+        )),
+    }
+    if quant.bits_per_weight < 4.0 {
+        reasons.push(format!(
+            "{} is {:.1} bits a weight, below the 4 that hold their quality well; it was asked for.",
+            quant.name, quant.bits_per_weight
+        ));
+    }
+    if verdict.load.context < verdict.max_context.unwrap_or(0) && model.max_context > 0 {
+        let most = verdict.max_context.unwrap_or(0);
+        let own = if most == model.max_context {
+            ", the model's own"
+        } else {
+            ""
+        };
+        reasons.push(format!(
+            "The largest context within the limit is {} tokens{own}.",
+            tokens(most)
+        ));
+    }
+    of_tier(&mut reasons, verdict, model);
+    for stage in stages {
+        let node = &cluster.nodes[stage.node].name;
+        if stage.packing.experts_in_ram > 0 {
+            reasons.push(format!(
+                "On {node} the experts of {} of {} layers lie in system memory.",
+                stage.packing.experts_in_ram,
+                stage.layers.len()
+            ));
+        } else if choice.field.hosts[stage.node].spills(&stage.packing) {
+            let in_ram = stage.packing.parts[0].layers.len();
+            reasons.push(format!(
+                "On {node} {in_ram} of {} layers lie in system memory and are computed by the CPU.",
+                stage.layers.len()
+            ));
+        }
+    }
+    if stages.len() > 1 && rule(&model.architecture) == Rule::Refused {
+        reasons.push(format!(
+            "The layers of {} cannot run as stages; llama.cpp's own RPC engine divides them.",
+            model.architecture
+        ));
+    }
+    verdict.reasons.extend(reasons);
+}
+
+fn of_tier(reasons: &mut Vec<String>, verdict: &Verdict, model: &Model) {
+    let used = verdict.utilization.unwrap_or(0.0);
+    match verdict.tier {
+        Tier::Borderline if used > 1.0 => {
+            let most = verdict.max_context.unwrap_or(0);
+            reasons.push(if most < verdict.load.context {
+                format!("More than fits: cap the context at {} tokens.", tokens(most))
+            } else {
+                format!(
+                    "Over what is wise to plan with: cap the context at {} tokens, which the limit allows.",
+                    tokens(most)
+                )
+            });
+        }
+        Tier::Borderline if used > NO_LONG_CONTEXT => {
+            reasons.push("Little is left: a long context will not fit.".into());
+        }
+        Tier::Borderline => {
+            reasons.push("Verify the KV budget for the context that you need.".into());
+        }
+        Tier::NotPractical => reasons.push(format!(
+            "The weights and {} tokens exceed the limit however the model is split.",
+            tokens(super::LEAST_CONTEXT.min(model.max_context))
+        )),
+        Tier::Comfortable | Tier::Unknown => {}
+    }
+}
+
+pub(super) fn of_speed(verdict: &mut Verdict, choice: &Choice, speed: &dyn Speed) {
+    let spills =
+        |stage: &crate::placement::PlanStage| choice.field.hosts[stage.node].spills(&stage.packing);
+    if !choice.plan.stages.iter().any(spills) {
+        return;
+    }
+    // The price: the same layers as if the GPUs could hold them all.
+    let (Ok(real), Ok(ideal)) = (
+        choice.token_s(speed),
+        choice.field.without_spill_s(&choice.plan, speed),
+    ) else {
+        return;
+    };
+    verdict.reasons.push(format!(
+        "Its price: {} instead of {} if the GPUs held everything.",
+        rate(1.0 / real),
+        rate(1.0 / ideal)
+    ));
+}
+
+/// The node's name and the pool that is the fullest of all.
+fn fullest(verdict: &Verdict) -> Option<(&str, &PoolLedger)> {
+    verdict
+        .ledger
+        .iter()
+        .flat_map(|node| node.pools.iter().map(|pool| (&*node.node, pool)))
+        .reduce(|a, b| {
+            if b.1.utilization > a.1.utilization {
+                b
+            } else {
+                a
+            }
+        })
+}

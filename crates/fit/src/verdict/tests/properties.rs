@@ -1,0 +1,193 @@
+//! Over arbitrary machines, models and contexts.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::machine::Machine;
+use crate::memory::KvType;
+use crate::model::Layer;
+use crate::placement::Objective;
+
+fn arb_machine() -> impl Strategy<Value = Machine> {
+    prop_oneof![
+        (1_u64..600, 20_u32..1000).prop_map(|(gib, bandwidth)| {
+            machine(
+                "unified",
+                vec![pool(PoolKind::Unified, gib, f64::from(bandwidth))],
+            )
+        }),
+        (1_usize..4, 0_u64..256).prop_map(|(gpus, ram)| rig(gpus, ram)),
+        (1_u64..512).prop_map(|gib| machine("cpu", vec![pool(PoolKind::Ram, gib, 60.0)])),
+    ]
+}
+
+fn arb_cluster() -> impl Strategy<Value = Cluster> {
+    (proptest::collection::vec(arb_machine(), 1..4), 0..3).prop_map(|(machines, kind)| {
+        let count = machines.len();
+        let links = match kind {
+            0 => Links::Unnamed,
+            1 => Links::Uniform(tb5()),
+            _ => Links::Pairs(vec![vec![Some(tb5()); count]; count]),
+        };
+        cluster(machines, links)
+    })
+}
+
+fn arb_attention() -> impl Strategy<Value = Attention> {
+    prop_oneof![
+        (0_u32..64, 0_u32..512, 0_u32..512).prop_map(|(kv_heads, key_dim, value_dim)| {
+            Attention::Full {
+                kv_heads,
+                key_dim,
+                value_dim,
+            }
+        }),
+        (1_u32..64, 1_u32..512, 0_u32..10_000).prop_map(|(kv_heads, dim, window)| {
+            Attention::Sliding {
+                kv_heads,
+                key_dim: dim,
+                value_dim: dim,
+                window,
+            }
+        }),
+        (0_u32..2048, 0_u32..256, 0_u32..256).prop_map(|(kv_lora_rank, rope_dims, index_dims)| {
+            Attention::Latent {
+                kv_lora_rank,
+                rope_dims,
+                index_dims,
+            }
+        }),
+        (0_u64..1 << 40).prop_map(|state_bytes| Attention::Recurrent { state_bytes }),
+        Just(Attention::None),
+    ]
+}
+
+fn arb_model() -> impl Strategy<Value = Model> {
+    let names = prop_oneof![
+        Just("llama"),
+        Just("gemma3"),
+        Just("qwen3next"),
+        Just("llama4"),
+        Just("deepseek2"),
+        Just("no-such")
+    ];
+    (
+        proptest::collection::vec(arb_attention(), 1..24),
+        1_u64..400_000_000_000,
+        names,
+        (0_u32..300, 0_u32..300),
+        (any::<u32>(), any::<u32>(), any::<u32>()),
+        0_u32..2_000_000,
+    )
+        .prop_map(
+            |(kinds, bytes, name, (experts, used), (hidden, vocab, heads), context)| {
+                let mut model = moe("m", kinds.len() as u32, bytes);
+                for (layer, kind) in model.layers.iter_mut().zip(kinds) {
+                    *layer = Layer {
+                        attention: kind,
+                        ..*layer
+                    };
+                }
+                model.architecture = name.into();
+                (model.experts, model.experts_used) = (experts, used);
+                (model.hidden, model.vocab, model.heads) =
+                    (hidden % 20_000, vocab % 300_000, heads % 200);
+                model.max_context = context;
+                model
+            },
+        )
+}
+
+fn arb_ask() -> impl Strategy<Value = Ask> {
+    let types = prop_oneof![Just(KvType::F16), Just(KvType::Q8_0), Just(KvType::Q4_0)];
+    let objectives = prop_oneof![
+        Just(None),
+        Just(Some(Objective::OneStream)),
+        Just(Some(Objective::ManyStreams)),
+        Just(Some(Objective::LargestContext)),
+    ];
+    (any::<u32>(), 0_u32..100, types, objectives).prop_map(
+        |(context, sequences, kv_type, objective)| Ask {
+            context,
+            sequences,
+            kv_type,
+            objective,
+            ..full()
+        },
+    )
+}
+
+fn assert_whole(verdict: &Verdict, model: &Model) {
+    let mut ranges: Vec<_> = verdict
+        .ledger
+        .iter()
+        .map(|node| node.layers.clone())
+        .filter(|range| !range.is_empty())
+        .collect();
+    ranges.sort_by_key(|range| range.start);
+    if let (Some(first), Some(last)) = (ranges.first(), ranges.last()) {
+        assert_eq!((first.start, last.end as usize), (0, model.layers.len()));
+        assert!(ranges.windows(2).all(|pair| pair[0].end == pair[1].start));
+    }
+    for pool in verdict.ledger.iter().flat_map(|node| &node.pools) {
+        let sum = pool
+            .items
+            .iter()
+            .fold(0_u64, |sum, item| sum.saturating_add(item.bytes));
+        assert_eq!(sum, pool.working_set_bytes);
+    }
+    for estimate in [verdict.decode_tok_s, verdict.prefill_tok_s, verdict.ttft_s]
+        .into_iter()
+        .flatten()
+    {
+        assert!(
+            estimate.low <= estimate.mid && estimate.mid <= estimate.high,
+            "{estimate:?}"
+        );
+    }
+    if verdict.tier == Tier::Unknown {
+        assert!(!verdict.reasons.is_empty());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    #[test]
+    fn nothing_panics_and_ledgers_add_up(cluster in arb_cluster(), model in arb_model(), ask in arb_ask()) {
+        let verdict = assess(&model, &cluster, &ask, &Roofline).unwrap();
+        assert_whole(&verdict, &model);
+    }
+
+    #[test]
+    fn more_memory_never_worsens_a_tier(cluster in arb_cluster(), model in arb_model(), context in 1_u32..300_000, node in 0_usize..4, pool in 0_usize..4, more in 0_u64..200 * GIB) {
+        let ask = Ask { context, ..Ask::default() };
+        let before = assess(&model, &cluster, &ask, &Roofline).unwrap();
+        let mut larger = cluster.clone();
+        let node = node % larger.nodes.len();
+        let pools = &mut larger.nodes[node].machine.pools;
+        let pool = pool % pools.len();
+        pools[pool].memory_bytes += more;
+        pools[pool].limit_bytes += more;
+        let after = assess(&model, &larger, &ask, &Roofline).unwrap();
+        prop_assert!(after.tier <= before.tier, "{:?} {:?} then {:?} {:?}", before.tier, before.utilization, after.tier, after.utilization);
+        prop_assert!(after.max_context >= before.max_context);
+    }
+
+    #[test]
+    fn more_context_never_lowers_use(cluster in arb_cluster(), model in arb_model(), context in 1_u32..300_000, more in 0_u32..300_000) {
+        let at = |context| {
+            let ask = Ask { context, objective: Some(Objective::LargestContext), ..Ask::default() };
+            assess(&model, &cluster, &ask, &Roofline).unwrap()
+        };
+        let (less, more) = (at(context), at(context + more));
+        prop_assert!(more.tier >= less.tier, "{:?} {:?}", less.tier, more.tier);
+        prop_assert_eq!(less.max_context, more.max_context);
+        let held = |verdict: &Verdict| -> u64 {
+            verdict.ledger.iter().flat_map(|node| &node.pools).map(|pool| pool.working_set_bytes).sum()
+        };
+        if cluster.nodes.len() == 1 {
+            prop_assert!(held(&more) >= held(&less), "{} then {}", held(&less), held(&more));
+        }
+    }
+}
