@@ -307,10 +307,10 @@ fn a_plan() {
     let plan = ["plan", "llama-3.3-70b", "--on", QUAD];
     let page = document(&[&plan[..], &["--json"]].concat());
     has(
-        &page["models"][0],
+        &page["verdict"],
         &[("ledger", "list"), ("alternatives", "list")],
     );
-    has(&page, &[("plan", "object")]);
+    has(&page, &[("plan", "object"), ("stages", "list")]);
     let commands = printed(&[&plan[..], &["--emit", "llama-server"]].concat());
     assert!(commands.contains("llama-server --model "), "{commands}");
     let said = complaint(&[&plan[..], &["--emit", "vllm"]].concat());
