@@ -1,6 +1,6 @@
 //! Pages as data: what the terminal and JSON show is made of the same structs.
 //!
-//! A page is a struct that serializes to its JSON and lays itself out as a [`Doc`](doc::Doc);
+//! A page is a struct that serializes to its JSON and lays itself out as a [`Doc`];
 //! nothing is computed while it is shown.
 
 mod combo;
