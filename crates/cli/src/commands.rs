@@ -1,5 +1,6 @@
 //! The commands that people type, a file each.
 
+pub(crate) mod backtest;
 #[cfg(feature = "engine")]
 pub(crate) mod bench;
 #[cfg(feature = "engine")]
@@ -12,3 +13,4 @@ pub(crate) mod parity;
 pub(crate) mod plan;
 #[cfg(feature = "engine")]
 pub(crate) mod run;
+pub(crate) mod site;

@@ -46,6 +46,10 @@ enum Command {
     Fit(commands::fit::Args),
     /// Who computes which layers, how fast, and what else could be done
     Plan(commands::plan::Args),
+    /// How wrong the predictions of speed are, and where
+    Backtest(commands::backtest::Args),
+    /// Write the pages of all combos, machines and models as a static site
+    Site(commands::site::Args),
     #[cfg(feature = "engine")]
     #[command(flatten)]
     Engine(engine::Command),
@@ -59,6 +63,8 @@ fn main() -> ExitCode {
         Command::Engine(command) => engine::run(command),
         Command::Fit(args) => commands::fit::run(&args, catalog),
         Command::Plan(args) => commands::plan::run(&args, catalog),
+        Command::Backtest(args) => commands::backtest::run(&args, catalog),
+        Command::Site(args) => commands::site::run(&args, catalog),
     };
     result.unwrap_or_else(|error| {
         output::note(&format!("brigade: {error:#}"));

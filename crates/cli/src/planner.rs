@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{IsTerminal, Read};
+use std::io::{IsTerminal, Read, Write};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 use brigade_fit::catalog::Catalog;
 use brigade_fit::cluster::{Cluster, Links, Node};
+use brigade_fit::html;
 use brigade_fit::machine::Machine;
 use brigade_fit::memory::KvType;
 use brigade_fit::model::Model;
@@ -131,8 +132,8 @@ pub(crate) fn alone(machine: Machine) -> Cluster {
 }
 
 /// The speed model, with the catalog's parameters.
-pub(crate) fn speed(_catalog: &Catalog) -> SpeedModel {
-    SpeedModel {}
+pub(crate) fn speed(catalog: &Catalog) -> SpeedModel<'_> {
+    SpeedModel::new(catalog)
 }
 
 /// A model of the catalog, or one in a file.
@@ -144,12 +145,27 @@ pub(crate) fn model(catalog: &Catalog, name: &str) -> anyhow::Result<Model> {
     }
 }
 
-/// Prints a page, for a person or as one JSON document.
-pub(crate) fn show(page: &impl Page, json: bool) -> anyhow::Result<()> {
-    if json {
-        return output::document(&format!("{}\n", serde_json::to_string(page)?));
+/// How a page is shown.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Show<'a> {
+    /// As one JSON document.
+    pub(crate) json: bool,
+    /// As a page of its own, in this file.
+    pub(crate) html: Option<&'a Path>,
+}
+
+impl Show<'_> {
+    pub(crate) fn page(self, page: &impl Page) -> anyhow::Result<()> {
+        if let Some(path) = self.html {
+            write_file(path, &html::page(page)?)?;
+            output::note(&format!("the page is at {}", path.display()));
+            return Ok(());
+        }
+        if self.json {
+            return output::document(&format!("{}\n", serde_json::to_string(page)?));
+        }
+        output::document(&text::render(page, style()))
     }
-    output::document(&text::render(page, style()))
 }
 
 /// Colour where somebody looks and does not mind.
@@ -170,9 +186,11 @@ const MAX_CONFIG_BYTES: u64 = 4 << 20;
 
 /// A model from a file, or from the address of one, read today; `None` where the name is neither.
 fn model_in_file(name: &str) -> anyhow::Result<Option<Model>> {
-    let ending = Path::new(file_name(name)).extension();
-    let ends = |with: &str| ending.is_some_and(|ending| ending.eq_ignore_ascii_case(with));
-    let is_config = ends("json");
+    let ends_in = |ending| {
+        let found = Path::new(file_name(name)).extension();
+        found.is_some_and(|found| found.eq_ignore_ascii_case(ending))
+    };
+    let is_config = ends_in("json");
     let path = Path::new(name);
     let mut model = match (remote::is_url(name), is_config) {
         (true, true) => Model::from_config(&remote::config(name)?, &id(name))?,
@@ -190,7 +208,7 @@ fn model_in_file(name: &str) -> anyhow::Result<Option<Model>> {
             let text = text.with_context(|| format!("cannot read {name}"))?;
             Model::from_config(&text, &id(name))?
         }
-        (false, false) if ends("gguf") || path.is_file() => {
+        (false, false) if ends_in("gguf") || path.is_file() => {
             let source = brigade_gguf::Source::open(path)?;
             Model::from_gguf(source.model(), &id(name))?
         }
@@ -262,6 +280,25 @@ fn file_name(name: &str) -> &str {
     }
 }
 
+/// Writes a file that is there wholly or not at all.
+pub(crate) fn write_file(path: &Path, text: &str) -> anyhow::Result<()> {
+    let folder = match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    };
+    let write = || -> std::io::Result<()> {
+        let mut builder = tempfile::Builder::new();
+        // Whom others may read it is left to the umask, as of any file.
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+        let mut file = builder.prefix(".brigade-").tempfile_in(folder)?;
+        file.write_all(text.as_bytes())?;
+        file.persist(path)?;
+        Ok(())
+    };
+    write().with_context(|| format!("cannot write {}", path.display()))
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -310,5 +347,17 @@ mod tests {
         assert!(error.starts_with("missing.gguf: cannot read"), "{error}");
         let error = format!("{:#}", model_in_file("no/config.json").unwrap_err());
         assert!(error.starts_with("cannot read no/config.json"), "{error}");
+    }
+
+    #[test]
+    fn a_file_is_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("page.html");
+        write_file(&path, "one").unwrap();
+        write_file(&path, "two").unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "two");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+        let missing = folder.path().join("no/page.html");
+        assert!(write_file(&missing, "").is_err());
     }
 }

@@ -165,6 +165,7 @@ fn ram(facts: &Facts, catalog: &Catalog, read: Option<Reading>) -> Pool {
         limit_reason,
         bandwidth_gb_s: read.map(|read| read.gb_s),
         fp16_tflops: None,
+        fp32_tflops: None,
     }
 }
 
@@ -192,6 +193,7 @@ fn unknown_gpu(catalog: &Catalog, gpu: &Gpu, bytes: u64) -> Option<Pool> {
         limit_reason,
         bandwidth_gb_s: None,
         fp16_tflops: None,
+        fp32_tflops: None,
     })
 }
 

@@ -306,11 +306,21 @@ fn models_in_files() {
 fn a_plan() {
     let plan = ["plan", "llama-3.3-70b", "--on", QUAD];
     let page = document(&[&plan[..], &["--json"]].concat());
+    assert_eq!(page["schema"], "brigade.plan/1");
+    has(
+        &page,
+        &[
+            ("stages", "list"),
+            ("plan", "object"),
+            ("verdict", "object"),
+        ],
+    );
     has(
         &page["verdict"],
         &[("ledger", "list"), ("alternatives", "list")],
     );
-    has(&page, &[("plan", "object"), ("stages", "list")]);
+    let spread = [&plan[..], &["--objective", "largest-context", "--json"]].concat();
+    assert!(document(&spread)["stages"].as_array().unwrap().len() > 1);
     let commands = printed(&[&plan[..], &["--emit", "llama-server"]].concat());
     assert!(commands.contains("llama-server --model "), "{commands}");
     let said = complaint(&[&plan[..], &["--emit", "vllm"]].concat());
@@ -354,4 +364,72 @@ fn a_catalog_of_ones_own() {
     let missing = folder.path().join("nowhere");
     let said = complaint(&["fit", "--catalog", text(&missing)]);
     assert!(said.contains("cannot read the catalog in"), "{said}");
+}
+
+/// A page in a file: whole, and with nothing to load from elsewhere.
+#[test]
+fn a_page_in_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("page.html");
+    let ended = brigade(&["fit", "--on", QUAD, "--html", text(&path)]);
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert_eq!(ended.stdout, "");
+    assert_eq!(ended.stderr, format!("the page is at {}\n", path.display()));
+    let page = fs::read_to_string(&path).unwrap();
+    assert!(page.starts_with("<!doctype html>"), "{page}");
+    loads_nothing(&page);
+    let said = complaint(&[
+        "fit",
+        "--on",
+        QUAD,
+        "--html",
+        text(&folder.path().join("no/page.html")),
+    ]);
+    assert!(said.contains("cannot write"), "{said}");
+}
+
+fn loads_nothing(page: &str) {
+    for sign in [" src=", "<link", "<script src", "@import", "url("] {
+        assert!(!page.contains(sign), "{sign}");
+    }
+}
+
+#[test]
+fn a_site() {
+    let folder = tempfile::tempdir().unwrap();
+    let site = folder.path().join("site");
+    let ended = brigade(&["site", text(&site)]);
+    assert_eq!(
+        (ended.code, ended.stdout.as_str()),
+        (Some(0), ""),
+        "{}",
+        ended.stderr
+    );
+    assert!(ended.stderr.contains("index.html"), "{}", ended.stderr);
+    let mut pages = 0;
+    let mut folders = vec![site];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|end| end == "html") {
+                pages += 1;
+                links_lead_somewhere(&path);
+            }
+        }
+    }
+    assert!(pages > 38 + 60 + 12, "{pages}");
+}
+
+/// Every relative link of a page is a file of the site.
+fn links_lead_somewhere(path: &Path) {
+    let page = fs::read_to_string(path).unwrap();
+    for link in page.split("href=\"").skip(1) {
+        let target = link.split(['"', '#']).next().unwrap();
+        if !target.is_empty() && !target.contains(':') {
+            let file = path.parent().unwrap().join(target);
+            assert!(file.is_file(), "{} of {}", file.display(), path.display());
+        }
+    }
 }

@@ -1,24 +1,28 @@
-//! How long the planner takes: `cargo bench -p brigade-fit`. Machines and models are made up;
+//! How long the planner takes: `cargo bench -p brigade-fit`. Where machines and models are made up,
 //! what counts is how many there are and how much they differ.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use brigade_fit::FitError;
+use brigade_fit::catalog::Catalog;
 use brigade_fit::cluster::{Cluster, Link, Links, Node};
 use brigade_fit::evidence::{Estimate, Evidence};
 use brigade_fit::machine::{Machine, Pool, PoolKind};
 use brigade_fit::model::{
     Attention, Exactness, Format, Layer, LayerBytes, Model, Quantization, Weights,
 };
+use brigade_fit::page::ComboPage;
 use brigade_fit::placement::{Objective, Rate, Speed};
-use brigade_fit::speed::Work;
+use brigade_fit::speed::{Setting, SpeedModel, Work};
+use brigade_fit::text::{self, Style};
 use brigade_fit::verdict::{Ask, Detail, assess, plan};
 
 /// Runs of each; the median is shown.
 const RUNS: usize = 9;
 
 fn main() {
+    whole_catalog();
     let models: Vec<Model> = (0..60)
         .map(|index| model(20 + 2 * (index % 50), 2 + 5 * u64::from(index)))
         .collect();
@@ -58,6 +62,31 @@ fn main() {
                 black_box(plan(&large, &cluster, &ask, &Roofline).ok());
             });
         }
+    }
+}
+
+/// What `brigade fit --on` does, from the embedded files to the text of the page.
+fn whole_catalog() {
+    report("the catalog, read", 25, || {
+        black_box(Catalog::embedded().ok());
+    });
+    let Ok(catalog) = Catalog::embedded() else {
+        return;
+    };
+    for id in ["quad-mac-mini-m4-pro-64gb", "quad-strix-halo-128gb"] {
+        let Some(combo) = catalog.combo(id) else {
+            continue;
+        };
+        let name = format!("the catalog's models on {id}");
+        report(&name, 50, || {
+            let speed = SpeedModel::new(&catalog);
+            let ask = Ask {
+                detail: Detail::Full,
+                ..Ask::default()
+            };
+            let page = ComboPage::new(&catalog, &combo.cluster, &ask, &speed);
+            black_box(page.map(|page| text::render(&page, Style::Plain)).ok());
+        });
     }
 }
 
@@ -105,6 +134,7 @@ fn cluster(nodes: u64, of: impl Fn(u64) -> (u64, f64), wiring: Wiring) -> Cluste
             limit_reason: "made up".into(),
             bandwidth_gb_s: Some(bandwidth_gb_s),
             fp16_tflops: Some(bandwidth_gb_s / 16.0),
+            fp32_tflops: None,
         };
         Node {
             name: format!("node-{}", index + 1),
@@ -195,11 +225,19 @@ impl Speed for Roofline {
     fn step_s(&self, pool: &Pool, _runtime: &str, work: &Work) -> Result<f64, FitError> {
         let bandwidth = pool.bandwidth_gb_s.unwrap_or(1.0) * 0.7e9;
         let flops = pool.fp16_tflops.unwrap_or(1.0) * 0.4e12;
-        let bytes = (work.weight_bytes + work.kv_bytes) as f64;
-        Ok((bytes / bandwidth).max(work.flops / flops))
+        let computed = work.flops + work.attention_flops;
+        Ok((work.bytes() as f64 / bandwidth).max(computed / flops))
     }
 
-    fn around(&self, mid: f64, _rate: Rate, _pools: &[&Pool]) -> Estimate {
+    fn overlap(&self, _pools: usize, _batches: f64) -> f64 {
+        1.0
+    }
+
+    fn basis(&self, _rate: Rate, _setting: &Setting) -> Option<String> {
+        None
+    }
+
+    fn around(&self, mid: f64, _rate: Rate, _setting: &Setting) -> Estimate {
         Estimate {
             low: mid * 0.8,
             mid,

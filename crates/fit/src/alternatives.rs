@@ -12,7 +12,7 @@ use crate::model::{Format, Model, Quantization};
 use crate::placement::{
     COMFORTABLE, Field, Level, Objective, Plan, Rate, Rule, Speed, Timing, rule,
 };
-use crate::verdict::{Alternative, Ask, Split, Verdict, choice, percent, pools};
+use crate::verdict::{Alternative, Ask, Split, Verdict, choice, percent, setting};
 
 /// Numbers of streams that a curve shows.
 pub const STREAMS: [u32; 7] = [1, 2, 4, 8, 16, 32, 64];
@@ -258,8 +258,8 @@ impl<'a> Compare<'a> {
             speed: self.speed,
         };
         let decode = if fits { timing.token_s().ok() } else { None }.map(|seconds| {
-            self.speed
-                .around(1.0 / seconds, Rate::Decode, &pools(field, plan))
+            let setting = setting(field, plan, self.load.context);
+            self.speed.around(1.0 / seconds, Rate::Decode, &setting)
         });
         if !fits {
             note = format!("Does not fit: {} of effective memory.", percent(used));
@@ -291,7 +291,7 @@ impl<'a> Compare<'a> {
             sequences: streams,
             ..self.load
         };
-        let field = field.under(load).ok()?;
+        let field = field.under(load);
         if field.utilization(plan, Level::Limit) > 1.0 {
             return None;
         }

@@ -12,6 +12,8 @@ pub mod hardware;
 pub mod links;
 pub mod measurements;
 mod models;
+pub mod named;
+pub mod notes;
 pub(crate) mod read;
 pub mod runtimes;
 
@@ -24,6 +26,7 @@ use crate::machine::limit::{LimitRule, limit};
 use crate::model::Model;
 use crate::model::mix::{self, Mix};
 use crate::nearest::nearest;
+use crate::speed::fitted::Fitted;
 
 use combos::{Combo, ComboLine};
 use evidence::SourceKind;
@@ -31,11 +34,17 @@ use failures::Failure;
 use hardware::{Device, Hardware, SoldMachine};
 use links::{CatalogLink, LinkKind};
 use measurements::{Measurement, Refusal};
+use named::NamedModel;
+use notes::{MissNote, Notes, Pipeline};
 use read::{File, Row, merge};
 use runtimes::{Runtime, RuntimeFit};
 
 /// The embedded files that this reader knows, by name.
-const FILES: [(&str, &str); 10] = [
+const FILES: [(&str, &str); 13] = [
+    (
+        "backtest.toml",
+        include_str!("../../../catalog/backtest.toml"),
+    ),
     ("combos.toml", include_str!("../../../catalog/combos.toml")),
     (
         "evidence.toml",
@@ -59,6 +68,7 @@ const FILES: [(&str, &str); 10] = [
         include_str!("../../../catalog/measurements.csv"),
     ),
     ("models.toml", include_str!("../../../catalog/models.toml")),
+    ("names.toml", include_str!("../../../catalog/names.toml")),
     (
         "quantizations.toml",
         include_str!("../../../catalog/quantizations.toml"),
@@ -67,10 +77,11 @@ const FILES: [(&str, &str); 10] = [
         "runtimes.toml",
         include_str!("../../../catalog/runtimes.toml"),
     ),
+    ("speed.toml", include_str!("../../../catalog/speed.toml")),
 ];
 
 /// Files of the catalog that other modules read.
-const OTHERS: [&str; 2] = ["overheads.toml", "speed.toml"];
+const OTHERS: [&str; 1] = ["overheads.toml"];
 
 /// All facts.
 #[derive(Debug, Clone, PartialEq)]
@@ -99,6 +110,12 @@ pub struct Catalog {
     pub measurements: Vec<Measurement>,
     /// Measured rows that cannot be right, which inform nothing.
     pub refused: Vec<Refusal>,
+    /// Models that are known by name and speed only.
+    pub named: Vec<NamedModel>,
+    /// What the backtest needs besides measurements.
+    pub notes: Notes,
+    /// Parameters of the speed model, fitted to the measurements.
+    pub fitted: Fitted,
 }
 
 /// The rows of all files, before names are looked up.
@@ -112,6 +129,10 @@ struct Rows {
     failures: Vec<Row<Failure>>,
     sources: Vec<Row<SourceKind>>,
     refused: Vec<Row<Refusal>>,
+    named: Vec<Row<NamedModel>>,
+    pipeline: Option<Pipeline>,
+    misses: Vec<Row<MissNote>>,
+    fitted: Option<Fitted>,
 }
 
 impl Catalog {
@@ -251,6 +272,11 @@ impl Catalog {
 impl Rows {
     fn read<'a>(text: impl Fn(&str) -> &'a str) -> Result<Self, FitError> {
         let file = |name: &'static str| File::new(name, text(name));
+        let (pipeline, misses) = notes::read(file("backtest.toml"))?;
+        let fitted = match text("speed.toml") {
+            "" => None,
+            _ => Some(file("speed.toml").parse()?),
+        };
         let mixes = match text("quantizations.toml") {
             "" => Vec::new(),
             text => mix::parse("quantizations.toml", text)?,
@@ -265,6 +291,10 @@ impl Rows {
             failures: failures::read(file("failures.toml"))?,
             sources: evidence::read(file("evidence.toml"))?,
             refused: measurements::read_refused(file("measurements-refused.toml"))?,
+            named: named::read(file("names.toml"))?,
+            pipeline,
+            misses,
+            fitted,
         })
     }
 
@@ -279,6 +309,10 @@ impl Rows {
         merge(&mut self.failures, over.failures);
         merge(&mut self.sources, over.sources);
         merge(&mut self.refused, over.refused);
+        merge(&mut self.named, over.named);
+        merge(&mut self.misses, over.misses);
+        self.pipeline = over.pipeline.or(self.pipeline.take());
+        self.fitted = over.fitted.or(self.fitted.take());
         for mix in over.mixes {
             match self.mixes.iter_mut().find(|old| old.name == mix.name) {
                 Some(old) => *old = mix,
@@ -312,6 +346,12 @@ impl Rows {
             sources,
             measurements,
             refused,
+            named: values(self.named),
+            notes: Notes {
+                pipeline: self.pipeline.unwrap_or_default(),
+                misses: values(self.misses),
+            },
+            fitted: self.fitted.unwrap_or_default(),
         };
         let combos: Result<Vec<Combo>, FitError> = self
             .combos

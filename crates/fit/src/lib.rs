@@ -11,12 +11,14 @@
 //! missing gives [`Tier::Unknown`](verdict::Tier) and the fact's name, never a guess.
 
 pub mod alternatives;
+pub mod calibrate;
 pub mod catalog;
 pub mod cluster;
 pub mod effective;
 pub mod emit;
 pub mod error;
 pub mod evidence;
+pub mod html;
 pub mod machine;
 pub mod memory;
 pub mod model;

@@ -37,6 +37,8 @@ pub struct Pool {
     pub bandwidth_gb_s: Option<f64>,
     /// Dense 16-bit matrix throughput at the chip's full rate, in 10¹² operations a second.
     pub fp16_tflops: Option<f64>,
+    /// 32-bit throughput of the shader cores, in 10¹² operations a second.
+    pub fp32_tflops: Option<f64>,
 }
 
 /// Kinds of memory.

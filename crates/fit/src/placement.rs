@@ -3,7 +3,7 @@
 //! A plan is an order of nodes and a contiguous layer range for each. Identical nodes are
 //! interchangeable where all links are the same, so the search runs over how many of each kind
 //! are used: exactly, by dynamic programming, up to [`EXACT_STATES`] such sets, and beyond that
-//! by a beam. Memory is a constraint, at a `Level`; pools are never summed.
+//! by a beam. Memory is a constraint, at a [`Level`](hosts::Level); pools are never summed.
 
 mod costs;
 mod cuts;
@@ -18,6 +18,7 @@ mod time;
 
 use std::cell::Cell;
 use std::ops::Range;
+use std::rc::Rc;
 
 use serde::Serialize;
 
@@ -35,7 +36,7 @@ use crate::evidence::Estimate;
 use crate::machine::Pool;
 use crate::memory::Load;
 use crate::model::{Format, Model, Quantization};
-use crate::speed::{SpeedModel, Work};
+use crate::speed::{Setting, Work};
 
 /// At most this share of effective memory is a comfortable fit.
 pub const COMFORTABLE: f64 = 0.85;
@@ -59,14 +60,21 @@ pub enum Objective {
     LargestContext,
 }
 
-/// Predicts times; [`SpeedModel`] in use, a table in tests.
+/// Predicts times; [`SpeedModel`](crate::speed::SpeedModel) in use, a roofline in tests.
 pub trait Speed {
     /// Seconds of one step on this pool.
     fn step_s(&self, pool: &Pool, runtime: &str, work: &Work) -> Result<f64, FitError>;
 
-    /// A rate, in tokens a second, with its interval and evidence. `pools` are those that the
-    /// step runs on.
-    fn around(&self, mid: f64, rate: Rate, pools: &[&Pool]) -> Estimate;
+    /// How much faster some GPUs of one host read a prompt of so many micro-batches than one does
+    /// that has all of their layers.
+    fn overlap(&self, pools: usize, batches: f64) -> f64;
+
+    /// A rate, in tokens a second, with its interval and evidence; `mid` is what
+    /// [`step_s`](Self::step_s) came to.
+    fn around(&self, mid: f64, rate: Rate, setting: &Setting) -> Estimate;
+
+    /// Which measurements stand behind a rate, in a sentence, if any do.
+    fn basis(&self, rate: Rate, setting: &Setting) -> Option<String>;
 }
 
 /// What a number of tokens a second is about.
@@ -120,7 +128,7 @@ pub struct Part {
 pub(crate) struct Field<'a> {
     pub(crate) cluster: &'a Cluster,
     pub(crate) costs: Costs<'a>,
-    pub(crate) hosts: Vec<Host<'a>>,
+    pub(crate) hosts: Rc<Vec<Host<'a>>>,
     /// Nodes that are interchangeable.
     classes: Vec<Vec<usize>>,
     /// States that searches have looked at.
@@ -148,20 +156,20 @@ impl<'a> Field<'a> {
             cluster,
             costs: Costs::new(model, quant, load)?,
             classes: classes(cluster, &hosts, 0..count),
-            hosts,
+            hosts: Rc::new(hosts),
             looked_at: Cell::new(0),
         })
     }
 
     /// The same under another load.
-    pub(crate) fn under(&self, load: Load) -> Result<Self, FitError> {
-        Ok(Self {
+    pub(crate) fn under(&self, load: Load) -> Self {
+        Self {
             cluster: self.cluster,
-            costs: self.costs.under(load)?,
+            costs: self.costs.under(load),
             classes: self.classes.clone(),
-            hosts: self.hosts.clone(),
+            hosts: Rc::clone(&self.hosts),
             looked_at: Cell::new(0),
-        })
+        }
     }
 
     /// The node that it is about, where it is about one only.
@@ -182,7 +190,7 @@ impl<'a> Field<'a> {
     /// A node alone, with no cluster around it.
     pub(crate) fn alone(&mut self, node: usize) {
         let machine = self.hosts[node].machine;
-        self.hosts[node] = Host::new(machine, 1, None);
+        Rc::make_mut(&mut self.hosts)[node] = Host::new(machine, 1, None);
         self.classes = vec![vec![node]];
     }
 
@@ -379,22 +387,6 @@ pub(crate) fn runtime_of(format: Format) -> &'static str {
         Format::Gguf => "llama.cpp",
         Format::Mlx => "mlx",
         Format::Safetensors => "vllm",
-    }
-}
-
-impl Speed for SpeedModel {
-    fn step_s(&self, pool: &Pool, runtime: &str, work: &Work) -> Result<f64, FitError> {
-        SpeedModel::step_s(self, pool, runtime, work)
-    }
-
-    fn around(&self, mid: f64, _rate: Rate, _pools: &[&Pool]) -> Estimate {
-        // Replaced by the fitted intervals.
-        Estimate {
-            low: mid,
-            mid,
-            high: mid,
-            evidence: crate::evidence::Evidence::Estimated,
-        }
     }
 }
 

@@ -4,8 +4,9 @@ mod bars;
 mod table;
 mod wrap;
 
+use crate::evidence::Evidence;
 use crate::page::Page;
-use crate::page::doc::{Block, Doc, Figure, Section};
+use crate::page::doc::{Block, Cell, Doc, Figure, Section};
 use crate::page::format::clean;
 
 /// Columns of a line, at most.
@@ -55,7 +56,37 @@ pub fn render_doc(doc: &Doc, style: Style) -> String {
     for section in &doc.sections {
         self::section(&mut out, section, style);
     }
+    if doc.sections.iter().any(has_rates) {
+        out.push('\n');
+        paragraph(&mut out, &legend(), "");
+    }
     out
+}
+
+fn has_rates(section: &Section) -> bool {
+    section.blocks.iter().any(|block| match block {
+        Block::Table(table) => {
+            let mut cells = table.rows.iter().flat_map(|row| &row.cells);
+            cells.any(|cell| matches!(cell, Cell::Rate { .. }))
+        }
+        _ => false,
+    })
+}
+
+/// What the marks of rates mean.
+fn legend() -> String {
+    let tiers = [
+        Evidence::Measured,
+        Evidence::MeasuredNear,
+        Evidence::Community,
+        Evidence::Extrapolated,
+        Evidence::Estimated,
+    ];
+    let marks = tiers.map(|tier| format!("{} {}", table::mark(tier), tier.name()));
+    format!(
+        "Rates: best estimate (80 % interval) and how it is known: {}.",
+        marks.join(", ")
+    )
 }
 
 fn section(out: &mut String, section: &Section, style: Style) {

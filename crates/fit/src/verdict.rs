@@ -7,7 +7,7 @@ mod reasons;
 
 use serde::{Deserialize, Serialize};
 
-pub(crate) use assess::pools;
+pub(crate) use assess::setting;
 pub use assess::{assess, plan};
 pub(crate) use reasons::percent;
 

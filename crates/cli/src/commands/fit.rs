@@ -1,9 +1,9 @@
 //! `brigade fit`: what runs on which machines, and how well.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use brigade_fit::page::{ComboPage, EverywherePage, ModelVerdictPage};
+use brigade_fit::page::{ComboPage, EverywherePage, VerdictPage};
 use brigade_fit::verdict::Detail;
 
 use crate::planner::{self, Asked};
@@ -22,8 +22,11 @@ pub(crate) struct Args {
     #[command(flatten)]
     asked: Asked,
     /// Print one JSON document
-    #[arg(long)]
+    #[arg(long, conflicts_with = "html")]
     json: bool,
+    /// Write the page to this file
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
 }
 
 pub(crate) fn run(args: &Args, catalog: Option<&Path>) -> anyhow::Result<ExitCode> {
@@ -37,26 +40,21 @@ pub(crate) fn run(args: &Args, catalog: Option<&Path>) -> anyhow::Result<ExitCod
     if let Some(model) = &model {
         args.asked.note_cut(model);
     }
+    let show = planner::Show {
+        json: args.json,
+        html: args.html.as_deref(),
+    };
     match &model {
         Some(model) if args.everywhere => {
-            planner::show(
-                &EverywherePage::new(&catalog, model, &ask, &speed)?,
-                args.json,
-            )?;
+            show.page(&EverywherePage::new(&catalog, model, &ask, &speed)?)?;
         }
         Some(model) => {
             let cluster = planner::cluster(&catalog, args.on.as_deref())?;
-            planner::show(
-                &ModelVerdictPage::new(&catalog, model, &cluster, &ask, &speed)?,
-                args.json,
-            )?;
+            show.page(&VerdictPage::new(&catalog, model, &cluster, &ask, &speed)?)?;
         }
         None => {
             let cluster = planner::cluster(&catalog, args.on.as_deref())?;
-            planner::show(
-                &ComboPage::new(&catalog, &cluster, &ask, &speed)?,
-                args.json,
-            )?;
+            show.page(&ComboPage::new(&catalog, &cluster, &ask, &speed)?)?;
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -1,5 +1,7 @@
 //! `brigade lab`: a throwaway cluster on this machine.
 
+mod predicted;
+
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -8,7 +10,7 @@ use std::time::Instant;
 
 use anyhow::{Context, bail};
 use brigade_api::ChatTemplate;
-use brigade_node::{Cluster, End, NodeInfo, Prompt, Tokenizer};
+use brigade_node::{Cluster, ClusterSpec, End, NodeInfo, Prompt, Tokenizer};
 use serde_json::{Value, json};
 
 use crate::backend::LocalBackend;
@@ -19,6 +21,9 @@ use crate::signals::Signals;
 /// Where the API listens when nobody says otherwise and the port is free.
 const USUAL_API: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8811);
+
+/// Tokens of an answer whose speed is worth comparing with a prediction.
+const LEAST_TOKENS: u32 = 16;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -104,7 +109,14 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     });
     let server = server.transpose()?;
     if let Some(question) = question {
-        answer(&cluster, &tokenizer, template.as_ref(), question, args)?;
+        answer(
+            &cluster,
+            &spec,
+            &tokenizer,
+            template.as_ref(),
+            question,
+            args,
+        )?;
     }
     if args.once.is_some() {
         return Ok(ExitCode::SUCCESS);
@@ -186,6 +198,7 @@ fn ready_line(cluster: &Cluster, api: Option<SocketAddr>) -> Value {
 
 fn answer(
     cluster: &Cluster,
+    spec: &ClusterSpec,
     tokenizer: &Tokenizer,
     template: Option<&ChatTemplate>,
     question: &str,
@@ -197,6 +210,14 @@ fn answer(
     let prompt = Prompt::greedy(tokens, args.max_tokens, End::Respected);
     let mut answer = cluster.instance.submit(prompt)?;
     let told = output::stream(&mut answer, start, !args.json)?;
+    // Of an answer of a few tokens, the speed is chance. What the planner cannot say is no reason
+    // to fail.
+    let predicted = if told.tokens < LEAST_TOKENS {
+        None
+    } else {
+        let context = prompt_tokens as u32 + told.tokens;
+        predicted::decode_tok_s(&spec.source, spec.threads, context).unwrap_or_default()
+    };
     if args.json {
         let line = json!({
             "schema": "brigade.answer/1",
@@ -205,10 +226,14 @@ fn answer(
             "completion_tokens": told.tokens,
             "ttft_s": told.first.as_secs_f64(),
             "decode_tok_s": told.decode_tok_s(),
+            "predicted_decode_tok_s": predicted,
         });
         output::line(&line.to_string())?;
     } else {
         output::note(&told.summary(prompt_tokens));
+        if let Some(predicted) = predicted {
+            output::note(&predicted::line(&predicted, told.decode_tok_s()));
+        }
     }
     Ok(())
 }

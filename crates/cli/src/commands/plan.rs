@@ -13,7 +13,7 @@ use brigade_fit::speed::SpeedModel;
 use brigade_fit::verdict::{self, Ask, Detail, Tier};
 
 use crate::output;
-use crate::planner::{self, Asked};
+use crate::planner::{self, Asked, Show};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -93,8 +93,11 @@ pub(crate) fn run(args: &Args, catalog: Option<&Path>) -> anyhow::Result<ExitCod
         output::document(&commands)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let page = PlanPage::new(&catalog, &model, &cluster, &ask, &speed)?;
-    planner::show(&page, args.json)?;
+    let show = Show {
+        json: args.json,
+        html: None,
+    };
+    show.page(&PlanPage::new(&catalog, &model, &cluster, &ask, &speed)?)?;
     Ok(ExitCode::SUCCESS)
 }
 

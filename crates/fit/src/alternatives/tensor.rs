@@ -102,7 +102,7 @@ impl Compare<'_> {
     /// Equal GPUs of one host.
     fn inside_one(&self) -> Result<Option<Way>, FitError> {
         let field = self.field()?;
-        for host in &field.hosts {
+        for host in field.hosts.iter() {
             let machine = host.machine;
             let mut gpus =
                 (0..machine.pools.len()).filter(|&pool| machine.pools[pool].kind == PoolKind::Vram);

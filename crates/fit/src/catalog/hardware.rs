@@ -32,6 +32,9 @@ pub struct Device {
     pub id: String,
     /// Its name for people.
     pub name: String,
+    /// Other names that people write, such as `DGX Spark`.
+    #[serde(default)]
+    pub aliases: Vec<String>,
     /// One of [`FAMILIES`].
     pub family: String,
     /// A discrete GPU's own memory, in GiB; none for a chip that works on the machine's memory.
@@ -159,6 +162,7 @@ impl Device {
             limit_reason: limit.reason,
             bandwidth_gb_s: self.bandwidth_gb_s,
             fp16_tflops: self.fp16_tflops,
+            fp32_tflops: self.fp32_tflops,
         })
     }
 

@@ -8,6 +8,7 @@ use crate::verdict::{Ask, plan};
 fn emitted(model: &Model, cluster: &Cluster, engine: Engine) -> Result<String, Cannot> {
     let ask = Ask {
         context: 8192,
+        format: Some(model.quants[0].format),
         ..Ask::default()
     };
     let plan = plan(model, cluster, &ask, &Roofline).unwrap().unwrap();

@@ -26,8 +26,10 @@ pub fn compute_bytes(model: &Model, layers: Range<u32>, load: &Load) -> u64 {
         .layers
         .get(layers.start as usize..layers.end as usize)
         .unwrap_or_default();
+    // Neighbours are alike in most models.
     let activations = own
-        .iter()
+        .chunk_by(|a, b| a == b)
+        .filter_map(|alike| alike.first())
         .map(|layer| live_bytes(model, layer, tokens, sequences))
         .max()
         .unwrap_or(0);
@@ -70,7 +72,8 @@ fn masks(layers: &[Layer], load: &Load, tokens: u128) -> u128 {
         Attention::Recurrent { .. } | Attention::None => (0, 0),
     };
     let (full, window) = layers
-        .iter()
+        .chunk_by(|a, b| a == b)
+        .filter_map(|alike| alike.first())
         .map(cells_of)
         .fold((0, 0), |a, b| (u64::max(a.0, b.0), u64::max(a.1, b.1)));
     (u128::from(full) + u128::from(window)) * tokens * 2

@@ -2,7 +2,6 @@
 
 pub(super) mod layout;
 mod opportunities;
-pub(super) use opportunities::alone;
 mod picks;
 
 use serde::Serialize;
@@ -72,8 +71,9 @@ pub struct ModelRow {
     pub decode_tok_s: Option<Estimate>,
     /// Why it is so.
     pub reasons: Vec<String>,
-    /// What would change it.
-    pub changes: Vec<String>,
+    /// Where a model that is not practical here is comfortable: the smallest such combo, by id
+    /// and name.
+    pub larger: Option<(String, String)>,
 }
 
 /// One model in full: what each node holds.
@@ -146,6 +146,12 @@ impl ComboPage {
         let worked = facts.worked();
         let splits = facts.splits(worked)?;
         let mut models: Vec<ModelRow> = verdicts.iter().map(ModelRow::from).collect();
+        for row in models
+            .iter_mut()
+            .filter(|row| row.tier == Tier::NotPractical)
+        {
+            row.larger = facts.larger(&row.id, row.weights_bytes)?;
+        }
         sort(&mut models);
         Ok(Self {
             head: Head::new(catalog, cluster, ask),
@@ -200,7 +206,7 @@ impl From<&Verdict> for ModelRow {
                 .count(),
             decode_tok_s: verdict.decode_tok_s,
             reasons: verdict.reasons.clone(),
-            changes: verdict.changes.clone(),
+            larger: None,
         }
     }
 }
@@ -224,14 +230,10 @@ impl Page for ComboPage {
     }
 }
 
-/// The largest first: the tiers in order, then the share of memory.
+/// The tiers in order, the largest weights first.
 pub(super) fn sort(rows: &mut [ModelRow]) {
     rows.sort_by(|a, b| {
-        let share = |row: &ModelRow| row.utilization.unwrap_or(0.0);
-        a.tier
-            .cmp(&b.tier)
-            .then_with(|| share(b).total_cmp(&share(a)))
-            .then_with(|| b.weights_bytes.cmp(&a.weights_bytes))
-            .then_with(|| a.id.cmp(&b.id))
+        let key = |row: &ModelRow| (row.tier, std::cmp::Reverse(row.weights_bytes));
+        key(a).cmp(&key(b)).then_with(|| a.id.cmp(&b.id))
     });
 }

@@ -95,7 +95,7 @@ pub struct Table {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Column {
     /// Its title.
-    pub title: &'static str,
+    pub title: String,
     /// Where its cells stand.
     pub align: Align,
 }
@@ -295,14 +295,14 @@ impl Row {
 
 impl Table {
     /// A table with these columns; a title that starts with `>` is of numbers.
-    pub fn new(caption: impl Into<String>, titles: &[&'static str]) -> Self {
-        let column = |title: &&'static str| match title.strip_prefix('>') {
+    pub fn new(caption: impl Into<String>, titles: &[&str]) -> Self {
+        let column = |title: &&str| match title.strip_prefix('>') {
             Some(title) => Column {
-                title,
+                title: title.to_owned(),
                 align: Align::Right,
             },
             None => Column {
-                title,
+                title: (*title).to_owned(),
                 align: Align::Left,
             },
         };

@@ -3,10 +3,9 @@
 use serde::Serialize;
 
 use super::Page;
-use super::combo::alone;
 use super::doc::{Block, Cell, Doc, Figure, Row, Section, Table, Target};
-use super::format::{count, gb, gib, thousands};
-use super::parts::{Counts, Stamp, rate_words};
+use super::format::{count, gb, gib, thousands, times};
+use super::parts::{Counts, Stamp, alone, rate_words};
 use crate::FitError;
 use crate::catalog::Catalog;
 use crate::cluster::Cluster;
@@ -118,10 +117,15 @@ impl EverywherePage {
         }
     }
 
+    /// The places of a kind where it is comfortable, smallest memory first.
+    pub(super) fn comfortable(&self, kind: PlaceKind) -> impl Iterator<Item = &Place> {
+        let places = self.places.iter();
+        places.filter(move |place| place.kind == kind && place.tier == Tier::Comfortable)
+    }
+
     /// The smallest place of a kind where it is comfortable.
     pub(super) fn smallest(&self, kind: PlaceKind) -> Option<&Place> {
-        let mut places = self.places.iter();
-        places.find(|place| place.kind == kind && place.tier == Tier::Comfortable)
+        self.comfortable(kind).next()
     }
 }
 
@@ -138,7 +142,7 @@ impl Place {
     pub(crate) fn new(kind: PlaceKind, cluster: &Cluster, verdict: &Verdict) -> Self {
         Self {
             id: cluster.id.clone(),
-            name: cluster.name.clone(),
+            name: times(&cluster.name),
             kind,
             memory_bytes: cluster.total_bytes(),
             tier: verdict.tier,
@@ -181,7 +185,7 @@ impl Page for EverywherePage {
             sections: vec![Section::new(
                 "places",
                 "Where it runs, smallest memory first",
-                vec![Block::Table(table(self))],
+                vec![Block::Table(table(self, usize::MAX))],
             )],
         }
     }
@@ -227,7 +231,8 @@ pub(super) fn answer(page: &EverywherePage) -> Vec<String> {
     answer
 }
 
-pub(super) fn table(page: &EverywherePage) -> Table {
+/// Where it runs: the first `most` places.
+pub(super) fn table(page: &EverywherePage, most: usize) -> Table {
     let titles = [
         "Place",
         ">Memory",
@@ -236,7 +241,7 @@ pub(super) fn table(page: &EverywherePage) -> Table {
         "Decode, tok/s",
         ">Max context",
     ];
-    let rows = page.places.iter().map(|place| {
+    let rows = page.places.iter().take(most).map(|place| {
         Row::new(vec![
             place.cell(),
             Cell::text(gib(place.memory_bytes)),

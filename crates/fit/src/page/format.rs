@@ -118,16 +118,35 @@ pub fn and(parts: &[String]) -> String {
 /// A sentence's first letter made large, and a full stop at its end.
 pub fn sentence(text: &str) -> String {
     let text = text.trim();
+    // A name such as macOS or gpt-oss-20b keeps its small letter.
+    let word = text.split(' ').next().unwrap_or_default();
+    let named = word
+        .chars()
+        .skip(1)
+        .any(|c| c.is_uppercase() || c.is_ascii_digit());
     let mut letters = text.chars();
-    let first: String = letters
-        .next()
-        .map_or_else(String::new, |c| c.to_uppercase().collect());
+    let first: String = match letters.next() {
+        Some(c) if named => c.to_string(),
+        Some(c) => c.to_uppercase().collect(),
+        None => String::new(),
+    };
     let end = if text.ends_with(['.', '!', '?', ':']) {
         ""
     } else {
         "."
     };
     format!("{first}{}{end}", letters.as_str())
+}
+
+/// `4× Mac mini` for `4x Mac mini`.
+pub fn times(text: &str) -> String {
+    let words = text.split(' ').map(|word| match word.strip_suffix('x') {
+        Some(count) if !count.is_empty() && count.bytes().all(|b| b.is_ascii_digit()) => {
+            format!("{count}×")
+        }
+        _ => word.to_owned(),
+    });
+    words.collect::<Vec<_>>().join(" ")
 }
 
 /// The text without what could move a cursor, change a colour or turn the reading direction:
@@ -161,6 +180,12 @@ mod tests {
         assert_eq!(params(1_026_000_000_000), "1.03 T");
         assert_eq!(and(&["a".into(), "b".into(), "c".into()]), "a, b and c");
         assert_eq!(sentence("a hop costs 1 ms"), "A hop costs 1 ms.");
+        assert_eq!(sentence("macOS keeps it."), "macOS keeps it.");
+        assert_eq!(
+            times("4x Mac mini + 2x RTX 3090"),
+            "4× Mac mini + 2× RTX 3090"
+        );
+        assert_eq!(times("max 0x10"), "max 0x10");
     }
 
     #[test]

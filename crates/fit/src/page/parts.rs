@@ -3,13 +3,14 @@
 use serde::Serialize;
 
 use super::doc::{Cell, MemoryBar, MemoryBars, Row, Table, Target};
-use super::format::{and, count, gib, percent, short, thousands};
+use super::format::{and, count, gib, gib_number, percent, short, thousands, times};
 use super::link;
 use crate::catalog::Catalog;
 use crate::catalog::runtimes::RuntimeFit;
-use crate::cluster::{Cluster, Link, Links};
+use crate::cluster::{Cluster, Link, Links, Node};
 use crate::effective;
 use crate::evidence::{Estimate, Evidence};
+use crate::machine::Machine;
 use crate::memory::{Item, NodeLedger};
 use crate::verdict::{Alternative, Ask, Split, Tier, Verdict};
 
@@ -160,7 +161,7 @@ impl Head {
         Self {
             schema: "brigade.fit/1",
             combo: cluster.id.clone(),
-            name: cluster.name.clone(),
+            name: times(&cluster.name),
             total_bytes: cluster.total_bytes(),
             limit_bytes: whole.limit_bytes,
             effective_bytes: whole.effective_bytes,
@@ -296,19 +297,24 @@ pub(super) fn memory_bars(caption: String, ledger: &[NodeLedger]) -> MemoryBars 
     }
 }
 
-/// What each node holds, as a table: one column for each item.
+/// What each node holds, as a table: one column for each item, in GiB.
 pub(super) fn ledger_table(ledger: &[NodeLedger]) -> Table {
-    let titles = [
-        "Node",
-        "Layers",
-        "Memory of",
-        "Holds",
-        ">Working set",
-        ">Effective",
-        "Use",
-        ">Disk",
-    ];
-    let mut table = Table::new("What each node holds", &titles);
+    let pools = || ledger.iter().flat_map(|node| &node.pools);
+    let mut items: Vec<&str> = Vec::new();
+    for item in pools().flat_map(|pool| &pool.items) {
+        if !items.contains(&item.item.as_str()) {
+            items.push(&item.item);
+        }
+    }
+    let short = |item: &&str| format!(">{}", item.trim_end_matches(" buffers"));
+    let heads: Vec<String> = items.iter().map(short).collect();
+    let mut titles = vec!["Node", "Layers"];
+    // The same memory everywhere needs no column.
+    let several = ledger.iter().any(|node| node.pools.len() > 1);
+    titles.extend(several.then_some("Memory of"));
+    titles.extend(heads.iter().map(String::as_str));
+    titles.extend([">sum, GiB", ">effective", "Use", ">Disk"]);
+    let mut table = Table::new("What each node holds, in GiB", &titles);
     for node in ledger {
         let layers = if node.layers.is_empty() {
             "none".to_owned()
@@ -317,31 +323,36 @@ pub(super) fn ledger_table(ledger: &[NodeLedger]) -> Table {
         };
         if node.pools.is_empty() {
             let mut cells = vec![Cell::text(node.node.clone()), Cell::text(layers.clone())];
-            cells.extend(std::iter::repeat_n(Cell::text("–"), titles.len() - 2));
+            cells.resize(titles.len(), Cell::text("–"));
             table.push(cells);
         }
         for (index, pool) in node.pools.iter().enumerate() {
-            let items: Vec<String> = pool
-                .items
-                .iter()
-                .map(|item| format!("{} {}", item.item, gib(item.bytes)))
-                .collect();
             let own = |text: &str| Cell::text(if index == 0 { text } else { "" });
-            table.push(vec![
-                own(&node.node),
-                own(&layers),
-                Cell::text(pool.pool.clone()),
-                Cell::text(items.join(", ")),
-                Cell::text(gib(pool.working_set_bytes)),
-                Cell::text(gib(pool.effective_bytes)),
+            let mut cells = vec![own(&node.node), own(&layers)];
+            cells.extend(several.then(|| Cell::text(pool.pool.clone())));
+            for item in &items {
+                let bytes = pool.items.iter().find(|own| own.item == **item);
+                cells.push(Cell::text(
+                    bytes.map_or_else(|| "–".into(), |item| fine(item.bytes)),
+                ));
+            }
+            cells.extend([
+                Cell::text(gib_number(pool.working_set_bytes)),
+                Cell::text(gib_number(pool.effective_bytes)),
                 Cell::Use {
                     share: pool.utilization,
                 },
                 own(&super::format::gb(node.disk_bytes)),
             ]);
+            table.push(cells);
         }
     }
     table
+}
+
+/// GiB with two decimals below ten.
+fn fine(bytes: u64) -> String {
+    gib(bytes).trim_end_matches(" GiB").to_owned()
 }
 
 /// Ways to run a model side by side.
@@ -503,4 +514,17 @@ pub(super) fn runtime_rows(catalog: &Catalog, cluster: &Cluster) -> Vec<RuntimeR
         .collect();
     rows.sort_by_key(|row| !row.here.can);
     rows
+}
+
+/// A cluster of one machine.
+pub(super) fn alone(machine: &Machine) -> Cluster {
+    Cluster {
+        id: machine.id.clone(),
+        name: machine.name.clone(),
+        nodes: vec![Node {
+            name: "node-1".into(),
+            machine: machine.clone(),
+        }],
+        links: Links::Unnamed,
+    }
 }

@@ -22,7 +22,7 @@ const CONTEXTS: [u32; 9] = [
 
 /// One model on one cluster.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct ModelVerdictPage {
+pub struct VerdictPage {
     /// Machines and memory.
     #[serde(flatten)]
     pub head: Head,
@@ -36,7 +36,7 @@ pub struct ModelVerdictPage {
     pub sources: Vec<String>,
 }
 
-impl ModelVerdictPage {
+impl VerdictPage {
     /// The page of a model, which need not be of the catalog.
     pub fn new(
         catalog: &Catalog,
@@ -97,7 +97,7 @@ pub(super) fn exactness(exactness: Exactness) -> &'static str {
     }
 }
 
-impl Page for ModelVerdictPage {
+impl Page for VerdictPage {
     fn doc(&self) -> Doc {
         let mut doc = Doc {
             kind: "Verdict",
@@ -306,7 +306,7 @@ pub(super) fn ways(verdict: &Verdict, nodes: usize) -> Option<Section> {
     Some(Section::new("ways", "Ways to run it", blocks))
 }
 
-fn known(page: &ModelVerdictPage, verdict: &Verdict) -> Section {
+fn known(page: &VerdictPage, verdict: &Verdict) -> Section {
     let mut items = page.sources.clone();
     for row in &page.head.links {
         items.push(format!(

@@ -2,12 +2,15 @@
 
 use std::cell::RefCell;
 use std::ops::Range;
+use std::rc::Rc;
 
 use super::cuts::Cuts;
 use crate::FitError;
 use crate::memory::{self, Load};
-use crate::model::{Attention, Model, Quantization};
+use crate::model::{Attention, Layer, Model, Quantization};
+use crate::placement::Rate;
 use crate::speed::Work;
+use crate::speed::classes::Traits;
 
 /// What a step computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,7 +18,26 @@ pub(crate) enum Step {
     /// The next token of this many streams.
     Decode(u32),
     /// This many tokens of a prompt, in the middle of it.
-    Prefill(u32),
+    Prefill {
+        /// The micro-batch.
+        tokens: u32,
+        /// The whole prompt.
+        prompt: u32,
+    },
+}
+
+impl Step {
+    fn tokens(self) -> u32 {
+        let (Self::Decode(tokens) | Self::Prefill { tokens, .. }) = self;
+        tokens
+    }
+
+    fn rate(self) -> Rate {
+        match self {
+            Self::Decode(_) => Rate::Decode,
+            Self::Prefill { .. } => Rate::Prefill,
+        }
+    }
 }
 
 /// A model in one quantization under one load.
@@ -25,16 +47,25 @@ pub(crate) struct Costs<'a> {
     pub(crate) load: Load,
     /// Number of layers.
     pub(crate) layers: u32,
-    pub(crate) cuts: Cuts,
-    dense: Vec<u64>,
-    experts: Vec<u64>,
+    /// What does not depend on the load.
+    shape: Rc<Shape>,
     /// Keys, values and states of all sequences.
     cache: Vec<u64>,
-    /// Parameters that a token multiplies with.
-    active: Vec<f64>,
     /// Operations of one token's attention over the whole context.
     attention: Vec<f64>,
     compute: Compute,
+}
+
+struct Shape {
+    cuts: Cuts,
+    dense: Vec<u64>,
+    experts: Vec<u64>,
+    /// Parameters that a token multiplies with.
+    active: Vec<f64>,
+    traits: Traits,
+    /// For each kind of layer and each layer the next one of that kind; `None` where there are
+    /// too many kinds.
+    next: Option<Vec<Vec<u32>>>,
 }
 
 impl<'a> Costs<'a> {
@@ -56,47 +87,60 @@ impl<'a> Costs<'a> {
         }
         let bytes = &quant.weights.layers;
         let used = used_share(model, 1);
-        Ok(Self {
-            model,
-            quant,
-            load,
-            layers: layers as u32,
+        let active = |layer: &Layer| {
+            layer.attention_params as f64
+                + layer.dense_params as f64
+                + layer.expert_params as f64 * used
+        };
+        let shape = Shape {
             cuts: Cuts::of(model),
             dense: sums(bytes.iter().map(|layer| layer.dense)),
             experts: sums(bytes.iter().map(|layer| layer.experts)),
-            cache: sums(model.layers.iter().map(|layer| {
-                memory::layer_kv_bytes(layer, &load)
-                    .saturating_add(memory::layer_state_bytes(layer, &load))
-            })),
-            active: sums_f64(model.layers.iter().map(|layer| {
-                layer.attention_params as f64
-                    + layer.dense_params as f64
-                    + layer.expert_params as f64 * used
-            })),
-            attention: sums_f64(
-                model
-                    .layers
-                    .iter()
-                    .map(|layer| attention_flops(model, layer.attention, load.context)),
-            ),
-            compute: Compute::of(model),
-        })
+            active: sums_f64(model.layers.iter().map(active)),
+            traits: Traits::of(model, quant),
+            next: next_of_kind(model),
+        };
+        Ok(Self::of(model, quant, load, Rc::new(shape)))
+    }
+
+    fn of(model: &'a Model, quant: &'a Quantization, load: Load, shape: Rc<Shape>) -> Self {
+        let cache = |layer| {
+            memory::layer_kv_bytes(layer, &load)
+                .saturating_add(memory::layer_state_bytes(layer, &load))
+        };
+        let attention = |layer: &Layer| attention_flops(model, layer.attention, load.context);
+        let alike = || model.layers.chunk_by(|a, b| a == b);
+        Self {
+            model,
+            quant,
+            load,
+            layers: model.layers.len() as u32,
+            shape,
+            cache: sums(alike().flat_map(|run| vec![cache(&run[0]); run.len()])),
+            attention: sums_f64(alike().flat_map(|run| vec![attention(&run[0]); run.len()])),
+            compute: Compute::default(),
+        }
     }
 
     /// The same under another load.
-    pub(crate) fn under(&self, load: Load) -> Result<Self, FitError> {
-        Self::new(self.model, self.quant, load)
+    pub(crate) fn under(&self, load: Load) -> Self {
+        Self::of(self.model, self.quant, load, Rc::clone(&self.shape))
+    }
+
+    /// The rules of division.
+    pub(crate) fn cuts(&self) -> &Cuts {
+        &self.shape.cuts
     }
 
     /// Working set of these layers as a stage, without what the runtime takes.
     pub(crate) fn stage(&self, start: u32, end: u32) -> u64 {
         let weights = &self.quant.weights;
         let last = end == self.layers;
-        let mut sum = between(&self.dense, start, end)
+        let mut sum = between(&self.shape.dense, start, end)
             .saturating_add(self.experts(start, end))
             .saturating_add(between(&self.cache, start, end))
             .saturating_add(weights.shared_bytes)
-            .saturating_add(self.compute.bytes(self.model, start..end, &self.load));
+            .saturating_add(self.compute_bytes(start, end));
         if start == 0 || (last && weights.tied) {
             sum = sum.saturating_add(weights.embedding_bytes);
         }
@@ -106,67 +150,109 @@ impl<'a> Costs<'a> {
         sum
     }
 
+    /// Compute buffers of a stage. They depend on which kinds of layers it has and on whether it
+    /// is the first or the last, so they are computed once for each such set.
+    fn compute_bytes(&self, start: u32, end: u32) -> u64 {
+        let compute = || memory::compute_bytes(self.model, start..end, &self.load);
+        let Some(next) = &self.shape.next else {
+            return compute();
+        };
+        let mut set = 0_u64;
+        for (kind, next) in next.iter().enumerate() {
+            set |= u64::from(next[start as usize] < end) << kind;
+        }
+        let ends = [start == 0, end == self.layers];
+        let mut known = self.compute.borrow_mut();
+        if let Some(entry) = known.iter().find(|entry| entry.0 == set && entry.1 == ends) {
+            return entry.2;
+        }
+        let bytes = compute();
+        known.push((set, ends, bytes));
+        bytes
+    }
+
     /// Routed experts of these layers.
     pub(crate) fn experts(&self, start: u32, end: u32) -> u64 {
-        between(&self.experts, start, end)
+        between(&self.shape.experts, start, end)
     }
 
     /// What these layers do in a step, without the experts of those that lie elsewhere.
     pub(crate) fn work(&self, layers: Range<u32>, experts_of: Range<u32>, step: Step) -> Work {
         let (start, end) = (layers.start, layers.end);
         let weights = &self.quant.weights;
-        let (tokens, sampled, reads) = match step {
-            // Each stream reads its own cache; a prompt's one is half full on average.
-            Step::Decode(streams) => (streams, streams, f64::from(streams)),
-            Step::Prefill(tokens) => (tokens, 1, 0.5),
-        };
-        let mut touched = between(&self.dense, start, end) as f64;
-        let mut flops = f64::from(tokens)
-            * (2.0 * between_f64(&self.active, start, end)
-                + between_f64(&self.attention, start, end)
-                    * if sampled == tokens { 1.0 } else { 0.5 });
-        touched +=
-            self.experts(experts_of.start, experts_of.end) as f64 * used_share(self.model, tokens);
-        if end == self.layers {
-            touched += weights.head_bytes as f64;
-            if weights.tied {
-                touched += weights.embedding_bytes as f64;
+        let tokens = step.tokens();
+        let (read, seen) = match step {
+            // Each stream reads its own cache, all of it.
+            Step::Decode(streams) => (f64::from(streams), 1.0),
+            // A prompt's cache is read once for all tokens; half of it is there on average.
+            Step::Prefill { prompt, .. } => {
+                let half = f64::from(prompt) / 2.0 / f64::from(self.load.context.max(1));
+                (half, half)
             }
-            flops += f64::from(sampled)
-                * 2.0
-                * f64::from(self.model.hidden)
-                * f64::from(self.model.vocab);
-        }
-        let of_one = between(&self.cache, start, end) as f64 / f64::from(self.sequences());
-        Work {
+        };
+        let experts =
+            self.experts(experts_of.start, experts_of.end) as f64 * used_share(self.model, tokens);
+        let each = 2.0 * between_f64(&self.shape.active, start, end);
+        let mut work = Work {
+            rate: step.rate(),
             tokens,
             layers: end - start,
-            weight_bytes: touched as u64,
-            kv_bytes: (of_one * reads) as u64,
-            flops,
-            bits_per_weight: self.quant.bits_per_weight,
+            weight_bytes: between(&self.shape.dense, start, end) + experts as u64,
+            head_bytes: 0,
+            kv_bytes: (self.of_one(start, end) * read) as u64,
+            flops: f64::from(tokens) * each,
+            attention_flops: f64::from(tokens) * seen * between_f64(&self.attention, start, end),
+            sampled: 0,
+            vocab: self.model.vocab,
+            handovers: 0,
+            traits: self.shape.traits,
+        };
+        if end == self.layers {
+            let tied = if weights.tied {
+                weights.embedding_bytes
+            } else {
+                0
+            };
+            work.head_bytes = weights.head_bytes.saturating_add(tied);
+            work.sampled = tokens;
+            // Of a prompt too: formulas are fitted to all of a model's parameters.
+            let head = f64::from(self.model.hidden) * f64::from(self.model.vocab);
+            work.flops += f64::from(tokens) * 2.0 * head;
         }
+        work
+    }
+
+    /// Bytes of the cache of one sequence.
+    fn of_one(&self, start: u32, end: u32) -> f64 {
+        between(&self.cache, start, end) as f64 / f64::from(self.load.sequences.max(1))
     }
 
     /// What the experts of these layers do in a step, where they lie apart from their layer.
     pub(crate) fn expert_work(&self, layers: Range<u32>, step: Step) -> Work {
-        let (Step::Decode(tokens) | Step::Prefill(tokens)) = step;
-        let params: f64 = self
+        let tokens = step.tokens();
+        let of = self
             .model
             .layers
-            .get(layers.start as usize..layers.end as usize)
+            .get(layers.start as usize..layers.end as usize);
+        let params: u64 = of
             .unwrap_or_default()
             .iter()
-            .map(|layer| layer.expert_params as f64)
+            .map(|layer| layer.expert_params)
             .sum();
         let bytes = self.experts(layers.start, layers.end) as f64;
         Work {
+            rate: step.rate(),
             tokens,
             layers: layers.end - layers.start,
             weight_bytes: (bytes * used_share(self.model, tokens)) as u64,
+            head_bytes: 0,
             kv_bytes: 0,
-            flops: f64::from(tokens) * 2.0 * params * used_share(self.model, 1),
-            bits_per_weight: self.quant.bits_per_weight,
+            flops: f64::from(tokens) * 2.0 * params as f64 * used_share(self.model, 1),
+            attention_flops: 0.0,
+            sampled: 0,
+            vocab: self.model.vocab,
+            handovers: layers.end - layers.start,
+            traits: self.shape.traits,
         }
     }
 
@@ -174,52 +260,36 @@ impl<'a> Costs<'a> {
     pub(crate) fn hidden_bytes(&self, tokens: u32) -> f64 {
         f64::from(self.model.hidden) * 4.0 * f64::from(tokens)
     }
-
-    fn sequences(&self) -> u32 {
-        self.load.sequences.max(1)
-    }
 }
 
-/// Compute buffers of any range. They depend on which kinds of layers it has and on whether it is
-/// the first or the last, so they are asked for once for each such set.
-struct Compute {
-    /// The kind of each layer, as a bit; `None` where there are more than bits.
-    kinds: Option<Vec<u64>>,
-    known: RefCell<Vec<(u64, [bool; 2], u64)>>,
-}
+/// Compute buffers that were asked for, by the kinds of layers and by whether the first or the
+/// last one is among them.
+type Compute = RefCell<Vec<(u64, [bool; 2], u64)>>;
 
-impl Compute {
-    fn of(model: &Model) -> Self {
-        let mut found = Vec::new();
-        let kinds = model.layers.iter().map(|layer| {
-            let kind = found.iter().position(|known| *known == layer);
-            let kind = kind.unwrap_or_else(|| {
-                found.push(layer);
-                found.len() - 1
-            });
-            1_u64.checked_shl(kind as u32)
-        });
-        Self {
-            kinds: kinds.collect(),
-            known: RefCell::new(Vec::new()),
+/// For each kind of layer and each layer the next one of that kind, if kinds are few.
+fn next_of_kind(model: &Model) -> Option<Vec<Vec<u32>>> {
+    let mut kinds: Vec<&Layer> = Vec::new();
+    for layer in &model.layers {
+        if !kinds.contains(&layer) {
+            kinds.push(layer);
+        }
+        if kinds.len() > 64 {
+            return None;
         }
     }
-
-    fn bytes(&self, model: &Model, layers: Range<u32>, load: &Load) -> u64 {
-        let Some(kinds) = &self.kinds else {
-            return memory::compute_bytes(model, layers, load);
-        };
-        let own = &kinds[layers.start as usize..layers.end as usize];
-        let set = own.iter().fold(0, |set, kind| set | kind);
-        let ends = [layers.start == 0, layers.end as usize == kinds.len()];
-        let mut known = self.known.borrow_mut();
-        if let Some(entry) = known.iter().find(|entry| entry.0 == set && entry.1 == ends) {
-            return entry.2;
+    let next = kinds.iter().map(|kind| {
+        let mut next = model.layers.len() as u32;
+        let mut all: Vec<u32> = Vec::with_capacity(model.layers.len());
+        for (index, layer) in model.layers.iter().enumerate().rev() {
+            if layer == *kind {
+                next = index as u32;
+            }
+            all.push(next);
         }
-        let bytes = memory::compute_bytes(model, layers, load);
-        known.push((set, ends, bytes));
-        bytes
-    }
+        all.reverse();
+        all
+    });
+    Some(next.collect())
 }
 
 /// Share of the routed experts that some tokens touch, if each chooses at random:

@@ -120,6 +120,11 @@ impl Cuts {
                     && self.needed.iter().all(has_all))
     }
 
+    /// Whether any range may be a stage.
+    pub(crate) fn free(&self) -> bool {
+        self.multiple == 1 && self.refused_counts.is_empty() && self.needed.is_empty()
+    }
+
     /// Whether a stage may end here and leave something that can still be a stage.
     pub(crate) fn leaves_rest(&self, end: u32) -> bool {
         end == self.layers

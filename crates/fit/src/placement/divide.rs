@@ -2,7 +2,7 @@
 
 use super::Field;
 use super::hosts::Level;
-use super::reach;
+use super::reach::Ends;
 use super::stream::Times;
 
 /// How much longer a token may take for a more even division: within what links jitter.
@@ -20,7 +20,7 @@ impl Division<'_> {
     /// class and start.
     pub(super) fn quickest(&self, furthest: &[Vec<u32>]) -> Option<(f64, Vec<u32>)> {
         let layers = self.field.costs.layers as usize;
-        let cuts = &self.field.costs.cuts;
+        let cuts = &self.field.costs.cuts();
         let mut cost = vec![f64::INFINITY; layers + 1];
         cost[0] = 0.0;
         let mut starts: Vec<Vec<u32>> = Vec::new();
@@ -78,10 +78,11 @@ pub(super) fn even_out(
     let (mut low, mut high) = (0.0, division.times.share());
     while high - low > 0.004 {
         let share = f64::midpoint(low, high);
+        let ends = Ends::new(field, Level::Effective(share), None);
         let furthest: Vec<Vec<u32>> = (0..field.classes.len())
             .map(|class| {
                 if division.order.contains(&class) {
-                    reach::ends(field, node(class), Level::Effective(share), None)
+                    ends.all(class)
                 } else {
                     Vec::new()
                 }

@@ -7,7 +7,7 @@ use crate::evidence::{Estimate, Evidence};
 use crate::machine::{Machine, Pool, PoolKind};
 use crate::memory::{KvType, Load};
 use crate::model::{Attention, Exactness, Format, Layer, LayerBytes, Model, Quantization, Weights};
-use crate::speed::Work;
+use crate::speed::{Setting, Work};
 
 pub(crate) const GIB: u64 = 1 << 30;
 
@@ -27,6 +27,7 @@ pub(crate) fn pool(kind: PoolKind, gib: u64, bandwidth_gb_s: f64) -> Pool {
         limit_reason: "a test".into(),
         bandwidth_gb_s: Some(bandwidth_gb_s),
         fp16_tflops: Some(bandwidth_gb_s / 15.0),
+        fp32_tflops: None,
     }
 }
 
@@ -229,12 +230,20 @@ impl Speed for Roofline {
         };
         let bandwidth = pool.bandwidth_gb_s.ok_or_else(|| missing("bandwidth"))?;
         let tflops = pool.fp16_tflops.ok_or_else(|| missing("throughput"))?;
-        let reads = (work.weight_bytes + work.kv_bytes) as f64 / (0.7 * bandwidth * 1e9);
-        let computes = work.flops / (0.4 * tflops * 1e12);
+        let reads = work.bytes() as f64 / (0.7 * bandwidth * 1e9);
+        let computes = (work.flops + work.attention_flops) / (0.4 * tflops * 1e12);
         Ok(reads.max(computes) + 20e-6 * f64::from(work.layers))
     }
 
-    fn around(&self, mid: f64, _rate: Rate, _pools: &[&Pool]) -> Estimate {
+    fn overlap(&self, _pools: usize, _batches: f64) -> f64 {
+        1.0
+    }
+
+    fn basis(&self, _rate: Rate, _setting: &Setting) -> Option<String> {
+        None
+    }
+
+    fn around(&self, mid: f64, _rate: Rate, _setting: &Setting) -> Estimate {
         Estimate {
             low: mid * 0.8,
             mid,

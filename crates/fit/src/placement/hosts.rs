@@ -19,6 +19,16 @@ pub(crate) struct Host<'a> {
     ram: Option<usize>,
 }
 
+/// Where a node's layers lie.
+enum Way {
+    /// On GPUs, or in its only memory.
+    Gpus,
+    /// On GPUs, but for the experts of so many of the first ones.
+    ExpertsApart(u32),
+    /// So many of the first ones in system memory.
+    Split(u32),
+}
+
 /// How much of each pool a plan may fill.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Level {
@@ -52,6 +62,7 @@ impl<'a> Host<'a> {
                 && a.limit_bytes == b.limit_bytes
                 && a.bandwidth_gb_s == b.bandwidth_gb_s
                 && a.fp16_tflops == b.fp16_tflops
+                && a.fp32_tflops == b.fp32_tflops
         };
         let (mine, others) = (&self.machine.pools, &other.machine.pools);
         mine.len() == others.len() && mine.iter().zip(others).all(same)
@@ -65,7 +76,12 @@ impl<'a> Host<'a> {
         }
     }
 
-    /// Whether some layers fit, and where they then lie.
+    /// Whether some layers fit.
+    pub(crate) fn holds(&self, costs: &Costs, start: u32, end: u32, level: Level) -> bool {
+        self.way(costs, start, end, level).is_some()
+    }
+
+    /// Where some layers lie, if they fit.
     pub(crate) fn pack(
         &self,
         costs: &Costs,
@@ -73,46 +89,53 @@ impl<'a> Host<'a> {
         end: u32,
         level: Level,
     ) -> Option<Packing> {
-        if let [_] = self.pools[..] {
-            let room = self.room(0, level).checked_sub(self.runtime[0])?;
-            let parts = vec![Part {
-                pool: 0,
-                layers: start..end,
-            }];
-            return (costs.stage(start, end) <= room).then_some(Packing {
-                parts,
-                experts_in_ram: 0,
+        let (experts_in_ram, in_ram) = match self.way(costs, start, end, level)? {
+            Way::Gpus => (0, 0),
+            Way::ExpertsApart(layers) => (layers, 0),
+            Way::Split(layers) => (0, layers),
+        };
+        let mut parts = Vec::new();
+        let own_experts = start + experts_in_ram;
+        self.fill_gpus(costs, start + in_ram..end, own_experts, level, |part| {
+            parts.push(part);
+        });
+        if let (Some(pool), true) = (self.ram, in_ram > 0) {
+            parts.push(Part {
+                pool,
+                layers: start..start + in_ram,
             });
+        }
+        parts.reverse();
+        Some(Packing {
+            parts,
+            experts_in_ram,
+        })
+    }
+
+    fn way(&self, costs: &Costs, start: u32, end: u32, level: Level) -> Option<Way> {
+        if let [_] = self.pools[..] {
+            let whole = costs.stage(start, end);
+            let fits = self.runtime[0].saturating_add(whole) <= self.room(0, level);
+            let way = match self.ram {
+                Some(_) => Way::Split(end - start),
+                None => Way::Gpus,
+            };
+            return fits.then_some(way);
         }
         let use_ram = self.gpus.is_empty()
             || match level {
                 Level::Effective(share) => share >= COMFORTABLE,
                 Level::Limit => true,
             };
-        let (parts, rest) = self.fill_gpus(costs, start, end, start, level);
+        let rest = self.fill_gpus(costs, start..end, start, level, |_| {});
         if rest == start {
-            return Some(Packing {
-                parts,
-                experts_in_ram: 0,
-            });
+            return Some(Way::Gpus);
         }
         let ram = self.ram.filter(|_| use_ram)?;
         let room = self.room(ram, level).checked_sub(self.runtime[ram])?;
-        if let Some(packing) = self.experts_apart(costs, start, end, level, room) {
-            return Some(packing);
-        }
-        if costs.stage(start, rest) > room {
-            return None;
-        }
-        let mut all = vec![Part {
-            pool: ram,
-            layers: start..rest,
-        }];
-        all.extend(parts);
-        Some(Packing {
-            parts: all,
-            experts_in_ram: 0,
-        })
+        self.experts_apart(costs, start, end, level, room)
+            .map(Way::ExpertsApart)
+            .or_else(|| (costs.stage(start, rest) <= room).then_some(Way::Split(rest - start)))
     }
 
     /// The GPUs hold all layers, system memory the experts of as few as it takes.
@@ -123,29 +146,29 @@ impl<'a> Host<'a> {
         end: u32,
         level: Level,
         room: u64,
-    ) -> Option<Packing> {
+    ) -> Option<u32> {
         if self.gpus.is_empty() || costs.experts(start, end) == 0 {
             return None;
         }
-        let holds = |apart: u32| self.fill_gpus(costs, start, end, start + apart, level).1 == start;
-        let apart = least(end - start, holds)?;
-        (costs.experts(start, start + apart) <= room).then(|| Packing {
-            parts: self.fill_gpus(costs, start, end, start + apart, level).0,
-            experts_in_ram: apart,
-        })
+        let holds =
+            |apart: u32| self.fill_gpus(costs, start..end, start + apart, level, |_| {}) == start;
+        // As many as system memory has room for do the most for the GPUs.
+        let most = end - start;
+        let room_for = most - least(most, |off| costs.experts(start, end - off) <= room)?;
+        least(room_for, holds)
     }
 
     /// Fills the GPUs from the end, the last one first, with layers whose experts lie with them
-    /// from layer `own_experts` on; gives the parts and where the layers that are left over end.
+    /// from layer `own_experts` on; gives where the layers that are left over end.
     fn fill_gpus(
         &self,
         costs: &Costs,
-        start: u32,
-        end: u32,
+        layers: Range<u32>,
         own_experts: u32,
         level: Level,
-    ) -> (Vec<Part>, u32) {
-        let mut parts = Vec::new();
+        mut each: impl FnMut(Part),
+    ) -> u32 {
+        let Range { start, end } = layers;
         let mut until = end;
         for &pool in self.gpus.iter().rev() {
             if until == start {
@@ -161,15 +184,14 @@ impl<'a> Host<'a> {
             };
             let from = start + least(until - start, fits).unwrap_or(until - start);
             if from < until {
-                parts.push(Part {
+                each(Part {
                     pool,
                     layers: from..until,
                 });
                 until = from;
             }
         }
-        parts.reverse();
-        (parts, until)
+        until
     }
 
     /// What each pool of a packing holds: pool, layers, and the bytes of experts that lie apart
@@ -220,10 +242,11 @@ impl<'a> Host<'a> {
         let apart = start + packing.experts_in_ram;
         let runtime = super::runtime_of(costs.quant.format);
         let mut seconds = 0.0;
-        for part in &packing.parts {
+        for (index, part) in packing.parts.iter().enumerate() {
             let pool = &self.machine.pools[part.pool];
             let own = part.layers.start.max(apart).min(part.layers.end)..part.layers.end;
-            let work = costs.work(part.layers.clone(), own, step);
+            let mut work = costs.work(part.layers.clone(), own, step);
+            work.handovers = u32::from(index > 0);
             seconds += speed.step_s(pool, runtime, &work)?;
         }
         if let (Some(ram), true) = (self.ram, apart > start) {

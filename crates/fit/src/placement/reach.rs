@@ -4,7 +4,9 @@
 //! A node that starts further on never ends sooner, so of all orders of the same nodes that end
 //! at the same one only the furthest matters.
 
-use super::hosts::Level;
+use std::cell::RefCell;
+
+use super::hosts::{Level, least};
 use super::{EXACT_STATES, Field, Ranges};
 use crate::cluster::{Link, Links};
 
@@ -28,14 +30,15 @@ pub(super) fn reach(
     most: usize,
     pace: Option<&Pace>,
 ) -> Option<Ranges> {
-    let ends: Vec<Vec<u32>> = field
-        .classes
-        .iter()
-        .map(|class| ends(field, class[0], level, pace))
-        .collect();
+    let ends = Ends::new(field, level, pace);
+    if field.nodes() == 1 {
+        let layers = field.costs.layers;
+        return ends
+            .accepts(0, 0, layers)
+            .then(|| to_ranges(field, &[(0, layers)]));
+    }
     let search = Search {
         field,
-        furthest: ends.iter().map(|ends| furthest(ends)).collect(),
         ends,
         most,
         pace,
@@ -47,48 +50,75 @@ pub(super) fn reach(
     }
 }
 
-/// For each start the furthest allowed end on a node; the start itself where there is none.
-pub(super) fn ends(field: &Field, node: usize, level: Level, pace: Option<&Pace>) -> Vec<u32> {
-    let (costs, host) = (&field.costs, &field.hosts[node]);
-    let accepts = |start, end| {
-        host.pack(costs, start, end, level).is_some()
-            && pace.is_none_or(|pace| (pace.stage)(node, start, end))
-    };
-    let mut furthest = 0;
-    let mut ends = Vec::with_capacity(costs.layers as usize);
-    for start in 0..costs.layers {
-        furthest = furthest.max(start);
-        while furthest < costs.layers && accepts(start, furthest + 1) {
-            furthest += 1;
-        }
-        let allowed = (start + 1..=furthest)
-            .rev()
-            .find(|&end| costs.cuts.allows(start, end) && costs.cuts.leaves_rest(end));
-        ends.push(allowed.unwrap_or(start));
-    }
-    ends
+/// How far a node of a class gets, each asked for once.
+pub(super) struct Ends<'a> {
+    field: &'a Field<'a>,
+    level: Level,
+    pace: Option<&'a Pace<'a>>,
+    known: RefCell<Vec<Vec<Option<u32>>>>,
 }
 
-/// For each layer the furthest end from there or from any start before: nodes before may always
-/// take fewer layers.
-fn furthest(ends: &[u32]) -> Vec<u32> {
-    let mut most = 0;
-    let with_start = ends.iter().enumerate();
-    let furthest = with_start.map(|(start, &end)| {
-        if end as usize > start && start > 0 {
-            most = most.max(end);
+impl<'a> Ends<'a> {
+    pub(super) fn new(field: &'a Field<'a>, level: Level, pace: Option<&'a Pace<'a>>) -> Self {
+        let layers = field.costs.layers as usize;
+        Self {
+            field,
+            level,
+            pace,
+            known: RefCell::new(vec![vec![None; layers]; field.classes.len()]),
         }
-        most
-    });
-    furthest.collect()
+    }
+
+    /// Whether a node of a class holds these layers, in time.
+    fn accepts(&self, class: usize, start: u32, end: u32) -> bool {
+        let node = self.field.classes[class][0];
+        let host = &self.field.hosts[node];
+        host.holds(&self.field.costs, start, end, self.level)
+            && self.pace.is_none_or(|pace| (pace.stage)(node, start, end))
+    }
+
+    /// The furthest allowed end of a stage that starts here; the start itself where there is none.
+    pub(super) fn end(&self, class: usize, start: u32) -> u32 {
+        if let Some(end) = self.known.borrow()[class][start as usize] {
+            return end;
+        }
+        let layers = self.field.costs.layers;
+        let cuts = &self.field.costs.cuts();
+        // What fits goes on fitting with layers taken off its end.
+        let off = least(layers - start, |off| {
+            off == layers - start || self.accepts(class, start, layers - off)
+        });
+        let furthest = layers - off.unwrap_or(layers - start);
+        let end = (start + 1..=furthest)
+            .rev()
+            .find(|&end| cuts.allows(start, end) && cuts.leaves_rest(end))
+            .unwrap_or(start);
+        self.known.borrow_mut()[class][start as usize] = Some(end);
+        end
+    }
+
+    /// The furthest end where the nodes before got this far: they may always take fewer layers.
+    fn furthest(&self, class: usize, reached: u32) -> u32 {
+        let from = |start: u32| Some(self.end(class, start)).filter(|&end| end > start);
+        if !self.field.costs.cuts().free() {
+            return (1..=reached).filter_map(from).max().unwrap_or(0);
+        }
+        from(reached)
+            .or_else(|| from(reached - 1).filter(|_| reached > 1))
+            .unwrap_or(0)
+    }
+
+    /// The ends from each start.
+    pub(super) fn all(&self, class: usize) -> Vec<u32> {
+        (0..self.field.costs.layers)
+            .map(|start| self.end(class, start))
+            .collect()
+    }
 }
 
 struct Search<'a> {
     field: &'a Field<'a>,
-    /// By class, then by start.
-    ends: Vec<Vec<u32>>,
-    /// By class, then by how far the nodes before got, which is more than nothing.
-    furthest: Vec<Vec<u32>>,
+    ends: Ends<'a>,
     most: usize,
     pace: Option<&'a Pace<'a>>,
 }
@@ -172,8 +202,8 @@ impl Search<'_> {
                 }
                 self.look();
                 let end = match used {
-                    0 => self.ends[class][0],
-                    _ => self.furthest[class][reached as usize],
+                    0 => self.ends.end(class, 0),
+                    _ => self.ends.furthest(class, reached),
                 };
                 if end > reached && ways[next].is_none_or(|way| end > way.reached) {
                     ways[next] = Some(Way {
@@ -192,7 +222,7 @@ impl Search<'_> {
         let nodes = self.field.classes.len();
         for first in 0..nodes {
             let mut ways: Vec<Option<Way>> = vec![None; states * nodes];
-            let end = self.ends[first][0];
+            let end = self.ends.end(first, 0);
             if end > 0 {
                 ways[(1 << first) * nodes + first] = Some(Way {
                     reached: end,
@@ -215,7 +245,7 @@ impl Search<'_> {
                 for next in (0..nodes).filter(|next| set & (1 << next) == 0) {
                     self.look();
                     let so_far = way.reached.min(self.layers() - 1);
-                    let end = self.furthest[next][so_far as usize];
+                    let end = self.ends.furthest(next, so_far);
                     let index = (set | 1 << next) * nodes + next;
                     if end > 0
                         && ways[index].is_none_or(|known| end > known.reached)
@@ -235,11 +265,11 @@ impl Search<'_> {
 
     /// How far a node gets from here; it may be the last one only if a token gets back from it.
     fn end(&self, class: usize, start: u32, first: usize) -> u32 {
-        let end = self.ends[class][start as usize];
+        let end = self.ends.end(class, start);
         if end < self.layers() || self.returns(class, first) {
             return end;
         }
-        let cuts = &self.field.costs.cuts;
+        let cuts = &self.field.costs.cuts();
         let mut shorter = (start + 1..end).rev();
         shorter
             .find(|&end| cuts.allows(start, end) && cuts.leaves_rest(end))
@@ -267,7 +297,7 @@ impl Search<'_> {
                         (Some(first), Some(last)) => {
                             (self.end(class, start, first.0), self.joined(last.0, class))
                         }
-                        _ => (self.ends[class][start as usize], true),
+                        _ => (self.ends.end(class, start), true),
                     };
                     if end == self.layers() && joined {
                         return Some(self.ranges(&extended(path, class, end).steps));
@@ -299,7 +329,7 @@ impl Search<'_> {
 
     /// The way back from a state: each node takes what it can of what the ones before may leave.
     fn walk(&self, ways: &[Option<Way>], state: usize) -> Option<Ranges> {
-        let cuts = &self.field.costs.cuts;
+        let cuts = &self.field.costs.cuts();
         let mut steps = Vec::new();
         let mut at = ways[state];
         let mut end = self.layers();
@@ -308,9 +338,8 @@ impl Search<'_> {
             at = way.before.and_then(|state| ways[state]);
             let latest = at.map_or(0, |before| before.reached.min(end.saturating_sub(1)));
             let earliest = u32::from(at.is_some());
-            let takes = |&start: &u32| {
-                self.ends[way.class][start as usize] >= end && cuts.allows(start, end)
-            };
+            let takes =
+                |&start: &u32| self.ends.end(way.class, start) >= end && cuts.allows(start, end);
             end = (earliest..=latest).rev().find(takes)?;
         }
         steps.reverse();

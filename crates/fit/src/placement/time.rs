@@ -32,7 +32,15 @@ impl Timing<'_> {
     pub(crate) fn prefill(&self, prompt: u32) -> Result<(f64, f64), FitError> {
         let batch = self.field.costs.load.micro_batch.clamp(1, prompt.max(1));
         let chunks = f64::from(prompt.div_ceil(batch));
-        let stages = self.stages_s(Step::Prefill(batch))?;
+        let step = Step::Prefill {
+            tokens: batch,
+            prompt,
+        };
+        let mut stages = self.stages_s(step)?;
+        for (seconds, stage) in stages.iter_mut().zip(&self.plan.stages) {
+            // GPUs of one host work in turns on micro-batches.
+            *seconds /= self.speed.overlap(stage.packing.parts.len(), chunks);
+        }
         let through: f64 = stages.iter().sum::<f64>() + self.hops_s(batch)?;
         let slowest = stages.iter().copied().fold(0.0, f64::max);
         let seconds = through + (chunks - 1.0) * slowest;

@@ -45,12 +45,13 @@ pub(crate) fn memory(out: &mut String, memory: &MemoryBars) {
             .filter(|item| item.item == **name)
             .map(|item| item.bytes)
             .sum();
-        format!("{} {} {}", fill(index), clean(name), gib(total))
+        // Words of one entry stay together.
+        format!("{} {} {}", fill(index), clean(name), gib(total)).replace(' ', "\u{a0}")
     });
     let legend: Vec<String> = legend.collect();
-    let text = format!("{} · │ effective · ┃ limit", legend.join(" · "));
+    let text = format!("{} · │\u{a0}effective · ┃\u{a0}limit", legend.join(" · "));
     for line in super::wrap::wrap(&text, super::WIDTH - 2) {
-        push(out, &format!("  {line}"));
+        push(out, &format!("  {}", line.replace('\u{a0}', " ")));
     }
 }
 

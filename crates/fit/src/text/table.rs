@@ -1,17 +1,18 @@
 //! Aligned columns; the widest column of words gives way where a row is too long.
 
 use super::{Style, WIDTH, pad, push, wrap};
+use crate::evidence::Evidence;
 use crate::page::doc::{Align, Cell, Row, Table};
 use crate::page::format::{clean, interval, percent, tier};
 use crate::verdict::Tier;
 
 const GAP: usize = 2;
-const BAR: usize = 10;
+const BAR: usize = 8;
 
 pub(crate) fn render(out: &mut String, table: &Table, style: Style) {
     let rows: Vec<Vec<String>> = table.rows.iter().map(texts).collect();
     let widths = widths(table, &rows);
-    let heads = table.columns.iter().map(|column| column.title.to_owned());
+    let heads = table.columns.iter().map(|column| column.title.clone());
     line(
         out,
         table,
@@ -43,12 +44,23 @@ fn text(cell: &Cell) -> String {
         Cell::Tier { tier: it } => tier(*it).to_owned(),
         Cell::Use { share } => format!("{} {:>5}", bar(*share), percent(*share)),
         Cell::Rate { estimate } => {
-            format!("{} {}", interval(estimate), estimate.evidence.name())
+            format!("{} {}", interval(estimate), mark(estimate.evidence))
         }
     }
 }
 
-/// A share in ten blocks: full ones, and an arrow where it is more than all.
+/// A tier of evidence in few letters, as a row has no room for more.
+pub(crate) fn mark(evidence: Evidence) -> &'static str {
+    match evidence {
+        Evidence::Measured => "meas",
+        Evidence::MeasuredNear => "near",
+        Evidence::Community => "comm",
+        Evidence::Extrapolated => "extr",
+        Evidence::Estimated => "est",
+    }
+}
+
+/// A share in eight blocks: full ones, and an arrow where it is more than all.
 fn bar(share: f64) -> String {
     if !share.is_finite() {
         return " ".repeat(BAR);

@@ -6,10 +6,11 @@ use crate::FitError;
 use crate::alternatives;
 use crate::cluster::{Cluster, Links};
 use crate::evidence::Estimate;
-use crate::machine::Pool;
+use crate::machine::{Pool, PoolKind};
 use crate::memory::Load;
-use crate::model::{Model, Quantization};
+use crate::model::{Format, Model, Quantization};
 use crate::placement::{COMFORTABLE, Field, Level, PROMPT, Plan, Rate, Speed, Timing};
+use crate::speed::Setting;
 
 /// Puts a model on a cluster into a tier, with reasons.
 ///
@@ -22,7 +23,7 @@ pub fn assess(
     ask: &Ask,
     speed: &dyn Speed,
 ) -> Result<Verdict, FitError> {
-    let quant = quantization(model, ask)?;
+    let quant = quantization(model, cluster, ask)?;
     let mut verdict = blank(model, quant, ask);
     for fact in &model.missing {
         verdict
@@ -30,10 +31,17 @@ pub fn assess(
             .push(format!("{} has no known {fact}.", model.name));
     }
     let Some(quant) = quant else {
-        verdict.reasons.push(format!(
-            "No size of {} is known at 4 bits a weight or more.",
-            model.name
-        ));
+        let known = model.production_quant(ask.format);
+        verdict.reasons.push(match known {
+            Some(other) => format!(
+                "{} is known at {} only, which no runtime of these machines reads.",
+                model.name, other.name
+            ),
+            None => format!(
+                "No size of {} is known at 4 bits a weight or more.",
+                model.name
+            ),
+        });
         return Ok(verdict);
     };
     if !verdict.reasons.is_empty() {
@@ -60,7 +68,7 @@ pub fn plan(
     ask: &Ask,
     speed: &dyn Speed,
 ) -> Result<Option<Plan>, FitError> {
-    let Some(quant) = quantization(model, ask)? else {
+    let Some(quant) = quantization(model, cluster, ask)? else {
         return Ok(None);
     };
     let ways = Ways::new(model, quant, cluster, load(model, ask), ask)?;
@@ -70,13 +78,21 @@ pub fn plan(
         .map(|choice| choice.plan))
 }
 
-/// The quantization that is asked for, or the smallest production one.
+/// The quantization that is asked for, or the smallest production one that the machines read.
 pub(crate) fn quantization<'a>(
     model: &'a Model,
+    cluster: &Cluster,
     ask: &Ask,
 ) -> Result<Option<&'a Quantization>, FitError> {
     let Some(name) = &ask.quant else {
-        return Ok(model.production_quant(ask.format));
+        return Ok([Format::Gguf, Format::Mlx, Format::Safetensors]
+            .into_iter()
+            .filter(|&format| {
+                ask.format
+                    .map_or_else(|| reads(cluster, format), |own| own == format)
+            })
+            .filter_map(|format| model.production_quant(Some(format)))
+            .min_by_key(|quant| quant.weights.total()));
     };
     let mut of_format = model
         .quants
@@ -88,6 +104,18 @@ pub(crate) fn quantization<'a>(
         name: name.clone(),
         nearest: crate::nearest::nearest(name, model.quants.iter().map(|quant| &*quant.name)),
     })
+}
+
+/// Whether a runtime for all pools of all nodes reads a format: llama.cpp's runs anywhere, MLX
+/// on Apple silicon, vLLM on GPUs of others.
+fn reads(cluster: &Cluster, format: Format) -> bool {
+    let mut pools = cluster.nodes.iter().flat_map(|node| &node.machine.pools);
+    let apple = |pool: &Pool| pool.family.starts_with("apple");
+    match format {
+        Format::Gguf => true,
+        Format::Mlx => pools.all(apple),
+        Format::Safetensors => pools.all(|pool| pool.kind != PoolKind::Ram && !apple(pool)),
+    }
 }
 
 /// What is asked for, the context cut to the model's own.
@@ -131,8 +159,12 @@ fn decide(
 ) -> Result<(), FitError> {
     let ways = || Ways::new(model, quant, cluster, verdict.load, ask);
     let holding = ways()?;
-    let practical = holding.least(model.max_context)?;
-    let max_context = holding.largest(model.max_context)?;
+    let practical = holding.least(model.max_context);
+    let max_context = if practical {
+        holding.largest(model.max_context)
+    } else {
+        None
+    };
     let Some(choice) = ways()?.choose(ask.objective, speed)? else {
         return no_plan(cluster);
     };
@@ -151,17 +183,12 @@ fn decide(
     verdict.binding_node = field
         .binding(plan)
         .map(|node| cluster.nodes[node].name.clone());
-    verdict.max_context = max_context.filter(|_| practical);
+    verdict.max_context = max_context;
     verdict.ledger = field.ledger(plan)?;
     reasons::of_memory(verdict, &choice, model, quant, cluster);
     if field.utilization(plan, Level::Limit) <= 1.0 {
-        if let Err(error) = speeds(verdict, field, plan, speed) {
-            verdict
-                .reasons
-                .push(format!("No speed: {}.", reasons::sentence(&error)));
-        } else {
-            reasons::of_speed(verdict, &choice, speed);
-        }
+        speeds(verdict, field, plan, speed);
+        reasons::of_speed(verdict, &choice, speed);
     }
     Ok(())
 }
@@ -177,34 +204,60 @@ fn no_plan(cluster: &Cluster) -> Result<(), FitError> {
     })
 }
 
-fn speeds(
-    verdict: &mut Verdict,
-    field: &Field,
-    plan: &Plan,
-    speed: &dyn Speed,
-) -> Result<(), FitError> {
+/// Fills in the rates; where one is not known, a reason names what is missing.
+fn speeds(verdict: &mut Verdict, field: &Field, plan: &Plan, speed: &dyn Speed) {
     let timing = Timing { field, plan, speed };
-    let pools = pools(field, plan);
-    let (prefill, seconds) = timing.prefill(verdict.load.context.min(PROMPT))?;
-    let decode = 1.0 / timing.token_s()?;
-    verdict.decode_tok_s = Some(speed.around(decode, Rate::Decode, &pools));
-    let prefill = speed.around(prefill, Rate::Prefill, &pools);
-    verdict.prefill_tok_s = Some(prefill);
-    verdict.ttft_s = Some(Estimate {
-        low: seconds * prefill.mid / prefill.high,
-        mid: seconds,
-        high: seconds * prefill.mid / prefill.low,
-        evidence: prefill.evidence,
-    });
-    Ok(())
+    let prompt = verdict.load.context.min(PROMPT);
+    let mut unknown: Vec<String> = Vec::new();
+    match timing.token_s() {
+        Ok(seconds) => {
+            let setting = setting(field, plan, verdict.load.context);
+            verdict.decode_tok_s = Some(speed.around(1.0 / seconds, Rate::Decode, &setting));
+            verdict.reasons.extend(speed.basis(Rate::Decode, &setting));
+        }
+        Err(error) => unknown.push(format!("No speed: {}.", reasons::sentence(&error))),
+    }
+    match timing.prefill(prompt) {
+        Ok((rate, seconds)) => {
+            let setting = setting(field, plan, prompt);
+            let prefill = speed.around(rate, Rate::Prefill, &setting);
+            verdict.reasons.extend(speed.basis(Rate::Prefill, &setting));
+            let seconds = seconds * rate / prefill.mid;
+            verdict.prefill_tok_s = Some(prefill);
+            verdict.ttft_s = Some(Estimate {
+                low: seconds * prefill.mid / prefill.high,
+                mid: seconds,
+                high: seconds * prefill.mid / prefill.low,
+                evidence: prefill.evidence,
+            });
+        }
+        Err(error) => {
+            let said = format!("No speed: {}.", reasons::sentence(&error));
+            if !unknown.contains(&said) {
+                unknown.push(said.replace("No speed:", "No prefill speed:"));
+            }
+        }
+    }
+    verdict.reasons.extend(unknown);
 }
 
-/// The pools that a plan computes on.
-pub(crate) fn pools<'a>(field: &Field<'a>, plan: &Plan) -> Vec<&'a Pool> {
+/// What a plan's rates are about.
+pub(crate) fn setting<'a>(field: &Field<'a>, plan: &Plan, context: u32) -> Setting<'a> {
     let of_stage = |stage: &crate::placement::PlanStage| {
-        let machine = field.hosts[stage.node].machine;
-        let parts = stage.packing.parts.clone();
-        parts.into_iter().map(move |part| &machine.pools[part.pool])
+        let host = &field.hosts[stage.node];
+        let machine = host.machine;
+        let apart = host.ram().filter(|_| stage.packing.experts_in_ram > 0);
+        let parts: Vec<usize> = stage.packing.parts.iter().map(|part| part.pool).collect();
+        parts
+            .into_iter()
+            .chain(apart)
+            .map(move |pool| &machine.pools[pool])
     };
-    plan.stages.iter().flat_map(of_stage).collect()
+    Setting {
+        model: field.costs.model,
+        quant: field.costs.quant,
+        pools: plan.stages.iter().flat_map(of_stage).collect(),
+        nodes: plan.stages.len(),
+        context,
+    }
 }

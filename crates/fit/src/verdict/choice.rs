@@ -39,8 +39,7 @@ impl<'a> Ways<'a> {
         load: Load,
         ask: &Ask,
     ) -> Result<Self, FitError> {
-        let field = || Field::new(model, quant, cluster, load, ask.measured);
-        let whole = field()?;
+        let whole = Field::new(model, quant, cluster, load, ask.measured)?;
         let mut alone: Vec<Field> = Vec::new();
         for node in 0..cluster.nodes.len() {
             let known = |other: &Field| {
@@ -49,7 +48,7 @@ impl<'a> Ways<'a> {
                     .is_some_and(|known| whole.hosts[known].alike(&whole.hosts[node]))
             };
             if !alone.iter().any(known) {
-                let mut one = field()?;
+                let mut one = whole.under(load);
                 one.alone(node);
                 alone.push(one);
             }
@@ -66,39 +65,36 @@ impl<'a> Ways<'a> {
     }
 
     /// Whether the model can be held within the limits at this context.
-    pub(crate) fn hold(&self, context: u32) -> Result<bool, FitError> {
-        for field in self.each() {
+    fn hold(&self, context: u32) -> bool {
+        self.each().any(|field| {
             let load = Load {
                 context,
                 ..field.costs.load
             };
-            if field.under(load)?.holds(Level::Limit) {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+            field.under(load).holds(Level::Limit)
+        })
     }
 
     /// Whether the weights and the least useful context stay within the limits.
-    pub(crate) fn least(&self, own: u32) -> Result<bool, FitError> {
+    pub(crate) fn least(&self, own: u32) -> bool {
         self.hold(LEAST_CONTEXT.min(own))
     }
 
     /// The largest context within the limits, up to the model's own.
-    pub(crate) fn largest(&self, own: u32) -> Result<Option<u32>, FitError> {
-        if self.hold(own)? {
-            return Ok(Some(own));
+    pub(crate) fn largest(&self, own: u32) -> Option<u32> {
+        if self.hold(own) {
+            return Some(own);
         }
         let (mut yes, mut no) = (0, own.div_ceil(STEP));
         while no - yes > 1 {
             let middle = yes + (no - yes) / 2;
-            if self.hold(middle * STEP)? {
+            if self.hold(middle * STEP) {
                 yes = middle;
             } else {
                 no = middle;
             }
         }
-        Ok((yes > 0).then_some(yes * STEP))
+        (yes > 0).then_some(yes * STEP)
     }
 
     /// The best of each kind of node alone: the quickest of those that are a comfortable fit,

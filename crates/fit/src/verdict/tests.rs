@@ -284,6 +284,27 @@ fn below_4_bits_only_where_asked_and_marked() {
 }
 
 #[test]
+fn the_smallest_production_quantization_is_one_that_the_machines_read() {
+    let mut model = dense("m", 32, 8_000_000_000);
+    let mut mlx = dense("m", 32, 7_000_000_000).quants.remove(0);
+    mlx.name = "mlx-4bit".into();
+    mlx.format = Format::Mlx;
+    model.production.push(mlx.name.clone());
+    model.quants.push(mlx);
+    assert_eq!(verdict(&model, &quad(), &full()).quant, "mlx-4bit");
+    let rig = cluster(vec![rig(1, 64)], Links::Unnamed);
+    assert_eq!(verdict(&model, &rig, &full()).quant, "Q4_K_M");
+    model.quants.remove(0);
+    let unread = verdict(&model, &rig, &full());
+    assert_eq!(unread.tier, Tier::Unknown);
+    assert!(
+        unread.reasons[0].contains("no runtime of these machines reads"),
+        "{:?}",
+        unread.reasons
+    );
+}
+
+#[test]
 fn a_gpu_that_spills_states_its_price() {
     let cluster = cluster(vec![rig(1, 192)], Links::Unnamed);
     let verdict = verdict(&moe("m", 48, 70_000_000_000), &cluster, &full());

@@ -2,18 +2,29 @@
 
 use crate::catalog::failures::Failure;
 use crate::page::combo::{ComboPage, ModelRow};
-use crate::page::doc::{Block, Cell, Doc, Figure, Row, Section, Table};
+use crate::page::doc::{Block, Cell, Doc, Figure, Row, Section, Table, Target};
 use crate::page::format::{count, gb, gib, percent, sentence, short, thousands};
 use crate::page::parts::{self, Head, RuntimeRow};
 use crate::page::thresholds;
 use crate::verdict::Tier;
 
 /// Reasons of a row that are worth a line.
-const REASONS: usize = 2;
+const REASONS: usize = 1;
 
 pub(super) fn doc(page: &ComboPage) -> Doc {
     let mut sections = vec![summary(page), topology(page), memory(page)];
-    sections.extend(tiers(&page.models));
+    for (tier, id, title) in [
+        (
+            Tier::Comfortable,
+            "comfortable",
+            "Models that fit comfortably",
+        ),
+        (Tier::Borderline, "borderline", "Borderline models"),
+        (Tier::NotPractical, "not-practical", "Not practical"),
+        (Tier::Unknown, "unknown", "Unknown"),
+    ] {
+        sections.extend(models(&page.models, tier, id, title));
+    }
     sections.extend(splits(page));
     sections.extend(runtimes(&page.runtimes));
     sections.extend(failures(&page.failures));
@@ -29,7 +40,7 @@ pub(super) fn doc(page: &ComboPage) -> Doc {
 }
 
 /// The models, a section for each tier.
-fn tiers(rows: &[ModelRow]) -> Vec<Section> {
+pub(in crate::page) fn tiers(rows: &[ModelRow]) -> Vec<Section> {
     [
         (
             Tier::Comfortable,
@@ -249,10 +260,22 @@ fn models(rows: &[ModelRow], tier: Tier, id: &'static str, title: &str) -> Optio
         return None;
     }
     let mut blocks = vec![Block::text(thresholds::meaning(tier))];
-    blocks.push(Block::Table(match tier {
-        Tier::Comfortable | Tier::Borderline => fitting(&rows, tier),
-        Tier::NotPractical | Tier::Unknown => other(&rows, tier),
-    }));
+    match tier {
+        Tier::Comfortable => {
+            let (one, several): (Vec<_>, Vec<_>) = rows.iter().partition(|row| row.nodes_used < 2);
+            let both = !one.is_empty() && !several.is_empty();
+            for (name, part) in [("Over several nodes", several), ("On one node", one)] {
+                if both {
+                    blocks.push(Block::heading(format!("{name} ({})", part.len())));
+                }
+                if !part.is_empty() {
+                    blocks.push(Block::Table(fitting(&part, tier)));
+                }
+            }
+        }
+        Tier::Borderline => blocks.push(Block::Table(fitting(&rows, tier))),
+        Tier::NotPractical | Tier::Unknown => blocks.push(Block::Table(other(&rows))),
+    }
     let title = format!("{title} ({})", rows.len());
     Some(Section::new(id, title, blocks))
 }
@@ -289,13 +312,9 @@ fn fitting(rows: &[&ModelRow], tier: Tier) -> Table {
     .rows(rows)
 }
 
-fn other(rows: &[&ModelRow], tier: Tier) -> Table {
-    let titles = ["Model", "Quant", ">Weights", "Use"];
+fn other(rows: &[&ModelRow]) -> Table {
+    let titles = ["Model", "Quant", ">Weights", "Use", "Comfortable on"];
     let rows = rows.iter().map(|row| {
-        let mut note = first(&row.reasons);
-        if let (Tier::NotPractical, Some(change)) = (tier, row.changes.first()) {
-            note = format!("{note} {}", sentence(change));
-        }
         let known = row.weights_bytes > 0;
         Row::new(vec![
             Cell::model(&row.name, &row.id),
@@ -306,8 +325,15 @@ fn other(rows: &[&ModelRow], tier: Tier) -> Table {
                 "–".into()
             }),
             Cell::share(row.utilization),
+            match &row.larger {
+                Some((id, name)) => Cell::Link {
+                    text: name.clone(),
+                    to: Target::Combo(id.clone()),
+                },
+                None => Cell::text("–"),
+            },
         ])
-        .note(note)
+        .note(first(&row.reasons))
     });
     Table::new("Models that do not fit, and why", &titles).rows(rows)
 }
@@ -433,8 +459,7 @@ fn deeper(page: &ComboPage) -> Section {
     let model = page.worked.as_ref().map_or("MODEL", |worked| &worked.id);
     let mut blocks = vec![Block::Code {
         text: format!(
-            "brigade fit {model} --on {quoted}      one model, with the ledger of each node\nbrigade plan {model} --on {quoted}     its stages, and commands for other engines\nbrigade fit {model} --everywhere{}     every machine and combo that runs it",
-            " ".repeat(quoted.chars().count().saturating_sub(7))
+            "# one model, with the ledger of each node\nbrigade fit {model} --on {quoted}\n# its stages, and commands for other engines\nbrigade plan {model} --on {quoted}\n# every machine and combo that runs it\nbrigade fit {model} --everywhere"
         ),
     }];
     if !page.sources.is_empty() {

@@ -3,11 +3,11 @@
 use super::picks::{Picks, nodes};
 use super::{Opportunity, SplitCase};
 use crate::FitError;
-use crate::cluster::{Cluster, Links, Node};
+use crate::cluster::Node;
 use crate::effective;
 use crate::evidence::{Estimate, Evidence};
 use crate::page::format::{brief, gb, gib, percent, thousands};
-use crate::page::parts::rate_words;
+use crate::page::parts::{alone, rate_words};
 use crate::verdict::{Split, Tier, Verdict, assess};
 
 /// The measurements, the most telling first.
@@ -100,19 +100,6 @@ fn larger(picks: &Picks, verdict: &Verdict) -> Result<Option<(String, Estimate)>
     Ok(there.decode_tok_s.map(|rate| (machine.name.clone(), rate)))
 }
 
-/// A cluster of one machine.
-pub(in crate::page) fn alone(machine: &crate::machine::Machine) -> Cluster {
-    Cluster {
-        id: machine.id.clone(),
-        name: machine.name.clone(),
-        nodes: vec![Node {
-            name: "node-1".into(),
-            machine: machine.clone(),
-        }],
-        links: Links::Unnamed,
-    }
-}
-
 /// What a hop costs, where the least else costs time.
 fn hop(picks: &Picks, splits: &[SplitCase]) -> Option<Opportunity> {
     let verdict = picks.lightest()?;
@@ -154,7 +141,7 @@ fn tensor(splits: &[SplitCase]) -> Option<Opportunity> {
         expected: match (way.decode_tok_s, one.decode_tok_s) {
             (Some(rate), _) => rate_words(&rate),
             (None, Some(rate)) => format!(
-                "unknown: no published figure for these machines; {} as {}",
+                "unknown: no published figure for these machines; {} with {}",
                 rate_words(&rate),
                 one.name
             ),

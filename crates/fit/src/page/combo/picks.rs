@@ -4,6 +4,7 @@ use super::SplitCase;
 use crate::FitError;
 use crate::catalog::Catalog;
 use crate::cluster::Cluster;
+use crate::page::format::times;
 use crate::placement::Speed;
 use crate::verdict::{Ask, Detail, Split, Tier, Verdict, assess};
 
@@ -97,6 +98,35 @@ impl<'a> Picks<'a> {
             .transpose()
     }
 
+    /// The smallest combo of the catalog on which a model of this size is comfortable.
+    pub(super) fn larger(
+        &self,
+        id: &str,
+        weights_bytes: u64,
+    ) -> Result<Option<(String, String)>, FitError> {
+        let Some(model) = self.catalog.models.iter().find(|model| model.id == id) else {
+            return Ok(None);
+        };
+        let ask = Ask {
+            detail: Detail::Brief,
+            ..self.ask.clone()
+        };
+        let combos = self.catalog.combos.iter().map(|combo| &combo.cluster);
+        let mut large: Vec<(u64, &Cluster)> = combos
+            .filter(|cluster| {
+                crate::effective::of_cluster(cluster, None).effective_bytes > weights_bytes
+            })
+            .map(|cluster| (cluster.total_bytes(), cluster))
+            .collect();
+        large.sort_by_key(|(total, cluster)| (*total, &cluster.id));
+        for (_, cluster) in large {
+            if assess(model, cluster, &ask, self.speed)?.tier == Tier::Comfortable {
+                return Ok(Some((cluster.id.clone(), times(&cluster.name))));
+            }
+        }
+        Ok(None)
+    }
+
     pub(super) fn is_dense(&self, id: &str) -> bool {
         let model = self.catalog.models.iter().find(|model| model.id == id);
         model.is_some_and(|model| model.experts == 0)
@@ -112,7 +142,7 @@ pub(super) fn nodes(verdict: &Verdict) -> usize {
 impl SplitCase {
     /// The rate of one stream on one node, and over the most nodes in a pipeline, with their
     /// number.
-    pub(super) fn one_and_all(&self) -> Option<(f64, f64, &str)> {
+    pub(in crate::page) fn one_and_all(&self) -> Option<(f64, f64, &str)> {
         let rate = |split: Split| {
             let ways = self
                 .alternatives

@@ -1,6 +1,6 @@
 //! The least time of a token: what the exact search and the beam share, and the beam.
 
-use super::super::reach;
+use super::super::reach::Ends;
 use super::super::{EXACT_STATES, Field};
 use super::table::Table;
 use super::{Steps, Times};
@@ -26,10 +26,9 @@ pub(super) struct Search<'a> {
 
 impl<'a> Search<'a> {
     pub(super) fn new(field: &'a Field<'a>, times: &'a Times<'a>, most: usize) -> Self {
-        let classes = &field.classes;
-        let ends: Vec<Vec<u32>> = classes
-            .iter()
-            .map(|class| reach::ends(field, class[0], times.level, None))
+        let known = Ends::new(field, times.level, None);
+        let ends: Vec<Vec<u32>> = (0..field.classes.len())
+            .map(|class| known.all(class))
             .collect();
         let (rest, pace) = bounds(field, times, &ends);
         Self {

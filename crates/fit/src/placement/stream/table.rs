@@ -72,7 +72,7 @@ impl<'a> Table<'a> {
                     };
                     let Some(hop) = hop else { continue };
                     for end in start + 1..=search.ends[class][start as usize] {
-                        if !search.field.costs.cuts.allows(start, end) {
+                        if !search.field.costs.cuts().allows(start, end) {
                             continue;
                         }
                         search.field.looked_at.set(search.field.looked_at.get() + 1);

@@ -1,0 +1,48 @@
+//! `brigade backtest`: predictions against measurements.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context;
+use brigade_fit::calibrate::backtest;
+use brigade_fit::catalog::measurements;
+
+use crate::planner;
+
+/// The most of a file of measurements.
+const MAX_BYTES: u64 = 64 << 20;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Measurements in the columns of the catalog's measurements.csv [default: those]
+    #[arg(value_name = "FILE.csv")]
+    file: Option<PathBuf>,
+    /// Print one JSON document
+    #[arg(long, conflicts_with = "html")]
+    json: bool,
+    /// Write the page to this file
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+}
+
+pub(crate) fn run(args: &Args, catalog: Option<&Path>) -> anyhow::Result<ExitCode> {
+    let catalog = planner::catalog(catalog)?;
+    let page = match &args.file {
+        None => backtest(&catalog, &catalog.measurements),
+        Some(path) => {
+            let name = path.display().to_string();
+            let text = planner::read_text(path, MAX_BYTES);
+            let text = text.with_context(|| format!("cannot read {name}"))?;
+            backtest(
+                &catalog,
+                &measurements::read(&text, &name, &catalog.sources)?,
+            )
+        }
+    };
+    let show = planner::Show {
+        json: args.json,
+        html: args.html.as_deref(),
+    };
+    show.page(&page)?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,375 @@
+//! How all of it is computed: equations, thresholds, evidence, and how wrong it is.
+
+use serde::Serialize;
+
+use super::backtest::{self, BacktestPage};
+use super::doc::{Block, Cell, Doc, Figure, Row, Section, Table};
+use super::format::{count, gib, short, thousands};
+use super::parts::{Stamp, format_name};
+use super::{Page, thresholds};
+use crate::catalog::Catalog;
+use crate::effective::{CLUSTER_SHARE, DAEMON_BYTES, TRANSPORT_BYTES};
+use crate::evidence::Evidence;
+use crate::model::Format;
+use crate::placement::{COMFORTABLE, HOP_SOFTWARE_MS};
+use crate::verdict::{LEAST_CONTEXT, MICRO_BATCH, NO_LONG_CONTEXT, USUAL_CONTEXT};
+
+/// How all of it is computed.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Method {
+    /// Shares and sizes that decide, by name.
+    pub constants: Vec<(&'static str, f64)>,
+    /// Tiers of evidence with their weights, best first.
+    pub evidence: Vec<(Evidence, f64)>,
+    /// Quantizations with the bits a weight that they come to.
+    pub quantizations: Vec<Bits>,
+    /// What OS and drivers let a model use.
+    pub limits: Vec<Limit>,
+    /// Entries of the catalog, by kind.
+    pub entries: Vec<(&'static str, usize)>,
+    /// How wrong predictions are, where it was tested.
+    pub backtest: Option<BacktestPage>,
+    /// Version and date.
+    pub catalog: Stamp,
+}
+
+/// A quantization over all models of the catalog that have it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Bits {
+    /// Its name.
+    pub name: String,
+    /// Its format.
+    pub format: Format,
+    /// Models that have it.
+    pub models: usize,
+    /// Fewest and most bits a weight, over all tensors.
+    pub bits_per_weight: (f64, f64),
+    /// Where its rules come from.
+    pub source: String,
+}
+
+/// What is usable of a kind of memory.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Limit {
+    /// Hardware family, with the device and size that it is for.
+    pub of: String,
+    /// Why.
+    pub reason: String,
+    /// How it is known.
+    pub evidence: Evidence,
+    /// Where it comes from.
+    pub source: String,
+}
+
+impl Method {
+    /// The method with its figures.
+    pub fn new(catalog: &Catalog, backtest: Option<BacktestPage>) -> Self {
+        let tiers = [
+            Evidence::Measured,
+            Evidence::MeasuredNear,
+            Evidence::Community,
+            Evidence::Extrapolated,
+            Evidence::Estimated,
+        ];
+        Self {
+            constants: vec![
+                ("comfortable_share", COMFORTABLE),
+                ("no_long_context_share", NO_LONG_CONTEXT),
+                ("cluster_share", CLUSTER_SHARE),
+                ("least_context_tokens", f64::from(LEAST_CONTEXT)),
+                ("usual_context_tokens", f64::from(USUAL_CONTEXT)),
+                ("micro_batch_tokens", f64::from(MICRO_BATCH)),
+                ("daemon_bytes", DAEMON_BYTES as f64),
+                ("transport_bytes", TRANSPORT_BYTES as f64),
+                ("hop_software_ms", HOP_SOFTWARE_MS),
+            ],
+            evidence: tiers
+                .into_iter()
+                .map(|tier| (tier, tier.weight()))
+                .collect(),
+            quantizations: bits(catalog),
+            limits: limits(catalog),
+            entries: vec![
+                ("machines", catalog.machines.len()),
+                ("processors", catalog.devices.len()),
+                ("links", catalog.links.len()),
+                ("combos", catalog.combos.len()),
+                ("models", catalog.models.len()),
+                ("measurements", catalog.measurements.len()),
+                ("measurements refused as impossible", catalog.refused.len()),
+            ],
+            backtest,
+            catalog: Stamp::of(catalog),
+        }
+    }
+}
+
+fn bits(catalog: &Catalog) -> Vec<Bits> {
+    let mut all: Vec<Bits> = catalog
+        .mixes
+        .iter()
+        .filter_map(|mix| {
+            let quants = catalog.models.iter().flat_map(|model| &model.quants);
+            let own = quants.filter(|quant| quant.name == mix.name && quant.format == mix.format);
+            let values: Vec<f64> = own.map(|quant| quant.bits_per_weight).collect();
+            let fewest = values.iter().copied().reduce(f64::min)?;
+            let most = values.iter().copied().reduce(f64::max)?;
+            Some(Bits {
+                name: mix.name.clone(),
+                format: mix.format,
+                models: values.len(),
+                bits_per_weight: (fewest, most),
+                source: mix.source.clone(),
+            })
+        })
+        .collect();
+    all.sort_by(|a, b| a.bits_per_weight.0.total_cmp(&b.bits_per_weight.0));
+    all
+}
+
+fn limits(catalog: &Catalog) -> Vec<Limit> {
+    let of = |family: &str, device: Option<&str>, size: Option<f64>| {
+        let device = device.map_or_else(String::new, |device| format!(", {device}"));
+        let size = size.map_or_else(String::new, |size| format!(", {size} GiB"));
+        format!("{family}{device}{size}")
+    };
+    let rules = catalog.limits.iter();
+    rules
+        .map(|rule| Limit {
+            of: of(&rule.family, rule.device.as_deref(), rule.memory_gib),
+            reason: rule.reason.clone(),
+            evidence: rule.evidence,
+            source: rule.source.clone(),
+        })
+        .collect()
+}
+
+impl Page for Method {
+    fn doc(&self) -> Doc {
+        let mut sections = vec![ledger(), effective(), tiers(), speed()];
+        sections.extend(self.backtest.as_ref().map(tested));
+        sections.push(evidence(self));
+        sections.push(sizes(self));
+        sections.push(limit_section(self));
+        sections.push(cite(self));
+        let mut answer = vec![
+            "A model runs where its working set stays within what is wise to plan with, node by node; every number says how it is known.".to_owned(),
+        ];
+        answer.extend(
+            self.backtest
+                .as_ref()
+                .map(|page| backtest::answer(page).join(" ")),
+        );
+        Doc {
+            kind: "Method",
+            title: "How is all of it computed, and how wrong is it?".into(),
+            answer,
+            figures: self
+                .entries
+                .iter()
+                .map(|(name, entries)| {
+                    Figure::new(*name, thousands(*entries as i64), "in the catalog")
+                })
+                .collect(),
+            sections,
+        }
+    }
+}
+
+fn ledger() -> Section {
+    let pairs = [
+        (
+            "weights",
+            "the sum of a stage's tensors. The first stage has the embedding, the last one the head; where they are tied, both have it",
+        ),
+        (
+            "KV cache",
+            "for each layer by its attention: grouped-query 2 · kv_heads · head_dim; sliding window the same, bounded by the window; latent kv_lora_rank + rope dims (and the indexer's key); times context, sequences and the bytes of the type",
+        ),
+        (
+            "recurrent state",
+            "linear attention and state-space layers: constant for each sequence, in 32 bits",
+        ),
+        (
+            "compute buffers",
+            "what llama.cpp reserves for a micro-batch",
+        ),
+        (
+            "runtime",
+            "what the runtime itself takes of a memory, by backend, as observed",
+        ),
+    ];
+    let pairs = pairs.map(|(name, what)| (name.to_owned(), what.to_owned()));
+    let blocks = vec![
+        Block::text("The working set of a node is the sum of its items. The binding node is the one with the least headroom. A machine may have several memories (each GPU's, and RAM): they are never summed, as a layer lies in one of them."),
+        Block::Pairs { pairs: pairs.into() },
+        Block::Code {
+            text: "working set = weights + KV cache + state + compute buffers + runtime\nutilization = working set ÷ effective memory, on the binding node".into(),
+        },
+    ];
+    Section::new("ledger", "The memory ledger", blocks)
+}
+
+fn effective() -> Section {
+    let blocks = vec![
+        Block::text(
+            "The limit is what the OS or driver lets a model use at most: on Apple machines the Metal working-set limit, by size as observed; a discrete GPU's own memory less what the driver keeps; else what the OS leaves free. Effective memory is the limit less what a cluster itself costs.",
+        ),
+        Block::Code {
+            text: format!(
+                "effective (one node)      = limit − daemon ({})\neffective (several nodes) = limit · (1 − {})\n    of which: daemon {}, transport buffers {}, the rest unmeasured cluster cost",
+                gib(DAEMON_BYTES),
+                CLUSTER_SHARE,
+                gib(DAEMON_BYTES),
+                gib(TRANSPORT_BYTES)
+            ),
+        },
+        Block::text(
+            "Published figures for the cluster's own cost are 10–15 %. The part that nobody has measured is named so; a measurement on the machines in question takes its place. Nothing of the working set is in it.",
+        ),
+    ];
+    Section::new("effective", "Limit and effective memory", blocks)
+}
+
+fn tiers() -> Section {
+    let blocks = vec![
+        Block::Pairs {
+            pairs: thresholds::tiers(),
+        },
+        Block::text(thresholds::meaning(crate::verdict::Tier::Borderline)),
+        Block::text(format!(
+            "Unless asked otherwise: one sequence, {} tokens of context (or the model's own, if smaller), keys and values in 16 bits, a micro-batch of {} tokens, and the smallest production quantization, which is the smallest that people serve the model with at 4 bits a weight or more.",
+            thousands(i64::from(USUAL_CONTEXT)),
+            MICRO_BATCH
+        )),
+    ];
+    Section::new("tiers", "Fit tiers", blocks)
+}
+
+fn speed() -> Section {
+    let blocks = vec![
+        Block::Code {
+            text: format!(
+                "t(stage)  = bytes touched ÷ (efficiency · bandwidth), or operations ÷ (efficiency · peak), the longer\nt(hop)    = latency + hidden · 4 bytes ÷ bandwidth + {HOP_SOFTWARE_MS} ms\ndecode    = 1 ÷ (Σ t(stage) + Σ t(hop))          one stream: stages work one after another\ntogether  = streams ÷ max(t(stage), t(hop))      many streams: the slowest part decides\nTTFT      = prompt ÷ prefill + one token"
+            ),
+        },
+        Block::text(
+            "Bytes touched are the active weights and the KV cache read at that context; of a mixture of experts, the distinct experts that a batch chooses. Efficiencies depend on hardware family, runtime, quantization and size; they are fitted to the catalog's measurements and their residuals give the 80 % interval. A row that was measured for exactly the setting wins over the formula.",
+        ),
+    ];
+    Section::new("speed", "Speed", blocks)
+}
+
+fn tested(page: &BacktestPage) -> Section {
+    let mut blocks = vec![
+        Block::text("Each row is predicted by a fit that has not seen its machine."),
+        Block::Table(backtest::accuracy(page)),
+    ];
+    if !page.groups.is_empty() {
+        blocks.push(Block::heading("By group"));
+        blocks.push(Block::Table(backtest::groups(page)));
+    }
+    if !page.worst.is_empty() {
+        blocks.push(Block::heading("Worst misses"));
+        blocks.push(Block::Table(backtest::worst(page)));
+    }
+    if !page.refused.is_empty() {
+        blocks.push(Block::text(format!(
+            "{} without a prediction, each with the fact that is missing; brigade backtest names them.",
+            count(page.refused.len(), "row")
+        )));
+    }
+    Section::new("backtest", "How wrong it is", blocks)
+}
+
+fn evidence(page: &Method) -> Section {
+    let meaning = |tier: Evidence| match tier {
+        Evidence::Measured => "exactly this model, quantization, machine and split",
+        Evidence::MeasuredNear => "the same machine and model at another quantization or context",
+        Evidence::Community => "reported with its setting, not repeated by us",
+        Evidence::Extrapolated => "a formula fitted to measurements of this kind of machine",
+        Evidence::Estimated => "a formula only",
+    };
+    let rows = page.evidence.iter().map(|(tier, weight)| {
+        Row::new(vec![
+            Cell::text(tier.name()),
+            Cell::text(format!("{weight:.2}")),
+            Cell::text(meaning(*tier)),
+        ])
+    });
+    let table = Table::new("Tiers of evidence", &["Evidence", ">Weight", "Means"]).rows(rows);
+    Section::new(
+        "evidence",
+        "Evidence",
+        vec![
+            Block::text("Every number carries its tier. A lower weight widens its interval."),
+            Block::Table(table),
+        ],
+    )
+}
+
+fn sizes(page: &Method) -> Section {
+    let rows = page.quantizations.iter().map(|bits| {
+        let (fewest, most) = bits.bits_per_weight;
+        let range = if (most - fewest).abs() < 0.005 {
+            short(most)
+        } else {
+            format!("{}–{}", short(fewest), short(most))
+        };
+        Row::new(vec![
+            Cell::text(bits.name.clone()),
+            Cell::text(format_name(bits.format)),
+            Cell::text(range),
+            Cell::text(thousands(bits.models as i64)),
+        ])
+    });
+    let titles = ["Quant", "Format", ">Bits a weight", ">Models"];
+    let table = Table::new("Quantizations and their bits a weight", &titles).rows(rows);
+    Section::new(
+        "quantizations",
+        "Quantizations",
+        vec![
+            Block::text(
+                "A quantization is a mix: attention, experts, embedding and head have types of their own, some by layer. Bits a weight therefore depend on the model; these are the fewest and the most over the catalog.",
+            ),
+            Block::Table(table),
+        ],
+    )
+}
+
+fn limit_section(page: &Method) -> Section {
+    let rows = page.limits.iter().map(|limit| {
+        Row::new(vec![
+            Cell::text(limit.of.clone()),
+            Cell::text(limit.reason.clone()),
+            Cell::text(limit.evidence.name()),
+        ])
+        .note(limit.source.clone())
+    });
+    let table = Table::new(
+        "What OS and drivers let a model use",
+        &["Memory", "Limit", "Known"],
+    )
+    .rows(rows);
+    Section::new("limits", "Limits", vec![Block::Table(table)])
+}
+
+fn cite(page: &Method) -> Section {
+    let constants = page.constants.iter();
+    let pairs = constants.map(|(name, value)| {
+        let text = match name.rsplit_once('_') {
+            Some((_, "share")) => format!("{} %", (value * 1000.0).round() / 10.0),
+            Some((_, "bytes")) => gib(*value as u64),
+            _ => short(*value),
+        };
+        (name.replace('_', " "), text)
+    });
+    let blocks = vec![
+        Block::text(thresholds::cite("How is all of it computed", &page.catalog)),
+        Block::heading("Constants of this version"),
+        Block::Pairs {
+            pairs: pairs.collect(),
+        },
+    ];
+    Section::new("cite", "To cite", blocks)
+}

@@ -1,0 +1,266 @@
+//! Kinds of hardware, programs and quantizations that have an efficiency of their own.
+
+use crate::machine::{Pool, PoolKind};
+use crate::model::{Attention, Format, Model, Quantization};
+
+/// Kinds of hardware that are fitted together: the catalog's families, with some of them divided
+/// by the kind of memory or chip.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Family {
+    /// NVIDIA GPUs with graphics memory.
+    Nvidia,
+    /// NVIDIA GPUs with stacked memory (A100, H100 and later).
+    NvidiaHbm,
+    /// NVIDIA GB10.
+    Gb10,
+    /// NVIDIA Jetson.
+    Jetson,
+    /// Apple chips.
+    Apple,
+    /// Apple chips of two dies.
+    AppleUltra,
+    /// AMD chips that work on the machine's memory.
+    AmdApu,
+    /// AMD GPUs with graphics memory.
+    Amd,
+    /// AMD GPUs with stacked memory.
+    AmdHbm,
+    /// Intel GPUs.
+    Intel,
+    /// CPUs.
+    Cpu,
+    /// Nothing is known but a bandwidth.
+    Other,
+}
+
+impl Family {
+    /// Of a device of the catalog, by its family and id.
+    pub fn of(family: &str, device: &str) -> Self {
+        let stacked = ["a100", "h100", "h200", "b200", "b300", "v100", "gh200"];
+        match family {
+            "apple" if device.contains("-ultra") => Self::AppleUltra,
+            "apple" => Self::Apple,
+            "nvidia-gb10" if device.starts_with("jetson") => Self::Jetson,
+            "nvidia-gb10" => Self::Gb10,
+            "nvidia-datacenter" if stacked.iter().any(|name| device.starts_with(name)) => {
+                Self::NvidiaHbm
+            }
+            "nvidia-consumer" | "nvidia-pro" | "nvidia-datacenter" => Self::Nvidia,
+            "amd-apu" => Self::AmdApu,
+            "amd-discrete" => Self::Amd,
+            "amd-datacenter" => Self::AmdHbm,
+            "intel-gpu" => Self::Intel,
+            "cpu" => Self::Cpu,
+            _ => Self::Other,
+        }
+    }
+
+    /// Of a pool.
+    pub fn of_pool(pool: &Pool) -> Self {
+        match pool.kind {
+            PoolKind::Ram => Self::Cpu,
+            PoolKind::Unified | PoolKind::Vram => Self::of(&pool.family, &pool.device),
+        }
+    }
+
+    /// Its name in files and output.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Nvidia => "nvidia",
+            Self::NvidiaHbm => "nvidia-hbm",
+            Self::Gb10 => "nvidia-gb10",
+            Self::Jetson => "nvidia-jetson",
+            Self::Apple => "apple",
+            Self::AppleUltra => "apple-ultra",
+            Self::AmdApu => "amd-apu",
+            Self::Amd => "amd-discrete",
+            Self::AmdHbm => "amd-datacenter",
+            Self::Intel => "intel-gpu",
+            Self::Cpu => "cpu",
+            Self::Other => "other",
+        }
+    }
+
+    /// Whether it is a GPU with a memory of its own, beside which weights may spill into RAM.
+    pub fn is_discrete(self) -> bool {
+        matches!(
+            self,
+            Self::Nvidia | Self::NvidiaHbm | Self::Amd | Self::AmdHbm | Self::Intel
+        )
+    }
+
+    /// Whether it is Apple's.
+    pub fn is_apple(self) -> bool {
+        matches!(self, Self::Apple | Self::AppleUltra)
+    }
+
+    /// 32-bit shader throughput to assume where none is stated, in 10¹² operations a second.
+    ///
+    /// Graphics chips are built with about one operation for 20 bytes a second of bandwidth (30
+    /// on Apple's), CPUs with one for 60.
+    pub fn assumed_fp32_tflops(self, bandwidth_gb_s: f64) -> f64 {
+        bandwidth_gb_s
+            / match self {
+                Self::Apple | Self::AppleUltra => 30.0,
+                Self::Cpu => 60.0,
+                _ => 20.0,
+            }
+    }
+}
+
+/// Kinds of programs that have an efficiency of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Engine {
+    /// llama.cpp and what is built on it, on the chip's own backend.
+    Llama,
+    /// llama.cpp of spring 2024 on CUDA, without flash attention.
+    Cuda2024,
+    /// llama.cpp of spring 2024 on Metal, without flash attention.
+    Metal2024,
+    /// MLX and what is built on it.
+    Mlx,
+    /// llama.cpp on Vulkan.
+    Vulkan,
+    /// ds4.
+    Ds4,
+    /// vLLM and its like.
+    Vllm,
+    /// llama.cpp on the CPU.
+    Cpu,
+}
+
+impl Engine {
+    /// By a runtime's name as a plan has it.
+    pub fn of(runtime: &str, family: Family) -> Self {
+        match runtime {
+            _ if family == Family::Cpu => Self::Cpu,
+            "mlx" => Self::Mlx,
+            "vllm" => Self::Vllm,
+            _ => Self::Llama,
+        }
+    }
+
+    /// Its name in files and output.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Llama => "llama.cpp",
+            Self::Cuda2024 => "llama.cpp CUDA 2024",
+            Self::Metal2024 => "llama.cpp Metal 2024",
+            Self::Mlx => "mlx",
+            Self::Vulkan => "llama.cpp Vulkan",
+            Self::Ds4 => "ds4",
+            Self::Vllm => "vllm",
+            Self::Cpu => "llama.cpp CPU",
+        }
+    }
+
+    /// Whether its attention reads the cache without flash attention.
+    pub fn is_old(self) -> bool {
+        matches!(self, Self::Cuda2024 | Self::Metal2024)
+    }
+}
+
+/// Kinds of quantizations that have an efficiency of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum QuantClass {
+    /// 16 bits or more, unquantized.
+    F16,
+    /// 8 bits: `Q8_0`, MLX 8-bit, FP8, MXFP8.
+    Q8,
+    /// `Q6_K`, MLX 6-bit.
+    Q6,
+    /// `Q5_K`, `Q5_0`, MLX 5-bit.
+    Q5,
+    /// `Q4_K`, IQ4.
+    Q4K,
+    /// `Q4_0`, `Q4_1`.
+    Q40,
+    /// `Q3_K`, IQ3.
+    Q3,
+    /// 1 and 2 bits.
+    Q2,
+    /// MXFP4 of gpt-oss.
+    Mxfp4,
+    /// MXFP4 experts in MLX.
+    MlxMxfp4,
+    /// NVFP4.
+    Nvfp4,
+    /// MLX 4-bit.
+    Mlx4,
+    /// MLX 3-bit.
+    Mlx3,
+    /// 4-bit integers of AWQ, GPTQ and compressed tensors.
+    Int4,
+}
+
+impl QuantClass {
+    /// Of a quantization of a model.
+    pub fn of(quant: &Quantization) -> Self {
+        let name = quant.name.as_str();
+        let mlx = quant.format == Format::Mlx;
+        match quant.bits_per_weight {
+            _ if mlx && name.contains("mxfp4") => Self::MlxMxfp4,
+            _ if name == "MXFP4" => Self::Mxfp4,
+            _ if name == "NVFP4" => Self::Nvfp4,
+            _ if name == "INT4" => Self::Int4,
+            _ if name.starts_with("Q4_0") || name.starts_with("Q4_1") => Self::Q40,
+            bits if mlx && bits < 4.0 => Self::Mlx3,
+            bits if mlx && bits < 5.0 => Self::Mlx4,
+            bits if bits < 3.1 => Self::Q2,
+            bits if bits < 4.2 && !name.contains('4') => Self::Q3,
+            bits if bits < 5.4 => Self::Q4K,
+            bits if bits < 6.2 => Self::Q5,
+            bits if bits < 7.5 => Self::Q6,
+            bits if bits < 12.0 => Self::Q8,
+            _ => Self::F16,
+        }
+    }
+
+    /// Its name in files and output.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F16 => "16-bit",
+            Self::Q8 => "8-bit",
+            Self::Q6 => "6-bit",
+            Self::Q5 => "5-bit",
+            Self::Q4K => "Q4_K",
+            Self::Q40 => "Q4_0",
+            Self::Q3 => "3-bit",
+            Self::Q2 => "2-bit",
+            Self::Mxfp4 => "MXFP4",
+            Self::MlxMxfp4 => "MXFP4 (MLX)",
+            Self::Nvfp4 => "NVFP4",
+            Self::Mlx4 => "4-bit (MLX)",
+            Self::Mlx3 => "3-bit (MLX)",
+            Self::Int4 => "INT4",
+        }
+    }
+}
+
+/// What decides the efficiency of a model in a quantization, whatever part of it runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Traits {
+    /// The quantization.
+    pub quant: QuantClass,
+    /// Whether a token touches some experts only.
+    pub moe: bool,
+    /// Whether some layers are linear attention or state-space layers.
+    pub recurrent: bool,
+}
+
+impl Traits {
+    /// Of a model in a quantization.
+    pub fn of(model: &Model, quant: &Quantization) -> Self {
+        Self {
+            quant: QuantClass::of(quant),
+            moe: model.experts > 0,
+            recurrent: is_recurrent(model),
+        }
+    }
+}
+
+/// Whether some layers are linear attention or state-space layers.
+pub(crate) fn is_recurrent(model: &Model) -> bool {
+    let mut layers = model.layers.iter();
+    layers.any(|layer| matches!(layer.attention, Attention::Recurrent { .. }))
+}

@@ -1,0 +1,222 @@
+//! Measured rows of a setting, or of one near it: they win over the formula, or correct it.
+
+use std::cell::OnceCell;
+
+use super::Setting;
+use super::classes::{Engine, Family};
+use crate::calibrate::features::{Features, Reader};
+use crate::calibrate::impossible;
+use crate::calibrate::quants::{self, Quant};
+use crate::catalog::Catalog;
+use crate::catalog::measurements::Measurement;
+use crate::evidence::Evidence;
+use crate::placement::{Rate, runtime_of};
+
+/// Contexts are the same up to this factor.
+const SAME_CONTEXT: f64 = 1.25;
+
+/// Rows that a sentence names.
+const NAMED: usize = 3;
+
+/// A measured row of one node.
+#[derive(Debug, Clone)]
+struct KnownRow<'a> {
+    row: &'a Measurement,
+    model: String,
+    device: String,
+    engine: Engine,
+    quant: Quant,
+    gpus: usize,
+    decode: Option<Measured>,
+    prefill: Option<Measured>,
+}
+
+/// A measured rate and the formula's of the same setting.
+#[derive(Debug, Clone, Copy)]
+struct Measured {
+    ln_rate: f64,
+    /// Logarithm of measured ÷ predicted.
+    ln_off: f64,
+    /// Tokens in the cache on average, or of the prompt.
+    tokens: f64,
+}
+
+/// The catalog's rows, read when they are first asked for.
+#[derive(Debug, Clone)]
+pub(super) struct KnownRows<'a> {
+    catalog: &'a Catalog,
+    rows: OnceCell<Vec<KnownRow<'a>>>,
+}
+
+/// What rows say of a setting.
+#[derive(Debug, Clone)]
+pub(super) struct Known<'a> {
+    /// Mean logarithm of measured ÷ predicted.
+    pub(super) ln_off: f64,
+    /// Half of what the rows differ by, as a logarithm.
+    pub(super) spread: f64,
+    /// Of the best known row.
+    pub(super) evidence: Evidence,
+    rows: Vec<&'a str>,
+    /// Those of exactly this setting.
+    pub(super) exact: Option<Exact<'a>>,
+}
+
+/// Rows of exactly a setting.
+#[derive(Debug, Clone)]
+pub(super) struct Exact<'a> {
+    /// Mean logarithm of the measured rates.
+    pub(super) ln_rate: f64,
+    /// Half of what they differ by, as a logarithm.
+    pub(super) spread: f64,
+    /// Of the best known row.
+    pub(super) evidence: Evidence,
+    rows: Vec<&'a str>,
+}
+
+impl<'a> KnownRows<'a> {
+    pub(super) fn new(catalog: &'a Catalog) -> Self {
+        Self {
+            catalog,
+            rows: OnceCell::new(),
+        }
+    }
+
+    /// What the rows of the same model on the same chips say.
+    pub(super) fn of(&self, rate: Rate, setting: &Setting) -> Option<Known<'a>> {
+        let first = setting.pools.first()?;
+        if setting.pools.iter().any(|pool| pool.device != first.device) {
+            return None;
+        }
+        let engine = Engine::of(runtime_of(setting.quant.format), Family::of_pool(first));
+        let gpus = setting.pools.len() / setting.nodes.max(1);
+        let quant = quants::parse(&setting.quant.name);
+        let of_setting = |known: &&KnownRow| {
+            known.model == setting.model.id
+                && known.device == first.device
+                && known.gpus == gpus
+                && known.engine == engine
+        };
+        let rows = self.rows.get_or_init(|| read(self.catalog));
+        let near: Vec<(&KnownRow, Measured)> = rows
+            .iter()
+            .filter(of_setting)
+            .filter_map(|known| {
+                let measured = match rate {
+                    Rate::Decode => known.decode,
+                    Rate::Prefill => known.prefill,
+                };
+                Some((known, measured?))
+            })
+            .collect();
+        let context = f64::from(setting.context).max(1.0);
+        let exact: Vec<_> = near
+            .iter()
+            .filter(|(known, measured)| {
+                let apart = (measured.tokens.max(1.0) / context).ln().abs();
+                setting.nodes <= 1 && Some(known.quant) == quant && apart <= SAME_CONTEXT.ln()
+            })
+            .copied()
+            .collect();
+        let best = |rows: &[(&KnownRow<'a>, Measured)]| {
+            let tiers = rows.iter().map(|(known, _)| known.row.evidence);
+            tiers.min().unwrap_or(Evidence::Estimated)
+        };
+        let ids = |rows: &[(&KnownRow<'a>, Measured)]| {
+            rows.iter()
+                .map(|(known, _)| known.row.id.as_str())
+                .collect()
+        };
+        let (ln_off, spread) = middle(near.iter().map(|(_, measured)| measured.ln_off))?;
+        Some(Known {
+            ln_off,
+            spread,
+            evidence: best(&near),
+            rows: ids(&near),
+            exact: middle(exact.iter().map(|(_, measured)| measured.ln_rate)).map(
+                |(ln_rate, spread)| Exact {
+                    ln_rate,
+                    spread,
+                    evidence: best(&exact),
+                    rows: ids(&exact),
+                },
+            ),
+        })
+    }
+}
+
+impl Known<'_> {
+    /// The rows by their ids.
+    pub(super) fn named(&self) -> String {
+        named(&self.rows)
+    }
+}
+
+impl Exact<'_> {
+    /// The rows by their ids.
+    pub(super) fn named(&self) -> String {
+        named(&self.rows)
+    }
+}
+
+fn named(ids: &[&str]) -> String {
+    let (shown, more) = ids.split_at(ids.len().min(NAMED));
+    match more.len() {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
+    }
+}
+
+/// Mean, and half of the range; `None` without values.
+fn middle(values: impl Iterator<Item = f64> + Clone) -> Option<(f64, f64)> {
+    let count = values.clone().count();
+    let low = values.clone().fold(f64::INFINITY, f64::min);
+    let high = values.clone().fold(f64::NEG_INFINITY, f64::max);
+    (count > 0).then(|| (values.sum::<f64>() / count as f64, (high - low) / 2.0))
+}
+
+fn read(catalog: &Catalog) -> Vec<KnownRow<'_>> {
+    let reader = Reader::new(catalog);
+    let decode = catalog.fitted.decode_values();
+    let prefill = catalog.fitted.prefill_values();
+    let rows = catalog.measurements.iter();
+    rows.filter(|row| row.nodes <= 1)
+        .filter_map(|row| {
+            let features = reader.read(row).ok()?;
+            Some(KnownRow {
+                row,
+                model: features.facts.model.clone()?,
+                device: features.chip.device.clone()?,
+                engine: features.engine,
+                quant: features.quant,
+                gpus: features.gpus as usize,
+                decode: measured_decode(row, &features, &decode),
+                prefill: measured_prefill(row, &features, &prefill),
+            })
+        })
+        .collect()
+}
+
+fn measured_decode(row: &Measurement, features: &Features, values: &[f64]) -> Option<Measured> {
+    let rate = row.decode_tok_s?;
+    // What spilled depends on a context that the row does not state.
+    if impossible(features, rate).is_some() || features.decode.spilled > 0.0 {
+        return None;
+    }
+    Some(Measured {
+        ln_rate: rate.ln(),
+        ln_off: rate.ln() - (1e3 / features.decode_sum().ms(values)).ln(),
+        tokens: features.depth,
+    })
+}
+
+fn measured_prefill(row: &Measurement, features: &Features, values: &[f64]) -> Option<Measured> {
+    let rate = row.prefill_tok_s?;
+    let sum = features.prefill_sum()?;
+    let (_, tokens) = features.prefill.as_ref().ok()?;
+    Some(Measured {
+        ln_rate: rate.ln(),
+        ln_off: rate.ln() - (1e3 / sum.ms(values)).ln(),
+        tokens: tokens + features.context,
+    })
+}
