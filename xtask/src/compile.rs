@@ -5,7 +5,7 @@ mod progress;
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
@@ -111,6 +111,28 @@ pub(crate) fn planner() -> Result<PathBuf> {
         bail!("cargo failed ({status})");
     }
     Ok(planner_dir().join("release/brigade"))
+}
+
+/// Writes what the catalog's measurements say of speed into the catalog.
+pub(crate) fn calibrate() -> Result<()> {
+    let output = planner_cargo()
+        .args([
+            "run",
+            "--release",
+            "--package",
+            "brigade-fit",
+            "--example",
+            "calibrate",
+        ])
+        .stderr(Stdio::inherit())
+        .output()?;
+    if !output.status.success() {
+        bail!("cargo failed ({})", output.status);
+    }
+    let path = root().join("catalog/speed.toml");
+    fs::write(&path, output.stdout).with_context(|| format!("cannot write {}", path.display()))?;
+    println!("{}", path.display());
+    Ok(())
 }
 
 /// Asks the binary how its llama.cpp was built, and fails where this machine can do more.

@@ -30,6 +30,7 @@ usage: cargo xtask TASK
   models [--test]         fetch the demo model; --test: every model that the tests use
   demo   [--once] [--yes] four nodes, one answer; then keeps serving, or exits with --once
   verify [--fast] [--yes] format, lints, build, tests, docs, demo; --fast leaves out docs and demo
+  calibrate               fit the speed model to the catalog's measurements: writes catalog/speed.toml
   cache                   print the folder that holds models and tools between builds
   target                  print the folder that the tasks build in
 
@@ -61,6 +62,7 @@ enum Task {
         depth: verify::Depth,
         consent: setup::Consent,
     },
+    Calibrate,
     Cache,
     Target,
 }
@@ -112,6 +114,7 @@ impl Task {
                     verify::Depth::Full
                 },
             },
+            "calibrate" => Self::Calibrate,
             "cache" => Self::Cache,
             "target" => Self::Target,
             other => bail!("no task `{other}`; `cargo xtask help` lists them"),
@@ -137,6 +140,7 @@ impl Task {
                 }
             }
             Self::Demo { after, consent } => demo::run(after, consent)?,
+            Self::Calibrate => compile::calibrate()?,
             Self::Verify { depth, consent } => verify::run(depth, consent)?,
             Self::Cache => println!("{}", cache::dir()?.display()),
             Self::Target => println!("{}", compile::target_dir().display()),

@@ -7,7 +7,6 @@ mod backtest;
 pub(crate) mod chips;
 pub(crate) mod features;
 mod names;
-pub(crate) mod quants;
 mod set;
 mod solve;
 

@@ -6,6 +6,7 @@ pub mod fitted;
 pub mod interval;
 mod known;
 pub mod prefill;
+pub(crate) mod quants;
 pub mod sum;
 
 use crate::catalog::Catalog;
@@ -108,11 +109,10 @@ impl<'a> SpeedModel<'a> {
         } else {
             Evidence::Estimated
         };
-        let half = if seen {
-            fitted.half_width(class(rate, setting))
-        } else {
-            fitted.unseen(rate)
-        };
+        let mut half = fitted.half_width(class(rate, setting));
+        if !seen {
+            half = half.max(fitted.unseen(rate));
+        }
         (evidence, half)
     }
 }

@@ -5,11 +5,11 @@
 
 use super::chips::{Chip, Chips};
 use super::names::{self, Facts, Names};
-use super::quants::{self, Quant};
 use crate::catalog::Catalog;
 use crate::catalog::measurements::Measurement;
 use crate::speed::classes::{Engine, Family, QuantClass};
 use crate::speed::interval::Class;
+use crate::speed::quants::{self, Quant};
 use crate::speed::sum::{Factors, Sum};
 use crate::speed::{decode, prefill};
 

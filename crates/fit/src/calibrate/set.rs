@@ -70,7 +70,7 @@ impl Observed {
                 model,
                 device,
                 gpus: features.gpus as u32,
-                engine: features.engine,
+                engine: features.engine.line(),
             });
         Self {
             group: features.chip.group.clone(),

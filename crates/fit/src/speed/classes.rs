@@ -1,7 +1,8 @@
 //! Kinds of hardware, programs and quantizations that have an efficiency of their own.
 
+use super::quants;
 use crate::machine::{Pool, PoolKind};
-use crate::model::{Attention, Format, Model, Quantization};
+use crate::model::{Attention, Model, Quantization};
 
 /// Kinds of hardware that are fitted together: the catalog's families, with some of them divided
 /// by the kind of memory or chip.
@@ -154,6 +155,16 @@ impl Engine {
         }
     }
 
+    /// The current version of the same program on the same kind of backend, for which older or other
+    /// builds of it are near.
+    #[must_use]
+    pub fn line(self) -> Self {
+        match self {
+            Self::Cuda2024 | Self::Metal2024 | Self::Vulkan => Self::Llama,
+            own => own,
+        }
+    }
+
     /// Whether its attention reads the cache without flash attention.
     pub fn is_old(self) -> bool {
         matches!(self, Self::Cuda2024 | Self::Metal2024)
@@ -194,20 +205,14 @@ pub enum QuantClass {
 }
 
 impl QuantClass {
-    /// Of a quantization of a model.
+    /// Of a quantization of a model: by its name, or else by its bits.
     pub fn of(quant: &Quantization) -> Self {
-        let name = quant.name.as_str();
-        let mlx = quant.format == Format::Mlx;
+        if let Some(known) = quants::parse(&quant.name) {
+            return known.class;
+        }
         match quant.bits_per_weight {
-            _ if mlx && name.contains("mxfp4") => Self::MlxMxfp4,
-            _ if name == "MXFP4" => Self::Mxfp4,
-            _ if name == "NVFP4" => Self::Nvfp4,
-            _ if name == "INT4" => Self::Int4,
-            _ if name.starts_with("Q4_0") || name.starts_with("Q4_1") => Self::Q40,
-            bits if mlx && bits < 4.0 => Self::Mlx3,
-            bits if mlx && bits < 5.0 => Self::Mlx4,
             bits if bits < 3.1 => Self::Q2,
-            bits if bits < 4.2 && !name.contains('4') => Self::Q3,
+            bits if bits < 4.0 => Self::Q3,
             bits if bits < 5.4 => Self::Q4K,
             bits if bits < 6.2 => Self::Q5,
             bits if bits < 7.5 => Self::Q6,

@@ -4,9 +4,9 @@ use std::cell::OnceCell;
 
 use super::Setting;
 use super::classes::{Engine, Family};
+use super::quants::{self, Quant};
 use crate::calibrate::features::{Features, Reader};
 use crate::calibrate::impossible;
-use crate::calibrate::quants::{self, Quant};
 use crate::catalog::Catalog;
 use crate::catalog::measurements::Measurement;
 use crate::evidence::Evidence;
@@ -95,7 +95,7 @@ impl<'a> KnownRows<'a> {
             known.model == setting.model.id
                 && known.device == first.device
                 && known.gpus == gpus
-                && known.engine == engine
+                && known.engine.line() == engine.line()
         };
         let rows = self.rows.get_or_init(|| read(self.catalog));
         let near: Vec<(&KnownRow, Measured)> = rows
@@ -114,7 +114,10 @@ impl<'a> KnownRows<'a> {
             .iter()
             .filter(|(known, measured)| {
                 let apart = (measured.tokens.max(1.0) / context).ln().abs();
-                setting.nodes <= 1 && Some(known.quant) == quant && apart <= SAME_CONTEXT.ln()
+                setting.nodes <= 1
+                    && known.engine == engine
+                    && Some(known.quant) == quant
+                    && apart <= SAME_CONTEXT.ln()
             })
             .copied()
             .collect();

@@ -1,0 +1,132 @@
+//! How wrong the predictor may be, on the catalog's measurements.
+
+use std::sync::LazyLock;
+
+use brigade_fit::calibrate::{backtest, calibrate, to_toml};
+use brigade_fit::catalog::{Catalog, measurements};
+use brigade_fit::page::{Accuracy, BacktestPage};
+use brigade_fit::speed::fitted::{Fit, Fitted};
+
+const MEASUREMENTS: &str = include_str!("../../../catalog/measurements.csv");
+
+fn catalog() -> &'static Catalog {
+    static CATALOG: LazyLock<Catalog> =
+        LazyLock::new(|| Catalog::embedded().expect("the embedded catalog is sound"));
+    &CATALOG
+}
+
+fn rows() -> Vec<measurements::Measurement> {
+    measurements::read(MEASUREMENTS, "measurements.csv", &catalog().sources).unwrap()
+}
+
+fn page() -> &'static BacktestPage {
+    static PAGE: LazyLock<BacktestPage> = LazyLock::new(|| backtest(catalog(), &rows()));
+    &PAGE
+}
+
+fn group(by: &str, name: &str, metric: &str) -> Accuracy {
+    let mut groups = page().groups.iter();
+    let found =
+        groups.find(|group| (&*group.by, &*group.name, &*group.metric) == (by, name, metric));
+    found
+        .unwrap_or_else(|| panic!("no group {by} {name}"))
+        .accuracy
+}
+
+/// What the README and the method page promise. The figures are of chips that were held out.
+#[test]
+fn predictions_are_as_good_as_promised() {
+    let decode = page().decode;
+    assert!(decode.n as f64 >= 0.85 * decode.of as f64, "{decode:?}");
+    assert!(
+        decode.median_ape <= 0.15 && decode.p90_ape <= 0.50,
+        "{decode:?}"
+    );
+    assert!((0.75..=0.88).contains(&decode.coverage_80), "{decode:?}");
+    let sized = group("file size", "stated", "decode");
+    assert!(
+        sized.median_ape <= 0.10 && sized.p90_ape <= 0.35,
+        "{sized:?}"
+    );
+    let prefill = page().prefill;
+    assert!(prefill.median_ape <= 0.25, "{prefill:?}");
+    assert!((0.75..=0.88).contains(&prefill.coverage_80), "{prefill:?}");
+}
+
+/// Every row is predicted or says which fact is missing.
+#[test]
+fn a_refusal_names_the_fact() {
+    let known = |id: &str| catalog().refused.iter().any(|row| row.id == id);
+    for row in &page().refused {
+        let (fact, _) = row.reason.split_once(':').unwrap_or_default();
+        let facts = [
+            "params_b",
+            "active_params_b",
+            "quant",
+            "machine",
+            "mem_bandwidth_gbs",
+            "split",
+            "fp16_tflops",
+            "impossible",
+        ];
+        assert!(
+            facts.contains(&fact) || known(&row.id),
+            "{}: {}",
+            row.id,
+            row.reason
+        );
+    }
+}
+
+/// Neither the row nor another of its chip informs a prediction.
+#[test]
+fn no_row_informs_its_own_prediction() {
+    let is_known = |row: &&measurements::Measurement| row.id == "m0035";
+    let rows = rows();
+    let row = rows.iter().find(is_known).unwrap();
+    let honest = backtest(catalog(), std::slice::from_ref(row));
+    let mut changed = catalog().clone();
+    for row in &mut changed.measurements {
+        if row.machine.contains("M4 Max") && !row.machine.contains("M5") {
+            row.decode_tok_s = row.decode_tok_s.map(|rate| rate * 0.8);
+        }
+    }
+    let other = backtest(&changed, std::slice::from_ref(row));
+    assert_eq!(
+        honest.worst[0].predicted.to_bits(),
+        other.worst[0].predicted.to_bits()
+    );
+}
+
+/// `cargo xtask calibrate` writes the file; a change of the catalog may make it stale.
+#[test]
+fn the_fit_is_that_of_this_catalog() {
+    let numbers = |fitted: &Fitted| {
+        let of_fit = |fit: &Fit| {
+            let own = [
+                fit.rows as f64,
+                fit.median_ape,
+                fit.p90_ape,
+                fit.coverage_80,
+            ];
+            let factors = fit.parameter.iter().map(|factor| factor.value);
+            own.into_iter().chain(factors).collect::<Vec<f64>>()
+        };
+        let widths = fitted.interval.iter().map(|interval| interval.factor);
+        let fits = [of_fit(&fitted.decode), of_fit(&fitted.prefill)].concat();
+        fits.into_iter().chain(widths).collect::<Vec<f64>>()
+    };
+    let fitted = calibrate(catalog());
+    let (now, file) = (numbers(&fitted), numbers(&catalog().fitted));
+    // Machines differ in the last bits of an exponential.
+    let alike = now
+        .iter()
+        .zip(&file)
+        .all(|(a, b)| (a - b).abs() <= 2e-3 * a.abs());
+    assert!(
+        alike && now.len() == file.len(),
+        "run `cargo xtask calibrate`"
+    );
+    let files = [("speed.toml".to_owned(), to_toml(&fitted).unwrap())].into();
+    assert!(Catalog::from_files(&files).unwrap().fitted == fitted);
+}
