@@ -9,6 +9,7 @@ pub(crate) mod features;
 mod names;
 mod set;
 mod solve;
+mod weights;
 
 pub use backtest::backtest;
 

@@ -67,6 +67,19 @@ pub enum Links {
 }
 
 impl Cluster {
+    /// A machine alone, under its own name.
+    pub fn alone(machine: Machine) -> Self {
+        Self {
+            id: machine.id.clone(),
+            name: machine.name.clone(),
+            nodes: vec![Node {
+                name: "node-1".into(),
+                machine,
+            }],
+            links: Links::Unnamed,
+        }
+    }
+
     /// The link from one node to another, by index, if it is known.
     pub fn link(&self, from: usize, to: usize) -> Option<&Link> {
         match &self.links {

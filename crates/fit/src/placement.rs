@@ -24,9 +24,9 @@ use serde::Serialize;
 
 pub use cuts::{Rule, rule};
 
-pub(crate) use costs::Costs;
 #[cfg(test)]
 pub(crate) use costs::Step;
+pub(crate) use costs::{Costs, used_share};
 pub(crate) use hosts::{Host, Level};
 pub(crate) use time::{PROMPT, Timing};
 

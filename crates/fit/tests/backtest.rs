@@ -16,7 +16,8 @@ fn catalog() -> &'static Catalog {
 }
 
 fn rows() -> Vec<measurements::Measurement> {
-    measurements::read(MEASUREMENTS, "measurements.csv", &catalog().sources).unwrap()
+    measurements::read(MEASUREMENTS, "measurements.csv", &catalog().sources)
+        .expect("the catalog's measurements are sound")
 }
 
 fn page() -> &'static BacktestPage {

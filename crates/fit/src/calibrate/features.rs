@@ -5,8 +5,10 @@
 
 use super::chips::{Chip, Chips};
 use super::names::{self, Facts, Names};
+use super::weights::Weights;
 use crate::catalog::Catalog;
 use crate::catalog::measurements::Measurement;
+use crate::model::Quantization;
 use crate::speed::classes::{Engine, Family, QuantClass};
 use crate::speed::interval::Class;
 use crate::speed::quants::{self, Quant};
@@ -75,22 +77,17 @@ impl Features {
 
 /// Reads rows.
 pub(crate) struct Reader<'a> {
+    catalog: &'a Catalog,
     chips: Chips<'a>,
     names: Names<'a>,
     /// What a hop of a published pipeline takes, in milliseconds.
     hop_ms: f64,
 }
 
-/// Weights by where they are read, in 10⁹ bytes.
-struct Weights {
-    dense: f64,
-    experts: f64,
-    file: f64,
-}
-
 impl<'a> Reader<'a> {
     pub(crate) fn new(catalog: &'a Catalog) -> Self {
         Self {
+            catalog,
             chips: Chips::new(&catalog.devices),
             names: Names::new(catalog),
             hop_ms: catalog.notes.pipeline.hop_ms,
@@ -113,7 +110,10 @@ impl<'a> Reader<'a> {
             bandwidth.ok_or("mem_bandwidth_gbs: not stated, and the catalog has none")?;
         let facts = self.facts(row)?;
         let quant = quant(row, engine)?;
-        let weights = weights(&facts, quant, row.file_size_gib, engine);
+        let weights = self
+            .weights(&facts, quant)
+            .unwrap_or_else(|| Weights::estimated(&facts, quant, engine));
+        let weights = weights.scaled(row.file_size_gib.map(|gib| gib * GIB / 1e9));
         let gpus = f64::from(row.gpus.unwrap_or(1).max(1));
         let context = f64::from(row.context.unwrap_or(0));
         let shader = chip.fp32_tflops.filter(|_| engine != Engine::Cpu);
@@ -152,6 +152,14 @@ impl<'a> Reader<'a> {
             chip: Chip { family, ..chip },
             facts,
         })
+    }
+
+    /// Weights by the tensors of a model of the catalog, where it has the quantization.
+    fn weights(&self, facts: &Facts, quant: Quant) -> Option<Weights> {
+        let id = facts.model.as_ref()?;
+        let model = self.catalog.models.iter().find(|model| model.id == *id)?;
+        let is = |own: &&Quantization| quants::parse(&own.name) == Some(quant);
+        Some(Weights::of_tensors(model, model.quants.iter().find(is)?))
     }
 
     fn facts(&self, row: &Measurement) -> Result<Facts, String> {
@@ -255,52 +263,6 @@ fn quant(row: &Measurement, engine: Engine) -> Result<Quant, String> {
         return quants::parse("MXFP4").ok_or_else(|| "quant".into());
     }
     Ok(found)
-}
-
-/// Weights by parameters and bits; a stated size of the file scales them.
-fn weights(facts: &Facts, quant: Quant, file_size_gib: Option<f64>, engine: Engine) -> Weights {
-    let table_b = match (facts.vocab, facts.hidden) {
-        (Some(vocab), Some(hidden)) => vocab * hidden / 1e9,
-        _ => 0.0,
-    };
-    let tables = if facts.tied { 1.0 } else { 2.0 } * table_b;
-    let body_b = (facts.active_b - tables).max(0.5 * facts.active_b);
-    let (bits, head_bits) = (quant.body_bits, quant.head_bits);
-    let head = table_b * head_bits / 8.0;
-    let (body, file) = if quant.class == QuantClass::Mxfp4 {
-        // Attention and tables are in 8 bits.
-        let rest = (0.3 * facts.active_b - table_b).max(0.1).min(body_b);
-        (
-            (body_b - rest) * bits / 8.0 + rest * 8.5 / 8.0,
-            (facts.params_b - 2.0 * table_b - rest) * bits / 8.0
-                + (rest + 2.0 * table_b) * 8.5 / 8.0,
-        )
-    } else if quant.class == QuantClass::Q2 && facts.moe && engine == Engine::Ds4 {
-        // Experts in 2 bits, attention in 8.
-        let rest = 0.35 * facts.active_b;
-        (
-            (body_b - rest).max(0.0) * bits / 8.0 + rest * 8.5 / 8.0,
-            (facts.params_b - rest) * bits / 8.0 + rest,
-        )
-    } else {
-        let embedding = if facts.tied {
-            0.0
-        } else {
-            table_b * bits.min(head_bits) / 8.0
-        };
-        (
-            body_b * bits / 8.0,
-            (facts.params_b - tables).max(0.0) * bits / 8.0 + head + embedding,
-        )
-    };
-    let stated = file_size_gib.map(|gib| gib * GIB / 1e9);
-    let scale = stated.map_or(1.0, |stated| stated / file.max(1e-3));
-    let (body, head) = (body * scale, head * scale);
-    Weights {
-        dense: if facts.moe { head } else { body + head },
-        experts: if facts.moe { body } else { 0.0 },
-        file: stated.unwrap_or(file),
-    }
 }
 
 /// The share of the weights that does not fit the GPUs, and whether there is little room.

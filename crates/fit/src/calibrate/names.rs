@@ -21,17 +21,19 @@ pub(crate) struct Facts {
     pub(crate) moe: bool,
     /// Bytes of keys and values a token in 16 bits, and the window beyond which they do not grow.
     pub(crate) cache: Vec<(f64, Option<f64>)>,
+    /// Bytes of recurrent states of a sequence.
+    pub(crate) state_bytes: f64,
     /// Id in the catalog, if it is one of its models.
     pub(crate) model: Option<String>,
 }
 
 impl Facts {
-    /// Keys and values of this many tokens, in 10⁹ bytes.
+    /// Keys and values of this many tokens, and recurrent states, in 10⁹ bytes.
     pub(crate) fn kv_gb(&self, tokens: f64) -> f64 {
         let of = |(bytes, window): &(f64, Option<f64>)| {
             bytes * window.map_or(tokens, |window| tokens.min(window))
         };
-        self.cache.iter().map(of).sum::<f64>() / 1e9
+        (self.cache.iter().map(of).sum::<f64>() + self.state_bytes) / 1e9
     }
 }
 
@@ -175,6 +177,7 @@ impl Of<'_> {
                 recurrent: named.recurrent,
                 moe: named.active_params_b.is_some(),
                 cache: vec![(f64::from(named.kv_bytes), None)],
+                state_bytes: 0.0,
                 model: None,
             },
         }
@@ -183,6 +186,7 @@ impl Of<'_> {
 
 fn of_model(model: &Model) -> Facts {
     let mut cache: Vec<(f64, Option<f64>)> = Vec::new();
+    let mut states = 0.0;
     for layer in &model.layers {
         let grouped = |heads: u32, key: u32, value: u32| {
             2.0 * f64::from(heads) * (f64::from(key) + f64::from(value))
@@ -210,7 +214,11 @@ fn of_model(model: &Model) -> Facts {
                 let values = [kv_lora_rank, rope_dims, index_dims];
                 (2.0 * values.map(f64::from).iter().sum::<f64>(), None)
             }
-            Attention::Recurrent { .. } | Attention::None => continue,
+            Attention::Recurrent { state_bytes } => {
+                states += state_bytes as f64;
+                continue;
+            }
+            Attention::None => continue,
         };
         match cache.iter_mut().find(|known| known.1 == window) {
             Some(known) => known.0 += bytes,
@@ -219,7 +227,7 @@ fn of_model(model: &Model) -> Facts {
     }
     Facts {
         params_b: model.params as f64 / 1e9,
-        active_b: model.active_params as f64 / 1e9,
+        active_b: multiplied(model) as f64 / 1e9,
         layers: model.layers.len() as f64,
         hidden: Some(f64::from(model.hidden)),
         vocab: Some(f64::from(model.vocab)),
@@ -227,8 +235,26 @@ fn of_model(model: &Model) -> Facts {
         recurrent: is_recurrent(model),
         moe: model.experts > 0,
         cache,
+        state_bytes: states,
         model: Some(model.id.clone()),
     }
+}
+
+/// Parameters of layers and tables that a token touches: without tables that are looked up for each
+/// layer, which some models have.
+fn multiplied(model: &Model) -> u64 {
+    let (used, experts) = (model.experts_used, model.experts.max(1));
+    let layers = model.layers.iter().map(|layer| {
+        let of_experts = u128::from(layer.expert_params) * u128::from(used) / u128::from(experts);
+        layer.attention_params + layer.dense_params + of_experts as u64
+    });
+    let table = u64::from(model.hidden) * u64::from(model.vocab);
+    layers.sum::<u64>()
+        + if model.tied_embeddings {
+            table
+        } else {
+            2 * table
+        }
 }
 
 /// What a model is taken to be of which nothing but its size is known.
@@ -247,6 +273,7 @@ pub(crate) fn by_size(params_b: f64, active_b: f64) -> Facts {
         recurrent: false,
         moe,
         cache: vec![(layers * 4096.0, None)],
+        state_bytes: 0.0,
         model: None,
     }
 }

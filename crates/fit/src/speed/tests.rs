@@ -1,3 +1,5 @@
+mod plans;
+
 use std::sync::LazyLock;
 
 use proptest::prelude::*;
