@@ -80,11 +80,7 @@ fn whole_catalog() {
         let name = format!("the catalog's models on {id}");
         report(&name, 50, || {
             let speed = SpeedModel::new(&catalog);
-            let ask = Ask {
-                detail: Detail::Full,
-                ..Ask::default()
-            };
-            let page = ComboPage::new(&catalog, &combo.cluster, &ask, &speed);
+            let page = ComboPage::new(&catalog, &combo.cluster, &Ask::default(), &speed);
             black_box(page.map(|page| text::render(&page, Style::Plain)).ok());
         });
     }

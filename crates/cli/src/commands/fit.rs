@@ -32,7 +32,13 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args, catalog: Option<&Path>) -> anyhow::Result<ExitCode> {
     let catalog = planner::catalog(catalog)?;
     let speed = planner::speed(&catalog);
-    let ask = args.asked.ask(None, Detail::Full);
+    // Of many models or places, each is told in a line.
+    let detail = if args.model.is_some() && !args.everywhere {
+        Detail::Full
+    } else {
+        Detail::Brief
+    };
+    let ask = args.asked.ask(None, detail);
     let model = match &args.model {
         Some(name) => Some(planner::model(&catalog, name)?),
         None => None,

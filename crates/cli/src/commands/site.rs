@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use brigade_fit::calibrate::backtest;
 use brigade_fit::html;
-use brigade_fit::verdict::{Ask, Detail};
+use brigade_fit::verdict::Ask;
 
 use crate::{output, planner};
 
@@ -20,12 +20,8 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args, catalog: Option<&Path>) -> anyhow::Result<ExitCode> {
     let catalog = planner::catalog(catalog)?;
     let speed = planner::speed(&catalog);
-    let ask = Ask {
-        detail: Detail::Full,
-        ..Ask::default()
-    };
     let backtest = backtest(&catalog, &catalog.measurements);
-    let files = html::site(&catalog, &ask, &speed, Some(backtest))?;
+    let files = html::site(&catalog, &Ask::default(), &speed, Some(backtest))?;
     let count = files.len();
     for (name, text) in files {
         let path = args.dir.join(name);

@@ -12,8 +12,8 @@ use crate::placement::Rate;
 use crate::speed::interval::Class;
 use crate::speed::sum::Sum;
 
-/// Misses that are shown.
-const WORST: usize = 15;
+/// Misses that are shown, of decode and of prefill.
+const WORST: usize = 12;
 
 /// Predicts every row, and says how wrong that is.
 ///
@@ -156,7 +156,7 @@ fn page(
     scored: &[Scored],
     refused: Vec<RefusedRow>,
 ) -> BacktestPage {
-    let of = |rate: Rate| {
+    let overall = |rate: Rate| {
         let one_node = rows.iter().filter(|row| row.nodes <= 1);
         let stated = one_node.filter(|row| match rate {
             Rate::Decode => row.decode_tok_s.is_some(),
@@ -190,7 +190,8 @@ fn page(
         });
     let mut worst: Vec<&Scored> = scored.iter().collect();
     worst.sort_by(|a, b| b.miss.ape.total_cmp(&a.miss.ape));
-    let worst = worst.into_iter().take(WORST).map(|row| {
+    let of = |rate: Rate| worst.iter().filter(move |row| row.rate == rate).take(WORST);
+    let worst = of(Rate::Decode).chain(of(Rate::Prefill)).map(|row| {
         let mut known = catalog.notes.misses.iter();
         let note = known.find(|note| note.id == row.miss.id);
         Miss {
@@ -200,8 +201,8 @@ fn page(
     });
     BacktestPage {
         schema: "brigade.backtest/1",
-        decode: of(Rate::Decode),
-        prefill: of(Rate::Prefill),
+        decode: overall(Rate::Decode),
+        prefill: overall(Rate::Prefill),
         groups: groups.collect(),
         worst: worst.collect(),
         refused,

@@ -18,7 +18,7 @@ pub struct BacktestPage {
     /// The same by hardware, quantization, split, whether the size is stated, and program; pipelines
     /// over nodes as well.
     pub groups: Vec<GroupRow>,
-    /// The worst misses, the worst first.
+    /// The worst misses of decode, then those of prefill; the worst first.
     pub worst: Vec<Miss>,
     /// Rows without a prediction, and which fact is missing.
     pub refused: Vec<RefusedRow>,
