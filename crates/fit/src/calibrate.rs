@@ -26,6 +26,9 @@ use set::{Observed, Set};
 /// Share of measurements that an interval is to hold.
 const COVERAGE: f64 = 0.8;
 
+/// Rows from which on a family counts as measured.
+const FAMILY: usize = 5;
+
 /// The measurements of a catalog that can be used, and what is fitted to them.
 struct Calibration {
     decode: Set,
@@ -119,7 +122,11 @@ fn fit_of(set: &Set, interval: &mut Vec<Interval>) -> Fit {
     }
     let mut families: Vec<Family> = set.rows.iter().map(|row| row.family).collect();
     families.sort_unstable();
-    families.dedup();
+    let families: Vec<Family> = families
+        .chunk_by(|a, b| a == b)
+        .filter(|rows| rows.len() >= FAMILY)
+        .map(|rows| rows[0])
+        .collect();
     Fit {
         rows: set.rows.len(),
         chips: folds.len(),

@@ -30,7 +30,7 @@ pub(super) const fn value(name: &'static str, prior: f64, sd: f64) -> Parameter 
 /// The factors. `layer`, `layer with experts`, `linear-attention layer`, `handover` and `token` are
 /// in milliseconds, `vocabulary` in milliseconds for 100,000 tokens of it, `host memory` in seconds
 /// for 10⁹ bytes; the others have no unit.
-pub const PARAMETERS: [Parameter; 45] = [
+pub const PARAMETERS: [Parameter; 41] = [
     value("efficiency", 0.8, 0.5),
     effect("efficiency: 16-bit", 0.15),
     effect("efficiency: 8-bit", 0.15),
@@ -43,20 +43,16 @@ pub const PARAMETERS: [Parameter; 45] = [
     effect("efficiency: nvidia", 0.2),
     effect("efficiency: nvidia-hbm", 0.2),
     effect("efficiency: nvidia-gb10", 0.2),
-    effect("efficiency: nvidia-jetson", 0.2),
     effect("efficiency: apple", 0.2),
     effect("efficiency: apple-ultra", 0.2),
     effect("efficiency: amd-apu", 0.2),
     effect("efficiency: amd-discrete", 0.2),
-    effect("efficiency: intel-gpu", 0.2),
-    effect("efficiency: cpu", 0.2),
     effect("efficiency: llama.cpp CUDA 2024", 0.15),
     effect("efficiency: llama.cpp Metal 2024", 0.15),
     effect("efficiency: mlx", 0.15),
     effect("efficiency: llama.cpp Vulkan", 0.15),
     effect("efficiency: ds4", 0.15),
     effect("efficiency: vllm", 0.15),
-    effect("efficiency: llama.cpp CPU", 0.15),
     value("layer", 0.06, 0.5),
     effect("layer: CUDA 2024", 0.4),
     effect("layer: Metal", 0.4),
@@ -81,18 +77,18 @@ pub const PARAMETERS: [Parameter; 45] = [
 /// Efficiency of the bandwidth.
 const E: usize = 0;
 /// A launch for each layer.
-const LAYER: usize = 26;
+const LAYER: usize = 22;
 /// Bytes that a mixture of experts touches.
-const EXPERTS: usize = 35;
-const EXPERT_LAYER: usize = 36;
-const CACHE: usize = 37;
-const CACHE_OLD: usize = 38;
-const HANDOVER: usize = 39;
-const HOST: usize = 40;
-const TOKEN: usize = 41;
-const VOCABULARY: usize = 42;
-const RECURRENT_LAYER: usize = 43;
-const ARITHMETIC: usize = 44;
+const EXPERTS: usize = 31;
+const EXPERT_LAYER: usize = 32;
+const CACHE: usize = 33;
+const CACHE_OLD: usize = 34;
+const HANDOVER: usize = 35;
+const HOST: usize = 36;
+const TOKEN: usize = 37;
+const VOCABULARY: usize = 38;
+const RECURRENT_LAYER: usize = 39;
+const ARITHMETIC: usize = 40;
 
 /// What one token takes, or a step of several.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -184,19 +180,19 @@ impl Amounts {
     fn launch(&self) -> Factors {
         let launch = Factors::ONE.times(LAYER);
         let backend: &[usize] = match self.family {
-            _ if self.engine == Engine::Cuda2024 => &[27],
-            Family::Nvidia | Family::NvidiaHbm | Family::Jetson => &[29],
-            Family::Gb10 => &[29, 31],
-            Family::AmdApu | Family::Amd | Family::AmdHbm | Family::Intel => &[30],
-            Family::Apple | Family::AppleUltra => &[28],
+            _ if self.engine == Engine::Cuda2024 => &[23],
+            Family::Nvidia | Family::NvidiaHbm | Family::Jetson => &[25],
+            Family::Gb10 => &[25, 27],
+            Family::AmdApu | Family::Amd | Family::AmdHbm | Family::Intel => &[26],
+            Family::Apple | Family::AppleUltra => &[24],
             Family::Cpu | Family::Other => &[],
         };
         let of_chip = match self.family {
-            Family::AppleUltra => Some(33),
-            Family::NvidiaHbm => Some(34),
+            Family::AppleUltra => Some(29),
+            Family::NvidiaHbm => Some(30),
             _ => None,
         };
-        let mlx = (self.engine == Engine::Mlx).then_some(32);
+        let mlx = (self.engine == Engine::Mlx).then_some(28);
         let all = backend.iter().copied().chain(of_chip).chain(mlx);
         all.fold(launch, Factors::times)
     }
@@ -216,32 +212,29 @@ fn of_quant(quant: QuantClass) -> Option<usize> {
     }
 }
 
+/// One row of a family is an anecdote: it has no effect of its own.
 fn of_family(family: Family) -> Option<usize> {
     match family {
         Family::Nvidia => Some(9),
         Family::NvidiaHbm => Some(10),
         Family::Gb10 => Some(11),
-        Family::Jetson => Some(12),
-        Family::Apple => Some(13),
-        Family::AppleUltra => Some(14),
-        Family::AmdApu => Some(15),
-        Family::Amd => Some(16),
-        Family::Intel => Some(17),
-        Family::Cpu => Some(18),
-        Family::AmdHbm | Family::Other => None,
+        Family::Apple => Some(12),
+        Family::AppleUltra => Some(13),
+        Family::AmdApu => Some(14),
+        Family::Amd => Some(15),
+        Family::Jetson | Family::Intel | Family::Cpu | Family::AmdHbm | Family::Other => None,
     }
 }
 
 fn of_engine(engine: Engine) -> Option<usize> {
     match engine {
-        Engine::Llama => None,
-        Engine::Cuda2024 => Some(19),
-        Engine::Metal2024 => Some(20),
-        Engine::Mlx => Some(21),
-        Engine::Vulkan => Some(22),
-        Engine::Ds4 => Some(23),
-        Engine::Vllm => Some(24),
-        Engine::Cpu => Some(25),
+        Engine::Llama | Engine::Cpu => None,
+        Engine::Cuda2024 => Some(16),
+        Engine::Metal2024 => Some(17),
+        Engine::Mlx => Some(18),
+        Engine::Vulkan => Some(19),
+        Engine::Ds4 => Some(20),
+        Engine::Vllm => Some(21),
     }
 }
 
@@ -259,13 +252,10 @@ mod tests {
             Family::Nvidia,
             Family::NvidiaHbm,
             Family::Gb10,
-            Family::Jetson,
             Family::Apple,
             Family::AppleUltra,
             Family::AmdApu,
             Family::Amd,
-            Family::Intel,
-            Family::Cpu,
         ] {
             named(of_family(family), family.name());
         }
@@ -276,7 +266,6 @@ mod tests {
             Engine::Vulkan,
             Engine::Ds4,
             Engine::Vllm,
-            Engine::Cpu,
         ] {
             named(of_engine(engine), engine.name());
         }

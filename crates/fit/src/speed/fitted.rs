@@ -34,7 +34,7 @@ pub struct Fit {
     pub p90_ape: f64,
     /// Share of those rows within their 80 % interval.
     pub coverage_80: f64,
-    /// The families that have rows.
+    /// The families that have more than a few rows.
     pub families: Vec<String>,
     /// The factors.
     #[serde(default)]

@@ -17,7 +17,7 @@ use super::sum::{Factors, Parameter, Sum};
 pub const MICRO_BATCH: f64 = 512.0;
 
 /// The factors; `layer` is in milliseconds, the others have no unit.
-pub const PARAMETERS: [Parameter; 29] = [
+pub const PARAMETERS: [Parameter; 27] = [
     value("efficiency", 0.45, 0.5),
     effect("efficiency: NVIDIA", 0.4),
     effect("efficiency: Apple", 0.4),
@@ -25,12 +25,10 @@ pub const PARAMETERS: [Parameter; 29] = [
     effect("efficiency: nvidia", 0.3),
     effect("efficiency: nvidia-hbm", 0.3),
     effect("efficiency: nvidia-gb10", 0.3),
-    effect("efficiency: nvidia-jetson", 0.3),
     effect("efficiency: apple", 0.3),
     effect("efficiency: apple-ultra", 0.3),
     effect("efficiency: amd-apu", 0.3),
     effect("efficiency: amd-discrete", 0.3),
-    effect("efficiency: intel-gpu", 0.3),
     effect("efficiency: 16-bit", 0.2),
     effect("efficiency: 8-bit", 0.2),
     effect("efficiency: Q4_0", 0.2),
@@ -49,12 +47,12 @@ pub const PARAMETERS: [Parameter; 29] = [
     value("overlap of GPUs", 0.6, 0.4),
 ];
 
-const WEIGHTS: usize = 23;
-const LAYER: usize = 24;
-const EXPERTS: usize = 25;
-const ATTENTION: usize = 26;
-const ATTENTION_OLD: usize = 27;
-const OVERLAP: usize = 28;
+const WEIGHTS: usize = 21;
+const LAYER: usize = 22;
+const EXPERTS: usize = 23;
+const ATTENTION: usize = 24;
+const ATTENTION_OLD: usize = 25;
+const OVERLAP: usize = 26;
 
 /// What one micro-batch takes, or a token of one.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -123,28 +121,27 @@ impl Amounts {
             Family::Nvidia => (1, Some(4)),
             Family::NvidiaHbm => (1, Some(5)),
             Family::Gb10 => (1, Some(6)),
-            Family::Jetson => (1, Some(7)),
-            Family::Apple => (2, Some(8)),
-            Family::AppleUltra => (2, Some(9)),
-            Family::AmdApu => (3, Some(10)),
-            Family::Amd => (3, Some(11)),
-            Family::Intel => (3, Some(12)),
-            Family::AmdHbm | Family::Cpu | Family::Other => (3, None),
+            Family::Jetson => (1, None),
+            Family::Apple => (2, Some(7)),
+            Family::AppleUltra => (2, Some(8)),
+            Family::AmdApu => (3, Some(9)),
+            Family::Amd => (3, Some(10)),
+            Family::Intel | Family::AmdHbm | Family::Cpu | Family::Other => (3, None),
         };
         let quant = match self.quant {
-            QuantClass::F16 => Some(13),
-            QuantClass::Q8 => Some(14),
-            QuantClass::Q40 => Some(15),
-            QuantClass::Mxfp4 => Some(16),
-            QuantClass::Q3 => Some(17),
-            QuantClass::Q2 => Some(18),
+            QuantClass::F16 => Some(11),
+            QuantClass::Q8 => Some(12),
+            QuantClass::Q40 => Some(13),
+            QuantClass::Mxfp4 => Some(14),
+            QuantClass::Q3 => Some(15),
+            QuantClass::Q2 => Some(16),
             _ => None,
         };
         let engine = match self.engine {
-            Engine::Cuda2024 => Some(19),
-            Engine::Metal2024 => Some(20),
-            Engine::Vulkan => Some(21),
-            Engine::Ds4 => Some(22),
+            Engine::Cuda2024 => Some(17),
+            Engine::Metal2024 => Some(18),
+            Engine::Vulkan => Some(19),
+            Engine::Ds4 => Some(20),
             _ => None,
         };
         let effects = [Some(vendor), family, quant, engine];
