@@ -35,8 +35,33 @@ pub(crate) fn cargo() -> Command {
     if which("ccache").is_some() {
         command.envs(ccache());
     }
-    command.env("CARGO_TARGET_DIR", target_dir());
+    let target = target_dir();
+    claim(&target);
+    command.env("CARGO_TARGET_DIR", target);
     command
+}
+
+/// Makes a shared target folder this clone's: cargo tells members of a workspace apart by their path
+/// within it, so that after a build in another clone it would take that one's crates for this one's
+/// wherever they are newer. What every clone has alike, llama.cpp above all, stays.
+fn claim(target: &Path) {
+    let (mark, own) = (target.join("clone"), root());
+    if fs::read(&mark).is_ok_and(|last| last == own.as_os_str().as_encoded_bytes()) {
+        return;
+    }
+    for prints in [
+        target.join("release/.fingerprint"),
+        target.join("planner/release/.fingerprint"),
+    ] {
+        for entry in fs::read_dir(&prints).into_iter().flatten().flatten() {
+            if entry.file_name().to_string_lossy().starts_with("brigade") {
+                // What stays is built again only if cargo sees that it must.
+                let _ = fs::remove_dir_all(entry.path());
+            }
+        }
+    }
+    let _ = fs::create_dir_all(target)
+        .and_then(|()| fs::write(&mark, own.as_os_str().as_encoded_bytes()));
 }
 
 /// Lets ccache keep llama.cpp's objects, apart for each kind of CPU: `-march=native` means another thing
