@@ -15,7 +15,7 @@ use crate::FitError;
 use crate::catalog::Catalog;
 use crate::catalog::links::LinkKind;
 use crate::cluster::{Cluster, Link, Links, Node};
-use crate::machine::Machine;
+use crate::machine::{Machine, PoolKind};
 use crate::model::Model;
 use crate::placement::{HOP_SOFTWARE_MS, Speed};
 use crate::verdict::{Ask, Detail, Split, assess};
@@ -99,7 +99,7 @@ impl Guide {
             .machines
             .iter()
             .map(|sold| &sold.machine)
-            .filter(|machine| machine.pools.len() == 1)
+            .filter(|machine| matches!(&machine.pools[..], [one] if one.kind == PoolKind::Unified))
             .max_by_key(|machine| machine.memory_bytes());
         let mut hops = Vec::new();
         if let Some(machine) = machine {
@@ -370,7 +370,7 @@ fn worth(guide: &Guide) -> Section {
 
 fn links(guide: &Guide) -> Section {
     let mut blocks = vec![Block::text(format!(
-        "Each row is a layer pipeline over 2 and 4 nodes like {}, the largest single memory of the catalog: slower machines lose a smaller share. One stream, over TCP; each token crosses every link once, and once more back to the first node.",
+        "Each row is a layer pipeline over 2 and 4 nodes like {}, the largest unified memory of the catalog: a slower machine loses a smaller share. One stream, over TCP; each token crosses every link once, and once more back to the first node.",
         guide.machine
     ))];
     let mut models: Vec<&str> = guide.hops.iter().map(|row| row.model.as_str()).collect();

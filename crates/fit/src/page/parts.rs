@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::doc::{Cell, MemoryBar, MemoryBars, Row, Table, Target};
-use super::format::{and, count, gib, gib_number, percent, short, thousands, times};
+use super::format::{and, count, gib, gib_number, percent, sentence, short, thousands, times};
 use super::link;
 use crate::catalog::Catalog;
 use crate::catalog::runtimes::RuntimeFit;
@@ -306,26 +306,29 @@ pub(super) fn ledger_table(ledger: &[NodeLedger]) -> Table {
             items.push(&item.item);
         }
     }
-    let short = |item: &&str| format!(">{}", item.trim_end_matches(" buffers"));
+    let short = |item: &&str| {
+        let short = item
+            .trim_end_matches(" buffers")
+            .trim_end_matches("' weights");
+        format!(">{}", sentence(short).trim_end_matches('.'))
+    };
     let heads: Vec<String> = items.iter().map(short).collect();
     let mut titles = vec!["Node", "Layers"];
     // The same memory everywhere needs no column.
     let several = ledger.iter().any(|node| node.pools.len() > 1);
     titles.extend(several.then_some("Memory of"));
     titles.extend(heads.iter().map(String::as_str));
-    titles.extend([">sum, GiB", ">effective", "Use", ">Disk"]);
-    let mut table = Table::new("What each node holds, in GiB", &titles);
+    titles.extend([">Sum", ">Of", "Use", ">Disk"]);
+    let mut table = Table::new(
+        "What each node holds in GiB, and of how much effective memory",
+        &titles,
+    );
     for node in ledger {
         let layers = if node.layers.is_empty() {
             "none".to_owned()
         } else {
             format!("{}–{}", node.layers.start, node.layers.end - 1)
         };
-        if node.pools.is_empty() {
-            let mut cells = vec![Cell::text(node.node.clone()), Cell::text(layers.clone())];
-            cells.resize(titles.len(), Cell::text("–"));
-            table.push(cells);
-        }
         for (index, pool) in node.pools.iter().enumerate() {
             let own = |text: &str| Cell::text(if index == 0 { text } else { "" });
             let mut cells = vec![own(&node.node), own(&layers)];
@@ -347,20 +350,37 @@ pub(super) fn ledger_table(ledger: &[NodeLedger]) -> Table {
             table.push(cells);
         }
     }
+    let free = ledger.iter().filter(|node| node.pools.is_empty());
+    let free: Vec<String> = free.map(|node| node.node.clone()).collect();
+    if let (Some(last), false) = (table.rows.last_mut(), free.is_empty()) {
+        let hold = if free.len() == 1 { "holds" } else { "hold" };
+        last.note = format!("{} {hold} nothing.", and(&free));
+    }
     table
 }
 
-/// GiB with two decimals below ten.
+/// GiB with two decimals below ten, however small: a column of them lines up.
 fn fine(bytes: u64) -> String {
-    gib(bytes).trim_end_matches(" GiB").to_owned()
+    match bytes as f64 / f64::from(1 << 30) {
+        small if small < 0.1 => format!("{small:.2}"),
+        _ => gib(bytes).trim_end_matches(" GiB").to_owned(),
+    }
 }
 
 /// Ways to run a model side by side.
 pub(super) fn alternatives_table(name: &str, alternatives: &[Alternative]) -> Table {
     let titles = ["Split", "Runtimes", "Fits", "Use", "Decode, tok/s"];
+    let mut said: Vec<&str> = Vec::new();
     let rows = alternatives.iter().map(|way| {
+        // What holds for several ways is said at the first of them.
+        let note = if said.contains(&way.note.as_str()) {
+            ""
+        } else {
+            said.push(&way.note);
+            &way.note
+        };
         Row::new(vec![
-            Cell::text(super::format::sentence(&way.name).trim_end_matches('.')),
+            Cell::text(sentence(&way.name).trim_end_matches('.')),
             Cell::text(if way.runtimes.is_empty() {
                 "–".to_owned()
             } else {
@@ -370,7 +390,7 @@ pub(super) fn alternatives_table(name: &str, alternatives: &[Alternative]) -> Ta
             Cell::share(way.utilization),
             Cell::rate(way.decode_tok_s),
         ])
-        .note(way.note.clone())
+        .note(note)
     });
     Table::new(format!("Ways to run {name}"), &titles).rows(rows)
 }

@@ -12,7 +12,7 @@ use crate::catalog::Catalog;
 use crate::cluster::Cluster;
 use crate::evidence::Estimate;
 use crate::model::{Exactness, Model};
-use crate::placement::Speed;
+use crate::placement::{PROMPT, Speed};
 use crate::verdict::{Ask, Detail, Verdict, assess};
 
 /// Contexts that the curve shows, where they fit.
@@ -169,10 +169,16 @@ pub(super) fn figures(verdict: &Verdict) -> Vec<Figure> {
         ("Prefill", " tok/s", verdict.prefill_tok_s),
         ("First token", " s", verdict.ttft_s),
     ];
+    let prompt = PROMPT.min(verdict.load.context);
     for (label, unit, rate) in rates {
         if let Some(rate) = rate {
+            let of = if label == "Decode" {
+                String::new()
+            } else {
+                format!(", prompt of {}", thousands(i64::from(prompt)))
+            };
             let note = format!(
-                "{}–{}, {}",
+                "{}–{}{of}, {}",
                 brief(rate.low),
                 brief(rate.high),
                 rate.evidence.name()
