@@ -123,7 +123,7 @@ fn fault(error: &minijinja::Error) -> FitError {
 
 /// Text as HTML, with its addresses as links.
 fn linked(text: &str) -> String {
-    let text = format::clean(text);
+    let text = format::glue(&format::clean(text));
     let mut out = String::new();
     let mut rest = text.as_str();
     while let Some(start) = rest.find("https://") {

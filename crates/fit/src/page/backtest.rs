@@ -125,7 +125,7 @@ impl Page for BacktestPage {
             kind: "Backtest",
             title: "How wrong are the predictions?".into(),
             answer: answer(self),
-            figures: Vec::<Figure>::new(),
+            figures: figures(self),
             sections,
         }
     }
@@ -147,6 +147,37 @@ pub(super) fn answer(page: &BacktestPage) -> Vec<String> {
         answer.push(words("Prefill", &page.prefill));
     }
     answer
+}
+
+/// How wrong it is, and on how many rates.
+pub(super) fn figures(test: &BacktestPage) -> Vec<Figure> {
+    let error = |name: &str, it: &Accuracy| {
+        Figure::new(
+            name,
+            fine_percent(it.median_ape),
+            format!("median; 90th percentile {}", fine_percent(it.p90_ape)),
+        )
+    };
+    vec![
+        error("Error of decode", &test.decode),
+        error("Error of prefill", &test.prefill),
+        Figure::new(
+            "In the 80 % interval",
+            fine_percent(test.decode.coverage_80),
+            format!(
+                "of decode, {} of prefill",
+                fine_percent(test.prefill.coverage_80)
+            ),
+        ),
+        Figure::new(
+            "Measured rates",
+            thousands((test.decode.of + test.prefill.of) as i64),
+            format!(
+                "{} predicted, each by a fit that has not seen its chip",
+                thousands((test.decode.n + test.prefill.n) as i64)
+            ),
+        ),
+    ]
 }
 
 /// `478 of 536`: the rows that are predicted, of those that state the rate.

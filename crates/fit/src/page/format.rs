@@ -171,6 +171,27 @@ pub fn clean(text: &str) -> String {
         .collect()
 }
 
+/// Units that stay on the line of their number.
+const UNITS: [&str; 7] = ["%", "GiB", "GB", "GB/s", "ms", "s", "tok/s"];
+
+/// The text with a space that does not break between a number and its unit.
+pub(crate) fn glue(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for word in text.split(' ') {
+        let unit = word.trim_end_matches(|c: char| ".,;:)".contains(c));
+        let number = out.ends_with(|c: char| c.is_ascii_digit());
+        if !out.is_empty() {
+            out.push(if number && UNITS.contains(&unit) {
+                '\u{a0}'
+            } else {
+                ' '
+            });
+        }
+        out.push_str(word);
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -201,6 +222,7 @@ mod tests {
             "4× Mac mini + 2× RTX 3090"
         );
         assert_eq!(times("max 0x10"), "max 0x10");
+        assert_eq!(glue("10–15 %, in s"), "10–15\u{a0}%, in s");
     }
 
     #[test]

@@ -4,9 +4,9 @@ mod speed;
 
 use serde::Serialize;
 
-use super::backtest::{self, Accuracy, BacktestPage};
+use super::backtest::{self, BacktestPage};
 use super::doc::{Block, Cell, Doc, Figure, Row, Section, Table};
-use super::format::{count, fine_percent, gib, short, thousands};
+use super::format::{count, gib, short, thousands};
 use super::parts::{Stamp, format_name};
 use super::{Page, thresholds};
 use crate::catalog::Catalog;
@@ -191,33 +191,7 @@ fn figures(page: &Method) -> Vec<Figure> {
             .map(|(name, entries)| Figure::new(*name, thousands(*entries as i64), "in the catalog"))
             .collect();
     };
-    let error = |name: &str, it: &Accuracy| {
-        Figure::new(
-            name,
-            fine_percent(it.median_ape),
-            format!("median; 90th percentile {}", fine_percent(it.p90_ape)),
-        )
-    };
-    vec![
-        error("Error of decode", &test.decode),
-        error("Error of prefill", &test.prefill),
-        Figure::new(
-            "In the 80 % interval",
-            fine_percent(test.decode.coverage_80),
-            format!(
-                "of decode, {} of prefill",
-                fine_percent(test.prefill.coverage_80)
-            ),
-        ),
-        Figure::new(
-            "Measured rates",
-            thousands((test.decode.of + test.prefill.of) as i64),
-            format!(
-                "{} predicted, each by a fit that has not seen its chip",
-                thousands((test.decode.n + test.prefill.n) as i64)
-            ),
-        ),
-    ]
+    backtest::figures(test)
 }
 
 fn ledger() -> Section {

@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::Page;
 use super::doc::{Block, Chart, Doc, Figure, Point, Section};
 use super::format::{brief, count, gb, gib, interval, percent, sentence, thousands};
+use super::ledger;
 use super::parts::{self, Counts, Head};
 use super::thresholds;
 use crate::FitError;
@@ -236,7 +237,7 @@ pub(super) fn holds(verdict: &Verdict) -> Option<Section> {
     if nodes == 0 {
         return None;
     }
-    let caption = match parts::spread(&verdict.ledger) {
+    let caption = match ledger::spread(&verdict.ledger) {
         Some((_, most)) if nodes == 1 => format!("One node holds {}.", gib(most)),
         Some((least, most)) => format!(
             "{} hold {} to {} each.",
@@ -247,8 +248,8 @@ pub(super) fn holds(verdict: &Verdict) -> Option<Section> {
         None => String::new(),
     };
     let blocks = vec![
-        Block::Memory(parts::memory_bars(caption, &verdict.ledger)),
-        Block::Table(parts::ledger_table(&verdict.ledger)),
+        Block::Memory(ledger::bars(caption, &verdict.ledger)),
+        Block::Table(ledger::table(&verdict.ledger)),
     ];
     Some(Section::new("ledger", "What each node holds", blocks))
 }

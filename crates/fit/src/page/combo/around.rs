@@ -135,7 +135,7 @@ pub(super) fn deeper(page: &ComboPage) -> Section {
     let mut commands = Vec::new();
     if let Some(model) = model {
         commands.push(format!(
-            "# one model, with the ledger of each node\nbrigade fit {model}{on}\n# a longer context, a smaller cache, several users\nbrigade fit {model}{on} --context 32768 --kv-type q8_0 --streams 4\n# its stages\nbrigade plan {model}{on}\n# every machine and combo that runs it\nbrigade fit {model} --everywhere"
+            "# one model, with the ledger of each node\nbrigade fit {model}{on}\n# a longer context, a smaller cache\nbrigade fit {model}{on} --context 32768 --kv-type q8_0\n# its stages\nbrigade plan {model}{on}\n# every machine and combo that runs it\nbrigade fit {model} --everywhere"
         ));
     }
     if let Some(node) = page.head.nodes.first().filter(|_| page.of_catalog) {

@@ -4,6 +4,7 @@ use super::{around, tables};
 use crate::page::combo::ComboPage;
 use crate::page::doc::{Block, Cell, Doc, Figure, Section, Table};
 use crate::page::format::{count, fine_percent, gb, gib, percent, sentence, short, thousands};
+use crate::page::ledger;
 use crate::page::parts::{self, Head};
 use crate::page::thresholds;
 
@@ -39,7 +40,7 @@ fn answer(page: &ComboPage) -> Vec<String> {
             .and_then(|row| row.decode_tok_s)
             .map(|rate| format!(", {}", parts::rate_words(&rate)))
             .unwrap_or_default();
-        let each = parts::spread(&worked.ledger).map_or_else(String::new, |(least, most)| {
+        let each = ledger::spread(&worked.ledger).map_or_else(String::new, |(least, most)| {
             format!(" {} a node", range(least, most))
         });
         answer.push(format!(
@@ -70,7 +71,10 @@ pub(in crate::page) fn figures(head: &Head) -> Vec<Figure> {
         Figure::new(
             "Memory",
             gib(head.total_bytes),
-            format!("over {}", parts::nodes_words(head.nodes.len())),
+            match head.nodes.len() {
+                1 => parts::nodes_words(1),
+                several => format!("over {}", parts::nodes_words(several)),
+            },
         ),
         Figure::new(
             "Limit",
@@ -184,8 +188,8 @@ fn memory(page: &ComboPage) -> Section {
             crate::page::format::tier(worked.tier)
         );
         blocks.push(Block::heading("A worked case"));
-        blocks.push(Block::Memory(parts::memory_bars(title, &worked.ledger)));
-        blocks.push(Block::Table(parts::ledger_table(&worked.ledger)));
+        blocks.push(Block::Memory(ledger::bars(title, &worked.ledger)));
+        blocks.push(Block::Table(ledger::table(&worked.ledger)));
     }
     Section::new("memory", "Where the memory goes", blocks)
 }
