@@ -40,6 +40,10 @@ impl Renderer {
         environment.set_auto_escape_callback(|_| AutoEscape::Html);
         environment.set_formatter(write_value);
         environment.add_filter("clean", |text: &str| format::clean(text));
+        environment.add_filter("title", |text: &str| {
+            // Stands in a string of CSS: no quotes, no escapes.
+            format::clean(text).replace(['\'', '\\'], "\u{2019}")
+        });
         environment.add_filter("lines", |text: &str| {
             let lines: Vec<String> = text.lines().map(format::clean).collect();
             lines.join("\n")
@@ -48,7 +52,7 @@ impl Renderer {
         environment.add_filter("percent", format::percent);
         environment.add_filter("brief", format::brief);
         environment.add_filter("bar", |share: f64| {
-            (share * 100.0).clamp(0.0, 100.0).round()
+            (share * 100.0).clamp(0.0, 100.0).round() as i64
         });
         environment.add_filter("tier", |name: String| name.replace('-', " "));
         environment.add_filter("memory", |bars: ViaDeserialize<draw::Bars>| {
@@ -119,7 +123,7 @@ fn fault(error: &minijinja::Error) -> FitError {
 
 /// Text as HTML, with its addresses as links.
 fn linked(text: &str) -> String {
-    let text = format::clean(text);
+    let text = format::glue(&format::clean(text));
     let mut out = String::new();
     let mut rest = text.as_str();
     while let Some(start) = rest.find("https://") {

@@ -11,6 +11,7 @@ pub mod format;
 pub(crate) mod grid;
 mod guide;
 mod index;
+mod ledger;
 mod link;
 mod machine;
 mod method;

@@ -1,4 +1,4 @@
-//! Pages for a terminal of 100 columns, complete without colour.
+//! Pages for a terminal of 96 columns, complete without colour.
 
 mod bars;
 mod table;
@@ -10,7 +10,10 @@ use crate::page::doc::{Block, Cell, Doc, Figure, Section};
 use crate::page::format::clean;
 
 /// Columns of a line, at most.
-pub(crate) const WIDTH: usize = 100;
+pub(crate) const WIDTH: usize = 96;
+
+/// Characters of a figure's value, at most.
+const VALUE: usize = 40;
 
 /// Whether marks of colour may be used; nothing is said by colour alone.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -90,7 +93,7 @@ fn legend() -> String {
 }
 
 fn section(out: &mut String, section: &Section, style: Style) {
-    let title = clean(&section.title);
+    let title = wrap::cut(&clean(&section.title), WIDTH);
     out.push('\n');
     push(out, &style.paint("1", &title));
     push(out, &"─".repeat(title.chars().count().min(WIDTH)));
@@ -105,7 +108,11 @@ fn section(out: &mut String, section: &Section, style: Style) {
 fn block(out: &mut String, block: &Block, style: Style) {
     match block {
         Block::Text { text } => paragraph(out, text, ""),
-        Block::Heading { text } => push(out, &style.paint("1", &clean(text))),
+        Block::Heading { text } => {
+            for line in wrap::wrap(&clean(text), WIDTH) {
+                push(out, &style.paint("1", &line));
+            }
+        }
         Block::Code { text } => {
             for line in text.lines() {
                 push(out, &format!("  {}", clean(line)));
@@ -125,10 +132,10 @@ fn block(out: &mut String, block: &Block, style: Style) {
 
 fn figures(out: &mut String, figures: &[Figure], style: Style) {
     let label = widest(figures.iter().map(|figure| figure.label.as_str()));
-    let value = widest(figures.iter().map(|figure| figure.value.as_str()));
+    let value = widest(figures.iter().map(|figure| figure.value.as_str())).min(VALUE);
     for figure in figures {
         let name = pad(&clean(&figure.label), label);
-        let number = style.paint("1", &pad(&clean(&figure.value), value));
+        let number = style.paint("1", &pad(&wrap::cut(&clean(&figure.value), value), value));
         let left = WIDTH.saturating_sub(label + value + 6).max(20);
         let mut notes = wrap::wrap(&clean(&figure.note), left).into_iter();
         let first = notes.next().unwrap_or_default();
@@ -185,3 +192,6 @@ pub(crate) fn pad(text: &str, width: usize) -> String {
 fn widest<'a>(texts: impl Iterator<Item = &'a str>) -> usize {
     texts.map(|text| text.chars().count()).max().unwrap_or(0)
 }
+
+#[cfg(test)]
+mod tests;

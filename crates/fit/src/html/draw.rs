@@ -62,25 +62,15 @@ pub(super) fn memory(bars: &Bars) -> String {
     for bar in &bars.bars {
         let held: u64 = bar.items.iter().map(|item| item.bytes).sum();
         let label = clean(&bar.label);
-        let words: Vec<String> = bar
-            .items
-            .iter()
-            .map(|item| format!("{} {}", clean(&item.item), gib(item.bytes)))
-            .collect();
         out.push_str("<span>");
         escape(&mut out, &label);
-        out.push_str("</span><svg viewBox=\"0 0 100 8\" preserveAspectRatio=\"none\" role=\"img\" aria-label=\"");
-        let all = format!(
-            "{label}: {}; effective {}, limit {}",
-            words.join(", "),
-            gib(bar.effective_bytes),
-            gib(bar.limit_bytes)
+        // The figure's words and the table after it say what the bar shows.
+        out.push_str(
+            "</span><svg viewBox=\"0 0 100 8\" preserveAspectRatio=\"none\" aria-hidden=\"true\">",
         );
-        escape(&mut out, &all);
-        out.push_str("\">");
         let _ = write!(
             out,
-            "<rect class=\"room\" width=\"{:.2}\" height=\"8\"/>",
+            "<rect class=\"room\" width=\"{:.1}\" height=\"8\"/>",
             at(bar.memory_bytes)
         );
         let mut start = 0.0;
@@ -93,16 +83,13 @@ pub(super) fn memory(bars: &Bars) -> String {
                 % FILLS;
             let _ = write!(
                 out,
-                "<rect class=\"f{fill}\" x=\"{start:.2}\" width=\"{width:.2}\" height=\"8\"/>"
+                "<rect class=f{fill} x={start:.1} width={width:.1} height=8 />"
             );
             start += width;
         }
         for (bytes, class) in [(bar.effective_bytes, "lim dash"), (bar.limit_bytes, "lim")] {
             let x = at(bytes);
-            let _ = write!(
-                out,
-                "<path class=\"{class}\" vector-effect=\"non-scaling-stroke\" d=\"M{x:.2} -1V9\"/>"
-            );
+            let _ = write!(out, "<path class=\"{class}\" d=\"M{x:.1} -1V9\"/>");
         }
         let _ = write!(
             out,
@@ -144,8 +131,8 @@ fn names(bars: &Bars) -> Vec<&str> {
 
 const LEFT: f64 = 46.0;
 const RIGHT: f64 = 600.0;
-const TOP: f64 = 14.0;
-const BOTTOM: f64 = 180.0;
+const TOP: f64 = 34.0;
+const BOTTOM: f64 = 196.0;
 
 /// A line over an axis that doubles, with its interval as a band.
 pub(super) fn chart(lines: &Lines) -> String {
@@ -161,7 +148,7 @@ pub(super) fn chart(lines: &Lines) -> String {
     let span = (last.x / first.x).log2().max(1e-9);
     let x = |value: f64| LEFT + (value / first.x).log2() / span * (RIGHT - LEFT - 20.0) + 10.0;
     let y = |value: f64| BOTTOM - value / top * (BOTTOM - TOP);
-    let mut out = String::from("<svg viewBox=\"0 0 610 214\" role=\"img\" aria-label=\"");
+    let mut out = String::from("<svg viewBox=\"0 0 610 234\" role=\"img\" aria-label=\"");
     let words: Vec<String> = lines
         .points
         .iter()
@@ -234,7 +221,7 @@ pub(super) fn chart(lines: &Lines) -> String {
     escape(&mut out, &lines.x);
     let _ = write!(
         out,
-        "</text><text x=\"{:.0}\" y=\"9\" text-anchor=\"end\">",
+        "</text><text x=\"{:.0}\" y=\"10\" text-anchor=\"end\">",
         LEFT - 8.0
     );
     escape(&mut out, &lines.y);

@@ -1,3 +1,6 @@
+mod colours;
+mod whole;
+
 use super::linked;
 
 #[test]

@@ -4,7 +4,18 @@ use serde::Serialize;
 
 use super::Page;
 use super::doc::{Block, Cell, Doc, Figure, Row, Section, Table};
-use super::format::{brief, count, percent, thousands};
+use super::format::{brief, fine_percent, sentence, thousands};
+
+/// Facts that a prediction needs, by the names that refusals have for them.
+const COLUMNS: [&str; 7] = [
+    "quant",
+    "split",
+    "machine",
+    "params_b",
+    "active_params_b",
+    "mem_bandwidth_gbs",
+    "fp16_tflops",
+];
 
 /// Predicted against measured.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -89,11 +100,7 @@ impl Page for BacktestPage {
             vec![Block::Table(accuracy(self))],
         )];
         if !self.groups.is_empty() {
-            sections.push(Section::new(
-                "groups",
-                "By group",
-                vec![Block::Table(groups(self))],
-            ));
+            sections.push(Section::new("groups", "By group", groups(self)));
         }
         if !self.worst.is_empty() {
             sections.push(Section::new(
@@ -107,14 +114,18 @@ impl Page for BacktestPage {
             sections.push(Section::new(
                 "refused",
                 title,
-                vec![Block::Table(refused(self))],
+                vec![
+                    Block::Table(refused_by_fact(self)),
+                    Block::heading("Row by row"),
+                    Block::Table(refused(self)),
+                ],
             ));
         }
         Doc {
             kind: "Backtest",
             title: "How wrong are the predictions?".into(),
             answer: answer(self),
-            figures: Vec::<Figure>::new(),
+            figures: figures(self),
             sections,
         }
     }
@@ -124,11 +135,11 @@ impl Page for BacktestPage {
 pub(super) fn answer(page: &BacktestPage) -> Vec<String> {
     let words = |name: &str, it: &Accuracy| {
         format!(
-            "{name}: median error {} and 90th percentile {} over {}; the 80 % interval holds {}.",
-            percent(it.median_ape),
-            percent(it.p90_ape),
-            count(it.n, "row"),
-            percent(it.coverage_80)
+            "{name}: median error {} and 90th percentile {} over {} rows; the 80 % interval holds {} of them.",
+            fine_percent(it.median_ape),
+            fine_percent(it.p90_ape),
+            rows_of(it),
+            fine_percent(it.coverage_80)
         )
     };
     let mut answer = vec![words("Decode", &page.decode)];
@@ -138,64 +149,155 @@ pub(super) fn answer(page: &BacktestPage) -> Vec<String> {
     answer
 }
 
+/// How wrong it is, and on how many rates.
+pub(super) fn figures(test: &BacktestPage) -> Vec<Figure> {
+    let error = |name: &str, it: &Accuracy| {
+        Figure::new(
+            name,
+            fine_percent(it.median_ape),
+            format!("median; 90th percentile {}", fine_percent(it.p90_ape)),
+        )
+    };
+    vec![
+        error("Error of decode", &test.decode),
+        error("Error of prefill", &test.prefill),
+        Figure::new(
+            "In the 80 % interval",
+            fine_percent(test.decode.coverage_80),
+            format!(
+                "of decode, {} of prefill",
+                fine_percent(test.prefill.coverage_80)
+            ),
+        ),
+        Figure::new(
+            "Measured rates",
+            thousands((test.decode.of + test.prefill.of) as i64),
+            format!(
+                "{} predicted, each by a fit that has not seen its chip",
+                thousands((test.decode.n + test.prefill.n) as i64)
+            ),
+        ),
+    ]
+}
+
+/// `478 of 536`: the rows that are predicted, of those that state the rate.
+fn rows_of(it: &Accuracy) -> String {
+    let predicted = thousands(it.n as i64);
+    if it.of > it.n {
+        format!("{predicted} of {}", thousands(it.of as i64))
+    } else {
+        predicted
+    }
+}
+
 pub(super) fn accuracy(page: &BacktestPage) -> Table {
     let rows = [("decode", page.decode), ("prefill", page.prefill)];
     let titles = [
-        "",
+        "Rate",
         ">Rows",
         ">Median error",
         ">90th percentile",
         ">In the 80 % interval",
     ];
-    Table::new("Errors of all rows", &titles).rows(rows.into_iter().map(|(name, it)| {
-        let mut cells = vec![Cell::text(name)];
-        cells.extend(numbers(&it));
-        Row::new(cells)
-    }))
+    Table::new("Errors of all rows of one node", &titles).rows(rows.into_iter().map(
+        |(name, it)| {
+            let mut cells = vec![Cell::text(name)];
+            cells.extend(numbers(&it));
+            Row::new(cells)
+        },
+    ))
 }
 
 fn numbers(it: &Accuracy) -> Vec<Cell> {
     vec![
-        Cell::text(thousands(it.n as i64)),
-        Cell::text(percent(it.median_ape)),
-        Cell::text(percent(it.p90_ape)),
-        Cell::text(percent(it.coverage_80)),
+        Cell::text(rows_of(it)),
+        Cell::text(fine_percent(it.median_ape)),
+        Cell::text(fine_percent(it.p90_ape)),
+        Cell::text(fine_percent(it.coverage_80)),
     ]
 }
 
-pub(super) fn groups(page: &BacktestPage) -> Table {
-    let titles = [
-        "By",
-        "Group",
-        "What",
-        ">Rows",
-        ">Median error",
-        ">90th percentile",
-        ">In the 80 % interval",
-    ];
-    Table::new("Errors by group", &titles).rows(page.groups.iter().map(|group| {
-        let mut cells = vec![
-            Cell::text(group.by.clone()),
-            Cell::text(group.name.clone()),
-            Cell::text(group.metric.clone()),
+/// The groups, a heading and a table for each kind of them.
+pub(super) fn groups(page: &BacktestPage) -> Vec<Block> {
+    let mut blocks = Vec::new();
+    for alike in page.groups.chunk_by(|a, b| a.by == b.by) {
+        let Some(first) = alike.first() else { continue };
+        let heading = sentence(&format!("by {}", first.by));
+        let titles = [
+            "Group",
+            "Rate",
+            ">Rows",
+            ">Median error",
+            ">90th percentile",
+            ">In the 80 % interval",
         ];
-        cells.extend(numbers(&group.accuracy));
-        Row::new(cells)
-    }))
+        let rows = alike.iter().map(|group| {
+            let mut cells = vec![
+                Cell::text(group.name.clone()),
+                Cell::text(group.metric.clone()),
+            ];
+            cells.extend(numbers(&group.accuracy));
+            Row::new(cells)
+        });
+        blocks.push(Block::heading(heading.trim_end_matches('.')));
+        let caption = format!("Errors by {}", first.by);
+        blocks.push(Block::Table(Table::new(caption, &titles).rows(rows)));
+    }
+    blocks
 }
 
+/// The worst misses, with the reason where it is known.
 pub(super) fn worst(page: &BacktestPage) -> Table {
-    let titles = ["Row", "What", "", ">Measured", ">Predicted", ">Error"];
-    Table::new("The worst misses", &titles).rows(page.worst.iter().map(|miss| {
+    let titles = [
+        "Row",
+        "What was measured",
+        "Rate",
+        ">Measured",
+        ">Predicted",
+        ">Error",
+    ];
+    Table::new("The worst misses, in tokens a second", &titles).rows(page.worst.iter().map(
+        |miss| {
+            Row::new(vec![
+                Cell::text(miss.id.clone()),
+                Cell::text(miss.what.clone()),
+                Cell::text(miss.metric.clone()),
+                Cell::text(brief(miss.measured)),
+                Cell::text(brief(miss.predicted)),
+                Cell::text(fine_percent(miss.ape)),
+            ])
+            .note(miss.why.as_deref().map(sentence).unwrap_or_default())
+        },
+    ))
+}
+
+/// Refused rows by what is missing: the fact before the colon, or that it cannot be true.
+pub(super) fn refused_by_fact(page: &BacktestPage) -> Table {
+    let mut facts: Vec<(String, usize, &str)> = Vec::new();
+    for row in &page.refused {
+        let fact = match row.reason.split_once(':') {
+            // A name of a column; anything else is a sentence about the row.
+            Some((name, _)) if COLUMNS.contains(&name) => name.to_owned(),
+            _ => "no fact: the rate cannot be what it says".to_owned(),
+        };
+        match facts.iter_mut().find(|(known, ..)| *known == fact) {
+            Some((_, rows, _)) => *rows += 1,
+            None => facts.push((fact, 1, &row.reason)),
+        }
+    }
+    facts.sort_by_key(|(fact, rows, _)| (std::cmp::Reverse(*rows), fact.clone()));
+    let rows = facts.into_iter().map(|(fact, rows, example)| {
+        let example = example
+            .strip_prefix(&format!("{fact}: "))
+            .unwrap_or(example);
         Row::new(vec![
-            Cell::text(miss.id.clone()),
-            Cell::text(miss.what.clone()),
-            Cell::text(miss.metric.clone()),
-            Cell::text(format!("{} tok/s", brief(miss.measured))),
-            Cell::text(format!("{} tok/s", brief(miss.predicted))),
-            Cell::text(percent(miss.ape)),
+            Cell::text(fact),
+            Cell::text(thousands(rows as i64)),
+            Cell::text(example.to_owned()),
         ])
-    }))
+    });
+    let titles = ["Missing fact", ">Rows", "As of the first of them"];
+    Table::new("Rows without a prediction, by missing fact", &titles).rows(rows)
 }
 
 fn refused(page: &BacktestPage) -> Table {

@@ -1,8 +1,10 @@
 //! What runs on a combo: the page that a reader cites.
 
+mod around;
 pub(super) mod layout;
 mod opportunities;
 mod picks;
+pub(super) mod tables;
 
 use serde::Serialize;
 
@@ -44,6 +46,9 @@ pub struct ComboPage {
     pub opportunities: Vec<Opportunity>,
     /// Where the facts come from.
     pub sources: Vec<String>,
+    /// Whether every machine is one of the catalog, so that its id can be typed.
+    #[serde(skip)]
+    pub of_catalog: bool,
 }
 
 /// A model's verdict, in short.
@@ -166,6 +171,10 @@ impl ComboPage {
             splits,
             runtimes: parts::runtime_rows(catalog, cluster),
             failures: catalog.failures_for(cluster).into_iter().cloned().collect(),
+            of_catalog: cluster.nodes.iter().all(|node| {
+                let mut sold = catalog.machines.iter();
+                sold.any(|sold| sold.machine.id == node.machine.id)
+            }),
             sources: combo.map(|combo| combo.sources.clone()).unwrap_or_default(),
         })
     }

@@ -212,7 +212,7 @@ pub(super) fn answer(page: &EverywherePage) -> Vec<String> {
             let rate = place.decode_tok_s.as_ref();
             let rate = rate.map_or_else(String::new, |rate| format!(", {}", rate_words(rate)));
             format!(
-                "the smallest comfortable {what} is {} ({}{rate})",
+                "the smallest comfortable {what} is {} ({}){rate}",
                 place.name,
                 gib(place.memory_bytes)
             )

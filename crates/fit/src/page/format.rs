@@ -20,14 +20,24 @@ pub fn gb(bytes: u64) -> String {
     format!("{} GB", short(bytes as f64 / 1e9))
 }
 
-/// A share: `61 %`.
+/// A share: `61 %`; with a decimal where rounding would hide that it is above a bound of a tier.
 pub fn percent(share: f64) -> String {
     if share.is_finite() {
-        // Just over a threshold must not read as being on it.
-        let whole = (share * 100.0).round();
-        format!("{whole:.0} %")
+        crate::verdict::percent(share)
     } else {
         "–".into()
+    }
+}
+
+/// An error or a small share: `6.9 %`, `22 %`, `1,259 %`.
+pub fn fine_percent(share: f64) -> String {
+    let value = share * 100.0;
+    if !value.is_finite() {
+        "–".into()
+    } else if value == 0.0 || value.abs() >= 9.95 {
+        format!("{} %", thousands(value.round() as i64))
+    } else {
+        format!("{value:.1} %")
     }
 }
 
@@ -161,6 +171,27 @@ pub fn clean(text: &str) -> String {
         .collect()
 }
 
+/// Units that stay on the line of their number.
+const UNITS: [&str; 7] = ["%", "GiB", "GB", "GB/s", "ms", "s", "tok/s"];
+
+/// The text with a space that does not break between a number and its unit.
+pub(crate) fn glue(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for word in text.split(' ') {
+        let unit = word.trim_end_matches(|c: char| ".,;:)".contains(c));
+        let number = out.ends_with(|c: char| c.is_ascii_digit());
+        if !out.is_empty() {
+            out.push(if number && UNITS.contains(&unit) {
+                '\u{a0}'
+            } else {
+                ' '
+            });
+        }
+        out.push_str(word);
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -174,7 +205,12 @@ mod tests {
         assert_eq!(thousands(131_072), "131,072");
         assert_eq!(thousands(-1_000), "−1,000");
         assert_eq!(percent(0.614), "61 %");
+        assert_eq!(percent(0.8532), "85.3 %");
+        assert_eq!(percent(1.004), "100.4 %");
         assert_eq!(percent(f64::INFINITY), "–");
+        assert_eq!(fine_percent(0.0687), "6.9 %");
+        assert_eq!(fine_percent(0.0996), "10 %");
+        assert_eq!(fine_percent(12.59), "1,259 %");
         assert_eq!(brief(0.42), "0.42");
         assert_eq!(brief(9.96), "10");
         assert_eq!(params(1_026_000_000_000), "1.03 T");
@@ -186,6 +222,7 @@ mod tests {
             "4× Mac mini + 2× RTX 3090"
         );
         assert_eq!(times("max 0x10"), "max 0x10");
+        assert_eq!(glue("10–15 %, in s"), "10–15\u{a0}%, in s");
     }
 
     #[test]

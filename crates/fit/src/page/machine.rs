@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::Page;
-use super::combo::{ModelRow, layout, sort};
+use super::combo::{ModelRow, layout, sort, tables};
 use super::doc::{Block, Cell, Doc, Section, Table, Target};
 use super::format::{gb, gib, percent, sentence};
 use super::parts::{self, Counts, Head};
@@ -140,7 +140,7 @@ fn tiers(rows: &[ModelRow]) -> Vec<Section> {
         .filter(|row| matches!(row.tier, Tier::Comfortable | Tier::Borderline))
         .cloned()
         .collect();
-    let mut sections = layout::tiers(&fitting);
+    let mut sections = tables::tiers(&fitting);
     for (tier, id, title) in [
         (Tier::NotPractical, "not-practical", "Not practical"),
         (Tier::Unknown, "unknown", "Unknown"),

@@ -1,5 +1,7 @@
 //! How all of it is computed: equations, thresholds, evidence, and how wrong it is.
 
+mod speed;
+
 use serde::Serialize;
 
 use super::backtest::{self, BacktestPage};
@@ -12,6 +14,7 @@ use crate::effective::{CLUSTER_SHARE, DAEMON_BYTES, TRANSPORT_BYTES};
 use crate::evidence::Evidence;
 use crate::model::Format;
 use crate::placement::{COMFORTABLE, HOP_SOFTWARE_MS};
+use crate::speed::fitted::Fitted;
 use crate::verdict::{LEAST_CONTEXT, MICRO_BATCH, NO_LONG_CONTEXT, USUAL_CONTEXT};
 
 /// How all of it is computed.
@@ -27,6 +30,8 @@ pub struct Method {
     pub limits: Vec<Limit>,
     /// Entries of the catalog, by kind.
     pub entries: Vec<(&'static str, usize)>,
+    /// Factors of the speed model, and widths of intervals.
+    pub fitted: Fitted,
     /// How wrong predictions are, where it was tested.
     pub backtest: Option<BacktestPage>,
     /// Version and date.
@@ -98,6 +103,7 @@ impl Method {
                 ("measurements", catalog.measurements.len()),
                 ("measurements refused as impossible", catalog.refused.len()),
             ],
+            fitted: catalog.fitted.clone(),
             backtest,
             catalog: Stamp::of(catalog),
         }
@@ -146,9 +152,16 @@ fn limits(catalog: &Catalog) -> Vec<Limit> {
 
 impl Page for Method {
     fn doc(&self) -> Doc {
-        let mut sections = vec![ledger(), effective(), tiers(), speed()];
+        let mut sections = vec![
+            ledger(),
+            effective(),
+            tiers(),
+            speed::decode(self),
+            speed::prefill(self),
+            speed::evidence(self),
+            speed::intervals(self),
+        ];
         sections.extend(self.backtest.as_ref().map(tested));
-        sections.push(evidence(self));
         sections.push(sizes(self));
         sections.push(limit_section(self));
         sections.push(cite(self));
@@ -164,16 +177,21 @@ impl Page for Method {
             kind: "Method",
             title: "How is all of it computed, and how wrong is it?".into(),
             answer,
-            figures: self
-                .entries
-                .iter()
-                .map(|(name, entries)| {
-                    Figure::new(*name, thousands(*entries as i64), "in the catalog")
-                })
-                .collect(),
+            figures: figures(self),
             sections,
         }
     }
+}
+
+/// How wrong it is, and on how many rows; the catalog's size where that was not tested.
+fn figures(page: &Method) -> Vec<Figure> {
+    let Some(test) = &page.backtest else {
+        let entries = page.entries.iter();
+        return entries
+            .map(|(name, entries)| Figure::new(*name, thousands(*entries as i64), "in the catalog"))
+            .collect();
+    };
+    backtest::figures(test)
 }
 
 fn ledger() -> Section {
@@ -192,7 +210,7 @@ fn ledger() -> Section {
         ),
         (
             "compute buffers",
-            "what llama.cpp reserves for a micro-batch",
+            "what llama.cpp reserves for a micro-batch: the largest set of activations of one layer that live at once, in 32-bit floats, and the logits of one token of each sequence on the last stage; within 2 % or 16 MiB of what it really allocates",
         ),
         (
             "runtime",
@@ -246,66 +264,30 @@ fn tiers() -> Section {
     Section::new("tiers", "Fit tiers", blocks)
 }
 
-fn speed() -> Section {
-    let blocks = vec![
-        Block::Code {
-            text: format!(
-                "t(stage)  = bytes touched ÷ (efficiency · bandwidth), or operations ÷ (efficiency · peak), the longer\nt(hop)    = latency + hidden · 4 bytes ÷ bandwidth + {HOP_SOFTWARE_MS} ms\ndecode    = 1 ÷ (Σ t(stage) + Σ t(hop))          one stream: stages work one after another\ntogether  = streams ÷ max(t(stage), t(hop))      many streams: the slowest part decides\nTTFT      = prompt ÷ prefill + one token"
-            ),
-        },
-        Block::text(
-            "Bytes touched are the active weights and the KV cache read at that context; of a mixture of experts, the distinct experts that a batch chooses. Efficiencies depend on hardware family, runtime, quantization and size; they are fitted to the catalog's measurements and their residuals give the 80 % interval. A row that was measured for exactly the setting wins over the formula.",
-        ),
-    ];
-    Section::new("speed", "Speed", blocks)
-}
-
 fn tested(page: &BacktestPage) -> Section {
     let mut blocks = vec![
-        Block::text("Each row is predicted by a fit that has not seen its machine."),
+        Block::text(
+            "Each row is predicted by a fit that has not seen its chip, and so is its interval: no row informs its own prediction, nor does another one of the same chip. An error is |predicted − measured| ÷ measured. Rows count of those that state the rate; the others are refused, each with the fact that is missing.",
+        ),
         Block::Table(backtest::accuracy(page)),
     ];
-    if !page.groups.is_empty() {
-        blocks.push(Block::heading("By group"));
-        blocks.push(Block::Table(backtest::groups(page)));
-    }
+    blocks.extend(backtest::groups(page));
     if !page.worst.is_empty() {
         blocks.push(Block::heading("Worst misses"));
         blocks.push(Block::Table(backtest::worst(page)));
     }
     if !page.refused.is_empty() {
-        blocks.push(Block::text(format!(
-            "{} without a prediction, each with the fact that is missing; brigade backtest names them.",
+        blocks.push(Block::heading(format!(
+            "Refused: {}",
             count(page.refused.len(), "row")
         )));
+        blocks.push(Block::Table(backtest::refused_by_fact(page)));
+        blocks.push(Block::text("To repeat it, and to see each refused row:"));
+        blocks.push(Block::Code {
+            text: "brigade backtest catalog/measurements.csv".into(),
+        });
     }
     Section::new("backtest", "How wrong it is", blocks)
-}
-
-fn evidence(page: &Method) -> Section {
-    let meaning = |tier: Evidence| match tier {
-        Evidence::Measured => "exactly this model, quantization, machine and split",
-        Evidence::MeasuredNear => "the same machine and model at another quantization or context",
-        Evidence::Community => "reported with its setting, not repeated by us",
-        Evidence::Extrapolated => "a formula fitted to measurements of this kind of machine",
-        Evidence::Estimated => "a formula only",
-    };
-    let rows = page.evidence.iter().map(|(tier, weight)| {
-        Row::new(vec![
-            Cell::text(tier.name()),
-            Cell::text(format!("{weight:.2}")),
-            Cell::text(meaning(*tier)),
-        ])
-    });
-    let table = Table::new("Tiers of evidence", &["Evidence", ">Weight", "Means"]).rows(rows);
-    Section::new(
-        "evidence",
-        "Evidence",
-        vec![
-            Block::text("Every number carries its tier. A lower weight widens its interval."),
-            Block::Table(table),
-        ],
-    )
 }
 
 fn sizes(page: &Method) -> Section {
@@ -364,11 +346,29 @@ fn cite(page: &Method) -> Section {
         };
         (name.replace('_', " "), text)
     });
+    let entries = page.entries.iter();
+    let entries = entries.map(|(name, entries)| ((*name).to_owned(), thousands(*entries as i64)));
+    let Stamp { version, date } = &page.catalog;
+    let year = date.split('-').next().unwrap_or_default();
     let blocks = vec![
-        Block::text(thresholds::cite("How is all of it computed", &page.catalog)),
+        Block::text(format!(
+            "Brigade {version}, \"How is all of it computed, and how wrong is it?\", catalog of {date}."
+        )),
+        Block::Code {
+            text: format!(
+                "@misc{{brigade-method,\n  title = {{Brigade {version}: how is all of it computed, and how wrong is it?}},\n  year  = {{{year}}},\n  note  = {{catalog of {date}; written by brigade site}},\n}}"
+            ),
+        },
+        Block::text(
+            "A page of a combo, machine or model cites itself: its last section has the sentence. A number belongs to a model, quantization, machines and links, split, runtime, context, batch and type of the cache; cite them with it.",
+        ),
         Block::heading("Constants of this version"),
         Block::Pairs {
             pairs: pairs.collect(),
+        },
+        Block::heading("What this catalog has"),
+        Block::Pairs {
+            pairs: entries.collect(),
         },
     ];
     Section::new("cite", "To cite", blocks)

@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
-use super::doc::{Cell, MemoryBar, MemoryBars, Row, Table, Target};
-use super::format::{and, count, gib, gib_number, percent, short, thousands, times};
+use super::doc::{Cell, Row, Table, Target};
+use super::format::{and, count, gib, percent, sentence, short, thousands, times};
 use super::link;
 use crate::catalog::Catalog;
 use crate::catalog::runtimes::RuntimeFit;
@@ -11,7 +11,7 @@ use crate::cluster::{Cluster, Link, Links, Node};
 use crate::effective;
 use crate::evidence::{Estimate, Evidence};
 use crate::machine::Machine;
-use crate::memory::{Item, NodeLedger};
+use crate::memory::Item;
 use crate::verdict::{Alternative, Ask, Split, Tier, Verdict};
 
 /// What a page of `brigade.fit/1` starts with.
@@ -276,91 +276,20 @@ pub(super) fn limit_reasons(nodes: &[NodeRow]) -> Vec<String> {
     reasons
 }
 
-/// What each node holds, as bars.
-pub(super) fn memory_bars(caption: String, ledger: &[NodeLedger]) -> MemoryBars {
-    let bars = ledger.iter().flat_map(|node| {
-        node.pools.iter().map(|pool| MemoryBar {
-            label: if node.pools.len() == 1 {
-                node.node.clone()
-            } else {
-                format!("{}, {}", node.node, pool.pool)
-            },
-            memory_bytes: pool.memory_bytes,
-            limit_bytes: pool.limit_bytes,
-            effective_bytes: pool.effective_bytes,
-            items: pool.items.clone(),
-        })
-    });
-    MemoryBars {
-        caption,
-        bars: bars.collect(),
-    }
-}
-
-/// What each node holds, as a table: one column for each item, in GiB.
-pub(super) fn ledger_table(ledger: &[NodeLedger]) -> Table {
-    let pools = || ledger.iter().flat_map(|node| &node.pools);
-    let mut items: Vec<&str> = Vec::new();
-    for item in pools().flat_map(|pool| &pool.items) {
-        if !items.contains(&item.item.as_str()) {
-            items.push(&item.item);
-        }
-    }
-    let short = |item: &&str| format!(">{}", item.trim_end_matches(" buffers"));
-    let heads: Vec<String> = items.iter().map(short).collect();
-    let mut titles = vec!["Node", "Layers"];
-    // The same memory everywhere needs no column.
-    let several = ledger.iter().any(|node| node.pools.len() > 1);
-    titles.extend(several.then_some("Memory of"));
-    titles.extend(heads.iter().map(String::as_str));
-    titles.extend([">sum, GiB", ">effective", "Use", ">Disk"]);
-    let mut table = Table::new("What each node holds, in GiB", &titles);
-    for node in ledger {
-        let layers = if node.layers.is_empty() {
-            "none".to_owned()
-        } else {
-            format!("{}–{}", node.layers.start, node.layers.end - 1)
-        };
-        if node.pools.is_empty() {
-            let mut cells = vec![Cell::text(node.node.clone()), Cell::text(layers.clone())];
-            cells.resize(titles.len(), Cell::text("–"));
-            table.push(cells);
-        }
-        for (index, pool) in node.pools.iter().enumerate() {
-            let own = |text: &str| Cell::text(if index == 0 { text } else { "" });
-            let mut cells = vec![own(&node.node), own(&layers)];
-            cells.extend(several.then(|| Cell::text(pool.pool.clone())));
-            for item in &items {
-                let bytes = pool.items.iter().find(|own| own.item == **item);
-                cells.push(Cell::text(
-                    bytes.map_or_else(|| "–".into(), |item| fine(item.bytes)),
-                ));
-            }
-            cells.extend([
-                Cell::text(gib_number(pool.working_set_bytes)),
-                Cell::text(gib_number(pool.effective_bytes)),
-                Cell::Use {
-                    share: pool.utilization,
-                },
-                own(&super::format::gb(node.disk_bytes)),
-            ]);
-            table.push(cells);
-        }
-    }
-    table
-}
-
-/// GiB with two decimals below ten.
-fn fine(bytes: u64) -> String {
-    gib(bytes).trim_end_matches(" GiB").to_owned()
-}
-
 /// Ways to run a model side by side.
 pub(super) fn alternatives_table(name: &str, alternatives: &[Alternative]) -> Table {
     let titles = ["Split", "Runtimes", "Fits", "Use", "Decode, tok/s"];
+    let mut said: Vec<&str> = Vec::new();
     let rows = alternatives.iter().map(|way| {
+        // What holds for several ways is said at the first of them.
+        let note = if said.contains(&way.note.as_str()) {
+            ""
+        } else {
+            said.push(&way.note);
+            &way.note
+        };
         Row::new(vec![
-            Cell::text(super::format::sentence(&way.name).trim_end_matches('.')),
+            Cell::text(sentence(&way.name).trim_end_matches('.')),
             Cell::text(if way.runtimes.is_empty() {
                 "–".to_owned()
             } else {
@@ -370,7 +299,7 @@ pub(super) fn alternatives_table(name: &str, alternatives: &[Alternative]) -> Ta
             Cell::share(way.utilization),
             Cell::rate(way.decode_tok_s),
         ])
-        .note(way.note.clone())
+        .note(note)
     });
     Table::new(format!("Ways to run {name}"), &titles).rows(rows)
 }
@@ -397,23 +326,6 @@ pub(super) fn links_of(cluster: &Cluster) -> Vec<(Link, usize)> {
         }
     }
     kinds
-}
-
-/// `node-1 holds 27.1 GiB` to its extremes: the least and most that a node with layers holds.
-pub(super) fn spread(ledger: &[NodeLedger]) -> Option<(u64, u64)> {
-    let held = ledger
-        .iter()
-        .map(|node| {
-            node.pools
-                .iter()
-                .map(|pool| pool.working_set_bytes)
-                .sum::<u64>()
-        })
-        .filter(|bytes| *bytes > 0);
-    held.fold(None, |spread, bytes| match spread {
-        None => Some((bytes, bytes)),
-        Some((least, most)) => Some((bytes.min(least), bytes.max(most))),
-    })
 }
 
 /// `about 18 tok/s (14–23, estimated)`.

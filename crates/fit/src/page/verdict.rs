@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::Page;
 use super::doc::{Block, Chart, Doc, Figure, Point, Section};
 use super::format::{brief, count, gb, gib, interval, percent, sentence, thousands};
+use super::ledger;
 use super::parts::{self, Counts, Head};
 use super::thresholds;
 use crate::FitError;
@@ -12,7 +13,7 @@ use crate::catalog::Catalog;
 use crate::cluster::Cluster;
 use crate::evidence::Estimate;
 use crate::model::{Exactness, Model};
-use crate::placement::Speed;
+use crate::placement::{PROMPT, Speed};
 use crate::verdict::{Ask, Detail, Verdict, assess};
 
 /// Contexts that the curve shows, where they fit.
@@ -169,10 +170,16 @@ pub(super) fn figures(verdict: &Verdict) -> Vec<Figure> {
         ("Prefill", " tok/s", verdict.prefill_tok_s),
         ("First token", " s", verdict.ttft_s),
     ];
+    let prompt = PROMPT.min(verdict.load.context);
     for (label, unit, rate) in rates {
         if let Some(rate) = rate {
+            let of = if label == "Decode" {
+                String::new()
+            } else {
+                format!(", prompt of {}", thousands(i64::from(prompt)))
+            };
             let note = format!(
-                "{}–{}, {}",
+                "{}–{}{of}, {}",
                 brief(rate.low),
                 brief(rate.high),
                 rate.evidence.name()
@@ -230,7 +237,7 @@ pub(super) fn holds(verdict: &Verdict) -> Option<Section> {
     if nodes == 0 {
         return None;
     }
-    let caption = match parts::spread(&verdict.ledger) {
+    let caption = match ledger::spread(&verdict.ledger) {
         Some((_, most)) if nodes == 1 => format!("One node holds {}.", gib(most)),
         Some((least, most)) => format!(
             "{} hold {} to {} each.",
@@ -241,8 +248,8 @@ pub(super) fn holds(verdict: &Verdict) -> Option<Section> {
         None => String::new(),
     };
     let blocks = vec![
-        Block::Memory(parts::memory_bars(caption, &verdict.ledger)),
-        Block::Table(parts::ledger_table(&verdict.ledger)),
+        Block::Memory(ledger::bars(caption, &verdict.ledger)),
+        Block::Table(ledger::table(&verdict.ledger)),
     ];
     Some(Section::new("ledger", "What each node holds", blocks))
 }

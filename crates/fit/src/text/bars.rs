@@ -1,17 +1,20 @@
 //! Memory and curves in characters.
 
+use super::wrap::cut;
 use super::{pad, push};
 use crate::page::doc::{Chart, MemoryBar, MemoryBars};
 use crate::page::format::{brief, clean, gib, gib_number, percent, thousands};
 
-/// Characters of a bar.
-const LENGTH: usize = 60;
+/// Characters of a bar at most, and at least.
+const LENGTH: (usize, usize) = (60, 20);
+/// Characters of a bar's name at most.
+const LABEL: usize = 28;
 /// One for each item, in turn.
 const FILLS: [char; 6] = ['█', '▓', '▒', '▚', '░', '▞'];
 
 /// Each memory as a bar, on one scale, with its items.
 pub(crate) fn memory(out: &mut String, memory: &MemoryBars) {
-    push(out, &clean(&memory.caption));
+    super::paragraph(out, &memory.caption, "");
     let scale = memory
         .bars
         .iter()
@@ -19,17 +22,28 @@ pub(crate) fn memory(out: &mut String, memory: &MemoryBars) {
         .max()
         .unwrap_or(0)
         .max(1);
-    let labels = memory.bars.iter().map(|bar| bar.label.chars().count());
-    let label = labels.max().unwrap_or(0);
-    for bar in &memory.bars {
-        let held: u64 = bar.items.iter().map(|item| item.bytes).sum();
-        let sum = format!("{} of {}", gib_number(held), gib(bar.effective_bytes));
-        let use_ = percent(held as f64 / bar.effective_bytes.max(1) as f64);
-        let name = pad(&clean(&bar.label), label);
-        push(
-            out,
-            &format!("  {name}  {}  {sum}, {use_}", drawn(bar, scale)),
-        );
+    let rows: Vec<(String, String)> = memory
+        .bars
+        .iter()
+        .map(|bar| {
+            let held: u64 = bar.items.iter().map(|item| item.bytes).sum();
+            let sum = format!("{} of {}", gib_number(held), gib(bar.effective_bytes));
+            let use_ = percent(held as f64 / bar.effective_bytes.max(1) as f64);
+            (cut(&clean(&bar.label), LABEL), format!("{sum}, {use_}"))
+        })
+        .collect();
+    let widest = |of: fn(&(String, String)) -> &String| {
+        let lengths = rows.iter().map(|row| of(row).chars().count());
+        lengths.max().unwrap_or(0)
+    };
+    let label = widest(|row| &row.0);
+    let length = super::WIDTH
+        .saturating_sub(label + widest(|row| &row.1) + 6)
+        .clamp(LENGTH.1, LENGTH.0);
+    for (bar, (name, sum)) in memory.bars.iter().zip(&rows) {
+        let name = pad(name, label);
+        let drawn = drawn(bar, scale, length);
+        push(out, &format!("  {name}  {drawn}  {sum}"));
     }
     let mut names: Vec<&str> = Vec::new();
     for item in memory.bars.iter().flat_map(|bar| &bar.items) {
@@ -59,16 +73,16 @@ fn fill(index: usize) -> char {
     FILLS[index % FILLS.len()]
 }
 
-fn drawn(bar: &MemoryBar, scale: u64) -> String {
-    let at = |bytes: u64| (bytes as f64 / scale as f64 * LENGTH as f64).round() as usize;
-    let mut cells: Vec<char> = vec![' '; LENGTH];
+fn drawn(bar: &MemoryBar, scale: u64, length: usize) -> String {
+    let at = |bytes: u64| (bytes as f64 / scale as f64 * length as f64).round() as usize;
+    let mut cells: Vec<char> = vec![' '; length];
     for cell in cells.iter_mut().take(at(bar.memory_bytes)) {
         *cell = '·';
     }
     let mut start = 0;
     for (index, item) in bar.items.iter().enumerate() {
         let end = start + item.bytes;
-        let (from, to) = (at(start).min(LENGTH), at(end).min(LENGTH));
+        let (from, to) = (at(start).min(length), at(end).min(length));
         for cell in cells.iter_mut().take(to).skip(from) {
             *cell = fill(index);
         }
@@ -85,7 +99,8 @@ fn drawn(bar: &MemoryBar, scale: u64) -> String {
 /// A curve as rows: where, how much, and the interval.
 pub(crate) fn chart(out: &mut String, chart: &Chart) {
     const WIDTH: usize = 40;
-    push(out, &clean(&chart.caption));
+    let unit = chart.x.chars().count();
+    super::paragraph(out, &chart.caption, "");
     let top = chart
         .points
         .iter()
@@ -105,8 +120,12 @@ pub(crate) fn chart(out: &mut String, chart: &Chart) {
         push(
             out,
             &format!(
-                "  {x:>9} {}  {bar}  {} {}{band}",
-                chart.x,
+                "  {x:>9} {:<unit$}  {bar}  {} {}{band}",
+                if x == "1" {
+                    chart.x.trim_end_matches('s')
+                } else {
+                    chart.x
+                },
                 brief(point.mid),
                 chart.y
             ),

@@ -91,35 +91,73 @@ fn share_colour(share: f64) -> &'static str {
     }
 }
 
-/// Widths by content; what is too much is taken from the widest columns of words.
+/// Widths by content. What is too much is taken from the widest columns of words, down to their
+/// longest words; then from titles of numbers; and where even that is too much, from words that
+/// are broken.
 fn widths(table: &Table, rows: &[Vec<String>]) -> Vec<usize> {
-    let longest = |index: usize| {
-        let title = table
-            .columns
-            .get(index)
-            .map_or(0, |c| c.title.chars().count());
-        let cells = rows.iter().filter_map(|row| row.get(index));
-        cells
-            .map(|text| text.chars().count())
-            .fold(title, usize::max)
-    };
-    let mut widths: Vec<usize> = (0..table.columns.len()).map(longest).collect();
+    let all = table.columns.iter().enumerate();
+    let bounds: Vec<Bounds> = all
+        .map(|(index, column)| Bounds::of(table, rows, index, &column.title))
+        .collect();
+    let mut widths: Vec<usize> = bounds.iter().map(|own| own.most).collect();
     let gaps = GAP * widths.len();
-    loop {
-        let sum: usize = widths.iter().sum();
-        let words = table.columns.iter().enumerate();
-        let widest = words
-            .filter(|(_, column)| column.align == Align::Left)
-            .map(|(index, _)| index)
-            .max_by_key(|index| widths.get(*index).copied().unwrap_or(0));
-        let Some(width) = widest.and_then(|index| widths.get_mut(index)) else {
-            return widths;
+    while widths.iter().sum::<usize>() + gaps > WIDTH {
+        let shrinking = |least: fn(&Bounds) -> usize, align: Align| {
+            let all = widths.iter().zip(&bounds).zip(&table.columns).enumerate();
+            all.filter(|(_, ((width, own), column))| column.align == align && **width > least(own))
+                .max_by_key(|(_, ((width, _), _))| **width)
+                .map(|(index, _)| index)
         };
-        if sum + gaps <= WIDTH || *width <= 12 {
-            return widths;
+        let next = shrinking(|own| own.words, Align::Left)
+            .or_else(|| shrinking(|own| own.words, Align::Right))
+            .or_else(|| shrinking(|own| own.broken, Align::Left))
+            .or_else(|| shrinking(|own| own.broken, Align::Right));
+        match next.and_then(|index| widths.get_mut(index)) {
+            Some(width) => *width -= 1,
+            None => break,
         }
-        *width -= 1;
     }
+    widths
+}
+
+/// How wide a column may be.
+struct Bounds {
+    /// In one line.
+    most: usize,
+    /// With no word broken.
+    words: usize,
+    /// With words broken; drawn cells are never.
+    broken: usize,
+}
+
+impl Bounds {
+    fn of(table: &Table, rows: &[Vec<String>], index: usize, title: &str) -> Self {
+        let mut bounds = Self {
+            most: title.chars().count(),
+            words: longest_word(title),
+            broken: 4,
+        };
+        for (row, texts) in table.rows.iter().zip(rows) {
+            let (Some(cell), Some(text)) = (row.cells.get(index), texts.get(index)) else {
+                continue;
+            };
+            let length = text.chars().count();
+            let whole = !matches!(cell, Cell::Text { .. } | Cell::Link { .. });
+            bounds.most = bounds.most.max(length);
+            bounds.words = bounds
+                .words
+                .max(if whole { length } else { longest_word(text) });
+            bounds.broken = bounds.broken.max(if whole { length } else { 0 });
+        }
+        // An id or address of a word would leave no room for the others.
+        bounds.words = bounds.words.min(bounds.broken.max(24));
+        bounds
+    }
+}
+
+fn longest_word(text: &str) -> usize {
+    let words = text.split(' ').map(|word| word.chars().count());
+    words.max().unwrap_or(0)
 }
 
 /// One row, in as many lines as its longest cell takes.

@@ -1,22 +1,30 @@
 //! Words into lines.
 
-/// The text in lines of at most `width` characters; a longer word has a line of its own.
+use crate::page::format::glue;
+
+/// The text in lines of at most `width` characters. A longer word is broken, after a hyphen or
+/// slash where it has one; an address stays whole, so that it can be copied.
 pub(crate) fn wrap(text: &str, width: usize) -> Vec<String> {
     let mut lines = Vec::new();
     let mut line = String::new();
     let mut used = 0;
+    // A number stays with its unit.
+    let text = glue(text);
     for word in text.split(' ').filter(|word| !word.is_empty()) {
-        let length = word.chars().count();
-        if used > 0 && used + 1 + length > width {
-            lines.push(std::mem::take(&mut line));
-            used = 0;
+        for (index, piece) in pieces(word, width).into_iter().enumerate() {
+            let length = piece.chars().count();
+            let gap = usize::from(index == 0);
+            if used > 0 && used + gap + length > width {
+                lines.push(std::mem::take(&mut line));
+                used = 0;
+            }
+            if used > 0 && index == 0 {
+                line.push(' ');
+                used += 1;
+            }
+            line.push_str(&piece.replace('\u{a0}', " "));
+            used += length;
         }
-        if used > 0 {
-            line.push(' ');
-            used += 1;
-        }
-        line.push_str(word);
-        used += length;
     }
     if !line.is_empty() {
         lines.push(line);
@@ -24,11 +32,39 @@ pub(crate) fn wrap(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
+/// A word in pieces that fit.
+fn pieces(word: &str, width: usize) -> Vec<&str> {
+    let width = width.max(1);
+    if word.chars().count() <= width || word.starts_with("https://") {
+        return vec![word];
+    }
+    let mut pieces = Vec::new();
+    for part in word.split_inclusive(['-', '/', '_']) {
+        let mut rest = part;
+        while let Some((at, _)) = rest.char_indices().nth(width) {
+            let (piece, after) = rest.split_at(at);
+            pieces.push(piece);
+            rest = after;
+        }
+        pieces.push(rest);
+    }
+    pieces
+}
+
+/// The text in one line of at most `width` characters, with a mark where some of it is left out.
+pub(crate) fn cut(text: &str, width: usize) -> String {
+    if text.chars().count() <= width {
+        return text.to_owned();
+    }
+    let kept: String = text.chars().take(width.saturating_sub(1)).collect();
+    format!("{kept}…")
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
-    use super::wrap;
+    use super::{cut, wrap};
 
     proptest! {
         #[test]
@@ -37,5 +73,24 @@ mod tests {
             prop_assert!(lines.iter().all(|line| line.chars().count() <= 12));
             prop_assert_eq!(lines.join(" "), words.join(" "));
         }
+
+        #[test]
+        fn long_words_are_broken_and_nothing_is_lost(text in "[a-zé/_ -]{0,80}", width in 1_usize..20) {
+            let lines = wrap(&text, width);
+            prop_assert!(lines.iter().all(|line| line.chars().count() <= width));
+            prop_assert_eq!(lines.concat().replace(' ', ""), text.replace(' ', ""));
+        }
+    }
+
+    #[test]
+    fn addresses_stay_whole_and_cuts_show() {
+        let address = "https://example.org/a-very-long-address";
+        assert_eq!(
+            wrap(&format!("see {address} there"), 12),
+            ["see", address, "there"]
+        );
+        assert_eq!(wrap("cpu-ddr4-3200-2ch", 12), ["cpu-ddr4-", "3200-2ch"]);
+        assert_eq!(cut("abcdef", 4), "abc…");
+        assert_eq!(cut("abcd", 4), "abcd");
     }
 }
