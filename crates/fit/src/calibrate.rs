@@ -11,7 +11,7 @@ mod set;
 mod solve;
 mod weights;
 
-pub use backtest::backtest;
+pub use backtest::{backtest, backtest_all};
 
 use crate::catalog::Catalog;
 use crate::catalog::measurements::Measurement;

@@ -109,6 +109,8 @@ pub struct Catalog {
     /// What was measured, without what is refused.
     pub measurements: Vec<Measurement>,
     /// Measured rows that cannot be right, which inform nothing.
+    pub wrong: Vec<Measurement>,
+    /// Why they cannot.
     pub refused: Vec<Refusal>,
     /// Models that are known by name and speed only.
     pub named: Vec<NamedModel>,
@@ -325,13 +327,15 @@ impl Rows {
     fn resolve(
         self,
         sources: Vec<SourceKind>,
-        mut measurements: Vec<Measurement>,
+        measurements: Vec<Measurement>,
     ) -> Result<Catalog, FitError> {
         let machines = self.hardware.machines()?;
         self.check_links(&machines)?;
         let refused = values(self.refused);
         let wrong: BTreeSet<&str> = refused.iter().map(|row| row.id.as_str()).collect();
-        measurements.retain(|row| !wrong.contains(row.id.as_str()));
+        let (wrong, measurements) = measurements
+            .into_iter()
+            .partition(|row| wrong.contains(row.id.as_str()));
         let models = models::models(&self.models, &self.mixes)?;
         let mut catalog = Catalog {
             machines,
@@ -345,6 +349,7 @@ impl Rows {
             failures: values(self.failures),
             sources,
             measurements,
+            wrong,
             refused,
             named: values(self.named),
             notes: Notes {

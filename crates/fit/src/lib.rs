@@ -4,8 +4,9 @@
 //! The way of a question: a [`Catalog`](catalog::Catalog) gives the facts of machines, links
 //! and models, each with its source; [`cluster`] reads machines from text; [`memory`] says what
 //! each node would hold; [`placement`] divides the layers; [`speed`] says how fast, with an
-//! interval; [`verdict`] puts a model on a cluster into a fit tier, with reasons; [`page`] is
-//! all of it for one combo, as data that the terminal, JSON and HTML show.
+//! interval, by factors that [`calibrate`] fits to measurements; [`verdict`] puts a model on a
+//! cluster into a fit tier, with reasons; [`page`] is all of it as data that the terminal, JSON
+//! and [`html`] show.
 //!
 //! Pure: no clock, socket, environment or home folder, and nothing is printed. A fact that is
 //! missing gives [`Tier::Unknown`](verdict::Tier) and the fact's name, never a guess.

@@ -54,6 +54,30 @@ fn predictions_are_as_good_as_promised() {
     assert!((0.75..=0.88).contains(&prefill.coverage_80), "{prefill:?}");
 }
 
+/// The README's table is what comes out.
+#[test]
+fn the_readme_says_so() {
+    let percent = |share: f64| match share * 100.0 {
+        share if share < 9.95 => format!("{share:.1} %"),
+        share => format!("{share:.0} %"),
+    };
+    let line = |name: &str, rows: String, it: Accuracy| {
+        let figures = [it.median_ape, it.p90_ape, it.coverage_80].map(percent);
+        format!("| {name} | {rows} | {} |", figures.join(" | "))
+    };
+    let (decode, prefill) = (page().decode, page().prefill);
+    let sized = group("file size", "stated", "decode");
+    let of = |it: Accuracy| format!("{} of {}", it.n, it.of);
+    for line in [
+        line("decode", of(decode), decode),
+        line("decode, file size stated", sized.n.to_string(), sized),
+        line("prefill", of(prefill), prefill),
+    ] {
+        let readme = include_str!("../../../README.md");
+        assert!(readme.contains(&line), "the README lacks\n{line}");
+    }
+}
+
 /// Every row is predicted or says which fact is missing.
 #[test]
 fn a_refusal_names_the_fact() {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
-use brigade_fit::calibrate::backtest;
+use brigade_fit::calibrate::{backtest, backtest_all};
 use brigade_fit::catalog::measurements;
 
 use crate::planner;
@@ -28,7 +28,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args, catalog: Option<&Path>) -> anyhow::Result<ExitCode> {
     let catalog = planner::catalog(catalog)?;
     let page = match &args.file {
-        None => backtest(&catalog, &catalog.measurements),
+        None => backtest_all(&catalog),
         Some(path) => {
             let name = path.display().to_string();
             let text = planner::read_text(path, MAX_BYTES);

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
-use brigade_fit::calibrate::backtest;
+use brigade_fit::calibrate::backtest_all;
 use brigade_fit::html;
 use brigade_fit::verdict::Ask;
 
@@ -20,7 +20,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args, catalog: Option<&Path>) -> anyhow::Result<ExitCode> {
     let catalog = planner::catalog(catalog)?;
     let speed = planner::speed(&catalog);
-    let backtest = backtest(&catalog, &catalog.measurements);
+    let backtest = backtest_all(&catalog);
     let files = html::site(&catalog, &Ask::default(), &speed, Some(backtest))?;
     let count = files.len();
     for (name, text) in files {

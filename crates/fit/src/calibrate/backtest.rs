@@ -65,6 +65,14 @@ pub fn backtest(catalog: &Catalog, rows: &[Measurement]) -> BacktestPage {
     page(catalog, rows, &scored, refused)
 }
 
+/// The same of all of a catalog's rows, those that cannot be right among the refused.
+pub fn backtest_all(catalog: &Catalog) -> BacktestPage {
+    backtest(
+        catalog,
+        &[&catalog.measurements[..], &catalog.wrong].concat(),
+    )
+}
+
 /// Predicts rates by fits without the chip in question.
 struct Predictor<'a> {
     set: &'a Set,

@@ -135,7 +135,7 @@ fn check(path: &str, page: &str) -> HashSet<String> {
 fn every_page_of_the_site_is_whole() {
     let catalog = Catalog::embedded().expect("the catalog is whole");
     let speed = SpeedModel::new(&catalog);
-    let test = crate::calibrate::backtest(&catalog, &catalog.measurements);
+    let test = crate::calibrate::backtest_all(&catalog);
     let files = site(&catalog, &Ask::default(), &speed, Some(test)).expect("a site");
     let pages: BTreeMap<&str, &str> = files
         .iter()
