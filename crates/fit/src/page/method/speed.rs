@@ -19,7 +19,7 @@ fn pairs<const N: usize>(pairs: [(&str, &str); N]) -> Block {
 pub(super) fn decode(page: &Method) -> Section {
     let fit = &page.fitted.decode;
     let blocks = vec![
-        Block::text("The time of one token is a sum: what is read, what is computed, what is launched and what is handed on. The stages of a pipeline add up, and so do the hops between them."),
+        Block::text("The time of one token is a sum: what is read, what is computed, what is launched and what is handed on. The stages of a pipeline add up, and so do the hops between them. Bytes and operations are divided by what the data sheet says the chip reads and computes a second."),
         Block::Code {
             text: format!(
                 "t(stage) = D ÷ (e · B)              dense weights that are read\n         + m · X ÷ (e · B)          weights that a mixture of experts touches\n         + r · S                    weights that a GPU cannot hold\n         + c · 2 · A ÷ F32          arithmetic on unpacked weights\n         + k · K ÷ B                the KV cache, at its mean depth\n         + (o + om + oh) · L        launches of layers\n         + h · H                    handovers within a host\n         + f + v · V ÷ 100,000      once a token, on the last stage\nt(hop)   = latency + 4 · hidden ÷ bandwidth + {HOP_SOFTWARE_MS} ms\ndecode   = 1 ÷ (Σ t(stage) + Σ t(hop))"
@@ -27,7 +27,7 @@ pub(super) fn decode(page: &Method) -> Section {
         },
         pairs([
             ("D, X", "bytes of weights that the token touches: D of a dense model, and of the head of any; X of all else in a mixture of experts, which is the distinct experts that the step's tokens choose, and what is shared"),
-            ("S", "bytes of weights that overflow a GPU into host memory. A planned split names each memory, so that S is 0 and the part in RAM is a stage of its own; measured rows do not say where weights lie"),
+            ("S", "bytes of weights that overflow a GPU into host memory. A planned split names each memory, so that S is 0 there and the layers in RAM are read at the RAM's own bandwidth; a measured row does not say where its weights lie"),
             ("A", "parameters that the token is multiplied with"),
             ("K", "bytes of keys and values, and of recurrent state, that are read"),
             ("L, H, V", "layers; handovers between memories of one host; tokens of the vocabulary"),
