@@ -3,7 +3,7 @@
 use super::Method;
 use crate::evidence::Evidence;
 use crate::page::doc::{Block, Cell, Row, Section, Table};
-use crate::page::format::{count, fine_percent, short, thousands};
+use crate::page::format::{count, short, thousands};
 use crate::placement::{HOP_SOFTWARE_MS, PROMPT, Rate};
 use crate::speed::fitted::{Fit, near, unseen};
 use crate::speed::interval::Class;
@@ -113,11 +113,10 @@ pub(super) fn intervals(page: &Method) -> Section {
     });
     let titles = ["Class", "What is in it", ">Rows", ">Factor"];
     let table = Table::new("Widths of intervals by class", &titles).rows(rows);
-    let covered = fine_percent(page.fitted.decode.coverage_80);
     let blocks = vec![
-        Block::text(format!(
-            "An 80 % interval reaches from the estimate divided by its class's factor to the estimate times it: four of five measurements whose chip was held out lay that near. Over all held-out rows of decode, {covered} did."
-        )),
+        Block::text(
+            "An 80 % interval reaches from the estimate divided by its class's factor to the estimate times it: four of five measurements of the class, each predicted by a fit that has not seen its chip, lay that near. Where measured rows take the formula's place or correct it, the factor is that of 'near', or half of what the rows differ by, if that is more.",
+        ),
         Block::Table(table),
         Block::Code {
             text: format!(
