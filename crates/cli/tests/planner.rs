@@ -225,6 +225,32 @@ fn pages_for_people() {
     assert!(page.contains("Raspberry Pi"), "{page}");
 }
 
+/// What a page says to type works as it stands.
+#[test]
+fn commands_of_a_page() {
+    for on in [&["--on", QUAD][..], &["--on", "2x rtx-3090"], &[]] {
+        let page = printed(&[&["fit"], on].concat());
+        let commands: Vec<&str> = page
+            .lines()
+            .filter_map(|line| line.strip_prefix("  brigade "))
+            .filter(|line| !line.contains("FILE.csv"))
+            .collect();
+        assert!(commands.len() >= 4, "{page}");
+        for line in commands {
+            // One argument may be in quotes.
+            let args: Vec<&str> = match line.split_once('\'') {
+                Some((before, quoted)) => {
+                    let (quoted, after) = quoted.split_once('\'').unwrap();
+                    let before = before.split_whitespace().chain([quoted]);
+                    before.chain(after.split_whitespace()).collect()
+                }
+                None => line.split_whitespace().collect(),
+            };
+            printed(&args);
+        }
+    }
+}
+
 #[test]
 fn this_machine() {
     let page = document(&["fit", "--json"]);

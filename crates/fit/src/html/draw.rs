@@ -62,7 +62,7 @@ pub(super) fn memory(bars: &Bars) -> String {
     for bar in &bars.bars {
         let held: u64 = bar.items.iter().map(|item| item.bytes).sum();
         let label = clean(&bar.label);
-        out.push_str("<span>");
+        out.push_str("<div class=bars><span>");
         escape(&mut out, &label);
         // The figure's words and the table after it say what the bar shows.
         out.push_str(
@@ -93,7 +93,7 @@ pub(super) fn memory(bars: &Bars) -> String {
         }
         let _ = write!(
             out,
-            "</svg><span class=\"s\">{} of {}, {}</span>",
+            "</svg><span class=s>{} of {}, {}</span></div>",
             gib_number(held),
             gib(bar.effective_bytes),
             percent(held as f64 / bar.effective_bytes.max(1) as f64)
@@ -148,7 +148,7 @@ pub(super) fn chart(lines: &Lines) -> String {
     let span = (last.x / first.x).log2().max(1e-9);
     let x = |value: f64| LEFT + (value / first.x).log2() / span * (RIGHT - LEFT - 20.0) + 10.0;
     let y = |value: f64| BOTTOM - value / top * (BOTTOM - TOP);
-    let mut out = String::from("<svg viewBox=\"0 0 610 234\" role=\"img\" aria-label=\"");
+    let mut out = String::from("<svg viewBox=\"0 0 610 236\" role=\"img\" aria-label=\"");
     let words: Vec<String> = lines
         .points
         .iter()
@@ -216,7 +216,7 @@ pub(super) fn chart(lines: &Lines) -> String {
     let _ = write!(
         out,
         "<text x=\"{RIGHT}\" y=\"{:.0}\" text-anchor=\"end\">",
-        BOTTOM + 33.0
+        BOTTOM + 36.0
     );
     escape(&mut out, &lines.x);
     let _ = write!(

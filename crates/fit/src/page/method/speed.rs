@@ -3,7 +3,7 @@
 use super::Method;
 use crate::evidence::Evidence;
 use crate::page::doc::{Block, Cell, Row, Section, Table};
-use crate::page::format::{count, fine_percent, short, thousands};
+use crate::page::format::{count, short, thousands};
 use crate::placement::{HOP_SOFTWARE_MS, PROMPT, Rate};
 use crate::speed::fitted::{Fit, near, unseen};
 use crate::speed::interval::Class;
@@ -19,7 +19,7 @@ fn pairs<const N: usize>(pairs: [(&str, &str); N]) -> Block {
 pub(super) fn decode(page: &Method) -> Section {
     let fit = &page.fitted.decode;
     let blocks = vec![
-        Block::text("The time of one token is a sum: what is read, what is computed, what is launched and what is handed on. The stages of a pipeline add up, and so do the hops between them."),
+        Block::text("The time of one token is a sum: what is read, what is computed, what is launched and what is handed on. The stages of a pipeline add up, and so do the hops between them. Bytes and operations are divided by what the data sheet says the chip reads and computes a second."),
         Block::Code {
             text: format!(
                 "t(stage) = D ÷ (e · B)              dense weights that are read\n         + m · X ÷ (e · B)          weights that a mixture of experts touches\n         + r · S                    weights that a GPU cannot hold\n         + c · 2 · A ÷ F32          arithmetic on unpacked weights\n         + k · K ÷ B                the KV cache, at its mean depth\n         + (o + om + oh) · L        launches of layers\n         + h · H                    handovers within a host\n         + f + v · V ÷ 100,000      once a token, on the last stage\nt(hop)   = latency + 4 · hidden ÷ bandwidth + {HOP_SOFTWARE_MS} ms\ndecode   = 1 ÷ (Σ t(stage) + Σ t(hop))"
@@ -27,7 +27,7 @@ pub(super) fn decode(page: &Method) -> Section {
         },
         pairs([
             ("D, X", "bytes of weights that the token touches: D of a dense model, and of the head of any; X of all else in a mixture of experts, which is the distinct experts that the step's tokens choose, and what is shared"),
-            ("S", "bytes of weights that overflow a GPU into host memory. A planned split names each memory, so that S is 0 and the part in RAM is a stage of its own; measured rows do not say where weights lie"),
+            ("S", "bytes of weights that overflow a GPU into host memory. A planned split names each memory, so that S is 0 there and the layers in RAM are read at the RAM's own bandwidth; a measured row does not say where its weights lie"),
             ("A", "parameters that the token is multiplied with"),
             ("K", "bytes of keys and values, and of recurrent state, that are read"),
             ("L, H, V", "layers; handovers between memories of one host; tokens of the vocabulary"),
@@ -113,11 +113,10 @@ pub(super) fn intervals(page: &Method) -> Section {
     });
     let titles = ["Class", "What is in it", ">Rows", ">Factor"];
     let table = Table::new("Widths of intervals by class", &titles).rows(rows);
-    let covered = fine_percent(page.fitted.decode.coverage_80);
     let blocks = vec![
-        Block::text(format!(
-            "An 80 % interval reaches from the estimate divided by its class's factor to the estimate times it: four of five measurements whose chip was held out lay that near. Over all held-out rows of decode, {covered} did."
-        )),
+        Block::text(
+            "An 80 % interval reaches from the estimate divided by its class's factor to the estimate times it: four of five measurements of the class, each predicted by a fit that has not seen its chip, lay that near. Where measured rows take the formula's place or correct it, the factor is that of 'near', or half of what the rows differ by, if that is more.",
+        ),
         Block::Table(table),
         Block::Code {
             text: format!(
