@@ -13,7 +13,8 @@ use brigade_fit::model::{
     Attention, Exactness, Format, Layer, LayerBytes, Model, Quantization, Weights,
 };
 use brigade_fit::page::ComboPage;
-use brigade_fit::placement::{Objective, Rate, Speed};
+use brigade_fit::placement::Objective;
+use brigade_fit::speed::{Rate, Speed};
 use brigade_fit::speed::{Setting, SpeedModel, Work};
 use brigade_fit::text::{self, Style};
 use brigade_fit::verdict::{Ask, Detail, assess, plan};

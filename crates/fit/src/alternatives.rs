@@ -9,9 +9,8 @@ use crate::FitError;
 use crate::cluster::Cluster;
 use crate::memory::Load;
 use crate::model::{Format, Model, Quantization};
-use crate::placement::{
-    COMFORTABLE, Field, Level, Objective, Plan, Rate, Rule, Speed, Timing, rule,
-};
+use crate::placement::{COMFORTABLE, Field, Level, Objective, Plan, Rule, Timing, rule};
+use crate::speed::{Rate, Speed};
 use crate::verdict::{Alternative, Ask, Split, Verdict, choice, percent, setting};
 
 /// Numbers of streams that a curve shows.

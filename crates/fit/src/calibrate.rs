@@ -4,23 +4,19 @@
 //! chip's rows, and errors are those of predictions by a fit that has not seen the chip.
 
 mod backtest;
-pub(crate) mod chips;
-pub(crate) mod features;
-mod names;
 mod set;
 mod solve;
-mod weights;
 
 pub use backtest::{backtest, backtest_all};
 
 use crate::catalog::Catalog;
 use crate::catalog::measurements::Measurement;
-use crate::placement::Rate;
+use crate::speed::Rate;
 use crate::speed::classes::Family;
 use crate::speed::fitted::{self, Factor, Fit, Fitted, Interval};
 use crate::speed::interval::{Class, weighted_quantile};
 
-use features::{Features, Reader};
+use crate::rows::{Features, Reader, impossible};
 use set::{Observed, Set};
 
 /// Share of measurements that an interval is to hold.
@@ -74,18 +70,6 @@ impl Calibration {
             interval,
         }
     }
-}
-
-/// Why a rate cannot be that of one stream: more bytes a second than the memory gives.
-pub(crate) fn impossible(features: &Features, rate: f64) -> Option<String> {
-    let read = rate * features.read_gb();
-    let bandwidth = features.decode.bandwidth_gb_s;
-    (read > bandwidth && features.decode.spilled == 0.0).then(|| {
-        format!(
-            "impossible: {rate} tokens a second of {:.1} GB each are {read:.0} GB/s of {bandwidth:.0}; speculative decoding, or another model than named",
-            features.read_gb()
-        )
-    })
 }
 
 /// A fit with its errors; the intervals of its classes are added to `interval`.

@@ -26,7 +26,9 @@ pub mod model;
 pub mod nearest;
 pub mod page;
 pub mod placement;
+mod rows;
 pub mod speed;
+pub mod split;
 pub mod text;
 pub mod verdict;
 

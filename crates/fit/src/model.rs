@@ -55,6 +55,16 @@ pub struct Model {
 }
 
 impl Model {
+    /// Share of the routed experts that some tokens touch, if each chooses at random:
+    /// 1 − (1 − used ÷ experts)ⁿ; 1 without experts.
+    pub(crate) fn touched_share(&self, tokens: u32) -> f64 {
+        if self.experts == 0 {
+            return 1.0;
+        }
+        let one = f64::from(self.experts_used.min(self.experts)) / f64::from(self.experts);
+        1.0 - (1.0 - one).powf(f64::from(tokens))
+    }
+
     /// The smallest quantization that people serve the model with: of those in
     /// [`production`](Self::production), at 4 bits a weight or more, of the format if one is
     /// given.
@@ -150,6 +160,17 @@ pub enum Format {
     Mlx,
     /// Other safetensors (vLLM).
     Safetensors,
+}
+
+impl Format {
+    /// The runtime that reads it, by the name that measurements have.
+    pub(crate) fn runtime(self) -> &'static str {
+        match self {
+            Self::Gguf => "llama.cpp",
+            Self::Mlx => "mlx",
+            Self::Safetensors => "vllm",
+        }
+    }
 }
 
 /// How a quantization's bytes are known.

@@ -24,19 +24,17 @@ use serde::Serialize;
 
 pub use cuts::{Rule, rule};
 
+pub(crate) use costs::Costs;
 #[cfg(test)]
 pub(crate) use costs::Step;
-pub(crate) use costs::{Costs, used_share};
 pub(crate) use hosts::{Host, Level};
 pub(crate) use time::{PROMPT, Timing};
 
 use crate::FitError;
 use crate::cluster::{Cluster, Link, Links};
-use crate::evidence::Estimate;
-use crate::machine::Pool;
 use crate::memory::Load;
-use crate::model::{Format, Model, Quantization};
-use crate::speed::{Setting, Work};
+use crate::model::{Model, Quantization};
+use crate::speed::Speed;
 
 /// At most this share of effective memory is a comfortable fit.
 pub const COMFORTABLE: f64 = 0.85;
@@ -58,32 +56,6 @@ pub enum Objective {
     ManyStreams,
     /// The most room: the least utilization of the fullest node.
     LargestContext,
-}
-
-/// Predicts times; [`SpeedModel`](crate::speed::SpeedModel) in use, a roofline in tests.
-pub trait Speed {
-    /// Seconds of one step on this pool.
-    fn step_s(&self, pool: &Pool, runtime: &str, work: &Work) -> Result<f64, FitError>;
-
-    /// How much faster some GPUs of one host read a prompt of so many micro-batches than one does
-    /// that has all of their layers.
-    fn overlap(&self, pools: usize, batches: f64) -> f64;
-
-    /// A rate, in tokens a second, with its interval and evidence; `mid` is what
-    /// [`step_s`](Self::step_s) came to.
-    fn around(&self, mid: f64, rate: Rate, setting: &Setting) -> Estimate;
-
-    /// Which measurements stand behind a rate, in a sentence, if any do.
-    fn basis(&self, rate: Rate, setting: &Setting) -> Option<String>;
-}
-
-/// What a number of tokens a second is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Rate {
-    /// Tokens that are generated.
-    Decode,
-    /// Tokens of a prompt.
-    Prefill,
 }
 
 /// An order of nodes with their layers.
@@ -379,15 +351,6 @@ fn classes(
         }
     }
     classes
-}
-
-/// The runtime that reads a format, by the name that measurements have.
-pub(crate) fn runtime_of(format: Format) -> &'static str {
-    match format {
-        Format::Gguf => "llama.cpp",
-        Format::Mlx => "mlx",
-        Format::Safetensors => "vllm",
-    }
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ pub mod interval;
 mod known;
 pub mod prefill;
 pub(crate) mod quants;
+mod rate;
 pub mod sum;
 
 use crate::catalog::Catalog;
@@ -14,11 +15,29 @@ use crate::error::FitError;
 use crate::evidence::{Estimate, Evidence};
 use crate::machine::{Pool, PoolKind};
 use crate::model::{Exactness, Model, Quantization};
-use crate::placement::{Rate, Speed};
+
+pub use rate::Rate;
 
 use classes::{Engine, Family, Traits};
 use interval::Class;
 use known::{Known, KnownRows};
+
+/// Predicts times; [`SpeedModel`] in use, a roofline in tests.
+pub trait Speed {
+    /// Seconds of one step on this pool.
+    fn step_s(&self, pool: &Pool, runtime: &str, work: &Work) -> Result<f64, FitError>;
+
+    /// How much faster some GPUs of one host read a prompt of so many micro-batches than one does
+    /// that has all of their layers.
+    fn overlap(&self, pools: usize, batches: f64) -> f64;
+
+    /// A rate, in tokens a second, with its interval and evidence; `mid` is what
+    /// [`step_s`](Self::step_s) came to.
+    fn around(&self, mid: f64, rate: Rate, setting: &Setting) -> Estimate;
+
+    /// Which measurements stand behind a rate, in a sentence, if any do.
+    fn basis(&self, rate: Rate, setting: &Setting) -> Option<String>;
+}
 
 /// What one pool does in one step of a stage: the bytes and operations of all tokens of the step.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -5,7 +5,7 @@ mod changes;
 pub(crate) mod choice;
 mod reasons;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 pub(crate) use assess::setting;
 pub use assess::{assess, plan};
@@ -16,6 +16,7 @@ use crate::evidence::Estimate;
 use crate::memory::{KvType, Load, NodeLedger};
 use crate::model::Format;
 use crate::placement::Objective;
+pub use crate::split::Split;
 
 /// Above this share of effective memory a long context will not fit.
 pub const NO_LONG_CONTEXT: f64 = 0.92;
@@ -148,20 +149,6 @@ pub struct Alternative {
     pub streams: Vec<(u32, f64)>,
     /// What speaks for and against it, with published evidence where that is all there is.
     pub note: String,
-}
-
-/// Ways to spread a model.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Split {
-    /// All of it on one node.
-    OneNode,
-    /// A copy on each of several nodes.
-    Replicas,
-    /// Layer ranges on several nodes.
-    Pipeline,
-    /// Every layer shared by several nodes.
-    Tensor,
 }
 
 impl Tier {

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use super::features::{Features, Reader};
 use super::set::Set;
-use super::{Calibration, ape, impossible, quantile};
+use super::{Calibration, ape, quantile};
 use crate::catalog::Catalog;
 use crate::catalog::measurements::Measurement;
 use crate::page::{Accuracy, BacktestPage, GroupRow, Miss, RefusedRow};
-use crate::placement::Rate;
+use crate::rows::{Features, Reader, impossible};
+use crate::speed::Rate;
 use crate::speed::interval::Class;
 use crate::speed::sum::Sum;
 

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::COVERAGE;
-use super::features::Features;
 use super::solve::{Loss, Observation, fit};
-use crate::placement::Rate;
+use crate::rows::Features;
+use crate::speed::Rate;
 use crate::speed::classes::{Engine, Family};
 use crate::speed::interval::{Class, weighted_quantile};
 use crate::speed::sum::{Parameter, Sum};

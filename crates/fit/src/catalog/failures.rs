@@ -9,7 +9,7 @@ use super::read::{Entry, File, Row};
 use crate::cluster::Cluster;
 use crate::error::FitError;
 use crate::machine::PoolKind;
-use crate::verdict::Split;
+use crate::split::Split;
 
 /// A way for a cluster to disappoint.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -8,7 +8,7 @@ use super::read::{Entry, File, Row};
 use crate::cluster::Cluster;
 use crate::error::FitError;
 use crate::model::Format;
-use crate::verdict::Split;
+use crate::split::Split;
 
 /// Ways for a program to use a processor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -8,7 +8,7 @@ use crate::error::FitError;
 use crate::page::doc::Target;
 use crate::page::grid::Grid;
 use crate::page::{BacktestPage, Index, Method, Page};
-use crate::placement::Speed;
+use crate::speed::Speed;
 use crate::verdict::Ask;
 
 /// Every page of a catalog: files with their contents, by path within the site. Pages link to each

@@ -17,7 +17,7 @@ use crate::catalog::failures::Failure;
 use crate::cluster::Cluster;
 use crate::evidence::Estimate;
 use crate::memory::NodeLedger;
-use crate::placement::Speed;
+use crate::speed::Speed;
 use crate::verdict::{Alternative, Ask, Tier, Verdict};
 
 /// What runs on a combo.

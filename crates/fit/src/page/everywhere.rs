@@ -11,7 +11,7 @@ use crate::catalog::Catalog;
 use crate::cluster::Cluster;
 use crate::evidence::Estimate;
 use crate::model::Model;
-use crate::placement::Speed;
+use crate::speed::Speed;
 use crate::verdict::{Ask, Tier, Verdict, assess};
 
 /// Every place that runs a model.

@@ -8,7 +8,7 @@ use super::model::ModelPage;
 use crate::FitError;
 use crate::catalog::Catalog;
 use crate::cluster::Cluster;
-use crate::placement::Speed;
+use crate::speed::Speed;
 use crate::verdict::{Ask, Verdict, assess};
 
 /// Verdicts by place and model.

@@ -15,7 +15,8 @@ use crate::catalog::links::LinkKind;
 use crate::cluster::{Cluster, Link, Links, Node};
 use crate::machine::{Machine, PoolKind};
 use crate::model::Model;
-use crate::placement::{HOP_SOFTWARE_MS, Speed};
+use crate::placement::HOP_SOFTWARE_MS;
+use crate::speed::Speed;
 use crate::verdict::{Ask, Detail, Split, assess};
 
 /// When several machines are worth it, and which links matter.

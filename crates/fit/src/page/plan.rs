@@ -12,7 +12,8 @@ use crate::FitError;
 use crate::catalog::Catalog;
 use crate::cluster::Cluster;
 use crate::model::Model;
-use crate::placement::{HOP_SOFTWARE_MS, Plan, Speed};
+use crate::placement::{HOP_SOFTWARE_MS, Plan};
+use crate::speed::Speed;
 use crate::verdict::{Ask, Detail, Verdict, assess, plan};
 
 /// A plan.

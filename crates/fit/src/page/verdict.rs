@@ -13,7 +13,8 @@ use crate::catalog::Catalog;
 use crate::cluster::Cluster;
 use crate::evidence::Estimate;
 use crate::model::{Exactness, Model};
-use crate::placement::{PROMPT, Speed};
+use crate::placement::PROMPT;
+use crate::speed::Speed;
 use crate::verdict::{Ask, Detail, Verdict, assess};
 
 /// Contexts that the curve shows, where they fit.

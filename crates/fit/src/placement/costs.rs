@@ -8,9 +8,8 @@ use super::cuts::Cuts;
 use crate::FitError;
 use crate::memory::{self, Load};
 use crate::model::{Attention, Layer, Model, Quantization};
-use crate::placement::Rate;
-use crate::speed::Work;
 use crate::speed::classes::Traits;
+use crate::speed::{Rate, Work};
 
 /// What a step computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,7 +85,7 @@ impl<'a> Costs<'a> {
             });
         }
         let bytes = &quant.weights.layers;
-        let used = used_share(model, 1);
+        let used = model.touched_share(1);
         let active = |layer: &Layer| {
             layer.attention_params as f64
                 + layer.dense_params as f64
@@ -190,8 +189,8 @@ impl<'a> Costs<'a> {
                 (half, half)
             }
         };
-        let experts =
-            self.experts(experts_of.start, experts_of.end) as f64 * used_share(self.model, tokens);
+        let experts = self.experts(experts_of.start, experts_of.end) as f64
+            * self.model.touched_share(tokens);
         let each = 2.0 * between_f64(&self.shape.active, start, end);
         let mut work = Work {
             rate: step.rate(),
@@ -244,10 +243,10 @@ impl<'a> Costs<'a> {
             rate: step.rate(),
             tokens,
             layers: layers.end - layers.start,
-            weight_bytes: (bytes * used_share(self.model, tokens)) as u64,
+            weight_bytes: (bytes * self.model.touched_share(tokens)) as u64,
             head_bytes: 0,
             kv_bytes: 0,
-            flops: f64::from(tokens) * 2.0 * params as f64 * used_share(self.model, 1),
+            flops: f64::from(tokens) * 2.0 * params as f64 * self.model.touched_share(1),
             attention_flops: 0.0,
             sampled: 0,
             vocab: self.model.vocab,
@@ -290,16 +289,6 @@ fn next_of_kind(model: &Model) -> Option<Vec<Vec<u32>>> {
         all
     });
     Some(next.collect())
-}
-
-/// Share of the routed experts that some tokens touch, if each chooses at random:
-/// 1 − (1 − used ÷ experts)ⁿ.
-pub(crate) fn used_share(model: &Model, tokens: u32) -> f64 {
-    if model.experts == 0 {
-        return 1.0;
-    }
-    let one = f64::from(model.experts_used.min(model.experts)) / f64::from(model.experts);
-    1.0 - (1.0 - one).powf(f64::from(tokens))
 }
 
 /// Operations of one token's scores and weighted sum over a context.

@@ -1,13 +1,12 @@
 //! Machines, models and a speed for tests.
 
-use super::{Rate, Speed};
 use crate::FitError;
 use crate::cluster::{Cluster, Link, Links, Node, Rdma};
 use crate::evidence::{Estimate, Evidence};
 use crate::machine::{Machine, Pool, PoolKind};
 use crate::memory::{KvType, Load};
 use crate::model::{Attention, Exactness, Format, Layer, LayerBytes, Model, Quantization, Weights};
-use crate::speed::{Setting, Work};
+use crate::speed::{Rate, Setting, Speed, Work};
 
 pub(crate) const GIB: u64 = 1 << 30;
 

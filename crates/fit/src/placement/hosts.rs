@@ -240,7 +240,7 @@ impl<'a> Host<'a> {
     ) -> Result<f64, FitError> {
         let start = packing.parts.first().map_or(0, |part| part.layers.start);
         let apart = start + packing.experts_in_ram;
-        let runtime = super::runtime_of(costs.quant.format);
+        let runtime = costs.quant.format.runtime();
         let mut seconds = 0.0;
         for (index, part) in packing.parts.iter().enumerate() {
             let pool = &self.machine.pools[part.pool];

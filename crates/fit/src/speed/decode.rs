@@ -12,7 +12,8 @@
 //! `e` is a product over the hardware family, the quantization and the program, `o` one over the
 //! backend. With the arithmetic on its own, `e` differs little between families.
 
-use super::classes::{Engine, Family, QuantClass};
+use super::classes::{Engine, Family};
+use super::quants::QuantClass;
 use super::sum::{Factors, Parameter, Sum};
 
 pub(super) const fn effect(name: &'static str, sd: f64) -> Parameter {

@@ -3,9 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::interval::Class;
+use super::rate::Rate;
 use super::sum::Parameter;
 use super::{decode, prefill};
-use crate::placement::Rate;
 
 /// What `cargo xtask calibrate` writes.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]

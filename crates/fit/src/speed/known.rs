@@ -5,12 +5,11 @@ use std::cell::OnceCell;
 use super::Setting;
 use super::classes::{Engine, Family};
 use super::quants::{self, Quant};
-use crate::calibrate::features::{Features, Reader};
-use crate::calibrate::impossible;
+use super::rate::Rate;
 use crate::catalog::Catalog;
 use crate::catalog::measurements::Measurement;
 use crate::evidence::Evidence;
-use crate::placement::{Rate, runtime_of};
+use crate::rows::{Features, Reader, impossible};
 
 /// Contexts are the same up to this factor.
 const SAME_CONTEXT: f64 = 1.25;
@@ -88,7 +87,7 @@ impl<'a> KnownRows<'a> {
         if setting.pools.iter().any(|pool| pool.device != first.device) {
             return None;
         }
-        let engine = Engine::of(runtime_of(setting.quant.format), Family::of_pool(first));
+        let engine = Engine::of(setting.quant.format.runtime(), Family::of_pool(first));
         let gpus = setting.pools.len() / setting.nodes.max(1);
         let quant = quants::parse(&setting.quant.name);
         let of_setting = |known: &&KnownRow| {

@@ -9,8 +9,9 @@
 //!
 //! `e` is a product over the vendor, the hardware family, the quantization and the program.
 
-use super::classes::{Engine, Family, QuantClass};
+use super::classes::{Engine, Family};
 use super::decode::{effect, value};
+use super::quants::QuantClass;
 use super::sum::{Factors, Parameter, Sum};
 
 /// Tokens that are computed at once.

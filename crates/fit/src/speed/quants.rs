@@ -1,6 +1,77 @@
 //! Quantizations as people write them.
 
-use crate::speed::classes::QuantClass;
+use crate::model::Quantization;
+
+/// Kinds of quantizations that have an efficiency of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum QuantClass {
+    /// 16 bits or more, unquantized.
+    F16,
+    /// 8 bits: `Q8_0`, MLX 8-bit, FP8, MXFP8.
+    Q8,
+    /// `Q6_K`, MLX 6-bit.
+    Q6,
+    /// `Q5_K`, `Q5_0`, MLX 5-bit.
+    Q5,
+    /// `Q4_K`, IQ4.
+    Q4K,
+    /// `Q4_0`, `Q4_1`.
+    Q40,
+    /// `Q3_K`, IQ3.
+    Q3,
+    /// 1 and 2 bits.
+    Q2,
+    /// MXFP4 of gpt-oss.
+    Mxfp4,
+    /// MXFP4 experts in MLX.
+    MlxMxfp4,
+    /// NVFP4.
+    Nvfp4,
+    /// MLX 4-bit.
+    Mlx4,
+    /// MLX 3-bit.
+    Mlx3,
+    /// 4-bit integers of AWQ, GPTQ and compressed tensors.
+    Int4,
+}
+
+impl QuantClass {
+    /// Of a quantization of a model: by its name, or else by its bits.
+    pub fn of(quant: &Quantization) -> Self {
+        if let Some(known) = parse(&quant.name) {
+            return known.class;
+        }
+        match quant.bits_per_weight {
+            bits if bits < 3.1 => Self::Q2,
+            bits if bits < 4.0 => Self::Q3,
+            bits if bits < 5.4 => Self::Q4K,
+            bits if bits < 6.2 => Self::Q5,
+            bits if bits < 7.5 => Self::Q6,
+            bits if bits < 12.0 => Self::Q8,
+            _ => Self::F16,
+        }
+    }
+
+    /// Its name in files and output.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F16 => "16-bit",
+            Self::Q8 => "8-bit",
+            Self::Q6 => "6-bit",
+            Self::Q5 => "5-bit",
+            Self::Q4K => "Q4_K",
+            Self::Q40 => "Q4_0",
+            Self::Q3 => "3-bit",
+            Self::Q2 => "2-bit",
+            Self::Mxfp4 => "MXFP4",
+            Self::MlxMxfp4 => "MXFP4 (MLX)",
+            Self::Nvfp4 => "NVFP4",
+            Self::Mlx4 => "4-bit (MLX)",
+            Self::Mlx3 => "3-bit (MLX)",
+            Self::Int4 => "INT4",
+        }
+    }
+}
 
 /// A quantization that a row states.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -43,7 +43,7 @@ fn work(tokens: u32) -> Work {
         vocab: 128_000,
         handovers: 0,
         traits: Traits {
-            quant: classes::QuantClass::Q4K,
+            quant: quants::QuantClass::Q4K,
             moe: false,
             recurrent: false,
         },
@@ -132,7 +132,7 @@ fn a_missing_fact_is_named() {
 /// A small model's head makes more bits of a quantization, which changes nothing in how it is read.
 #[test]
 fn quantizations_have_the_class_of_their_name() {
-    use classes::QuantClass::{F16, Mlx4, MlxMxfp4, Mxfp4, Q4K, Q8};
+    use quants::QuantClass::{F16, Mlx4, MlxMxfp4, Mxfp4, Q4K, Q8};
     for model in &catalog().models {
         for quant in &model.quants {
             let known = quants::parse(&quant.name);
@@ -149,7 +149,7 @@ fn quantizations_have_the_class_of_their_name() {
     ] {
         let mut all = catalog().models.iter().flat_map(|model| &model.quants);
         let quant = all.find(|quant| quant.format == format && quant.name == name);
-        let found = classes::QuantClass::of(quant.unwrap_or_else(|| panic!("no {name}")));
+        let found = quants::QuantClass::of(quant.unwrap_or_else(|| panic!("no {name}")));
         assert_eq!(found, class, "{name}");
     }
 }

@@ -9,8 +9,9 @@ use crate::evidence::Estimate;
 use crate::machine::{Pool, PoolKind};
 use crate::memory::Load;
 use crate::model::{Format, Model, Quantization};
-use crate::placement::{COMFORTABLE, Field, Level, PROMPT, Plan, Rate, Speed, Timing};
+use crate::placement::{COMFORTABLE, Field, Level, PROMPT, Plan, Timing};
 use crate::speed::Setting;
+use crate::speed::{Rate, Speed};
 
 /// Puts a model on a cluster into a tier, with reasons.
 ///

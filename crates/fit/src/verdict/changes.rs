@@ -7,7 +7,7 @@ use crate::cluster::{Cluster, Link, Links, Node};
 use crate::machine::PoolKind;
 use crate::memory::KvType;
 use crate::model::{Model, Quantization};
-use crate::placement::Speed;
+use crate::speed::Speed;
 
 /// What a raised limit leaves to macOS.
 const MACOS_BYTES: u64 = 8 << 30;

@@ -5,7 +5,8 @@ use crate::FitError;
 use crate::cluster::{Cluster, Links};
 use crate::memory::Load;
 use crate::model::{Model, Quantization};
-use crate::placement::{COMFORTABLE, Field, Level, Objective, Plan, Speed, Timing};
+use crate::placement::{COMFORTABLE, Field, Level, Objective, Plan, Timing};
+use crate::speed::Speed;
 
 /// Tokens in whose steps a cache grows.
 const STEP: u32 = 256;

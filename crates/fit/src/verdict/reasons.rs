@@ -6,7 +6,8 @@ use crate::FitError;
 use crate::cluster::Cluster;
 use crate::memory::PoolLedger;
 use crate::model::{Model, Quantization};
-use crate::placement::{COMFORTABLE, Rule, Speed, rule};
+use crate::placement::{COMFORTABLE, Rule, rule};
+use crate::speed::Speed;
 
 /// Bytes of memory for people.
 pub(crate) fn gib(bytes: u64) -> String {

@@ -5,7 +5,7 @@ use crate::FitError;
 use crate::catalog::Catalog;
 use crate::cluster::Cluster;
 use crate::page::format::times;
-use crate::placement::Speed;
+use crate::speed::Speed;
 use crate::verdict::{Ask, Detail, Split, Tier, Verdict, assess};
 
 /// Share of effective memory that the worked case's weights take, about.

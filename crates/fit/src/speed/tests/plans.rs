@@ -2,12 +2,11 @@
 //! rows holds for plans only where both come to the same.
 
 use super::*;
-use crate::calibrate::features::{Features, Reader};
 use crate::catalog::measurements::Measurement;
 use crate::cluster::Cluster;
 use crate::machine::Machine;
 use crate::model::Model;
-use crate::placement::runtime_of;
+use crate::rows::{Features, Reader};
 use crate::verdict::{Ask, Verdict, assess};
 
 /// The formula alone, without what was measured.
@@ -50,7 +49,7 @@ impl Case {
         let model = catalog().model(features.facts.model.as_ref()?).ok()?;
         let device = features.chip.device.clone()?;
         let quant = model.quants.iter().find(|quant| {
-            let engine = Engine::of(runtime_of(quant.format), features.decode.family);
+            let engine = Engine::of(quant.format.runtime(), features.decode.family);
             quants::parse(&quant.name) == Some(features.quant) && engine == features.engine
         })?;
         if row.nodes > 1 || features.gpus > 1.0 || features.decode.spilled > 0.0 {

@@ -2,9 +2,9 @@
 
 use super::names::Facts;
 use crate::model::{Model, Quantization};
-use crate::placement::used_share;
-use crate::speed::classes::{Engine, QuantClass};
+use crate::speed::classes::Engine;
 use crate::speed::quants::Quant;
+use crate::speed::quants::QuantClass;
 
 /// Weights by where they are read, in 10⁹ bytes.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -21,7 +21,7 @@ impl Weights {
     /// Of a model's tensors, as plans count them.
     pub(crate) fn of_tensors(model: &Model, quant: &Quantization) -> Self {
         let weights = &quant.weights;
-        let used = used_share(model, 1);
+        let used = model.touched_share(1);
         let layers = weights.layers.iter();
         let body: f64 = layers
             .map(|layer| layer.dense as f64 + layer.experts as f64 * used)
