@@ -66,6 +66,9 @@ pub(crate) fn fill(
     Ok(())
 }
 
+/// How much faster a way must be to be spoken of.
+const WORTH_SAYING: f64 = 1.01;
+
 /// Where the chosen way has more nodes than the fastest that fits.
 fn fewer_is_faster(ways: &[Way]) -> Option<String> {
     let chosen = ways.first()?;
@@ -75,7 +78,7 @@ fn fewer_is_faster(ways: &[Way]) -> Option<String> {
         .iter()
         .filter(|way| way.alternative.fits && way.nodes < chosen.nodes)
         .filter(|way| matches!(way.alternative.split, Split::OneNode | Split::Pipeline))
-        .filter(|way| rate(way).is_some_and(|rate| rate > now * 1.002))
+        .filter(|way| rate(way).is_some_and(|rate| rate > now * WORTH_SAYING))
         .max_by(|a, b| rate(a).unwrap_or(0.0).total_cmp(&rate(b).unwrap_or(0.0)))?;
     let gain = rate(faster)? / now - 1.0;
     Some(format!(

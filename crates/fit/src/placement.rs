@@ -3,7 +3,7 @@
 //! A plan is an order of nodes and a contiguous layer range for each. Identical nodes are
 //! interchangeable where all links are the same, so the search runs over how many of each kind
 //! are used: exactly, by dynamic programming, up to [`EXACT_STATES`] such sets, and beyond that
-//! by a beam. Memory is a constraint, at a [`Level`](hosts::Level); pools are never summed.
+//! by a beam. Memory is a constraint, at a `Level` of use; pools are never summed.
 
 mod costs;
 mod cuts;

@@ -132,6 +132,10 @@ impl<'a> SpeedModel<'a> {
         if !seen {
             half = half.max(fitted.unseen(rate));
         }
+        if rate == Rate::Prefill && setting.nodes > 1 {
+            // No prompt over nodes was measured with stages; over GPUs of one host is the nearest.
+            half = half.max(fitted.half_width(Class::PrefillSeveral));
+        }
         (evidence, half)
     }
 }
