@@ -67,7 +67,7 @@ pub(crate) fn fill(
 }
 
 /// How much faster a way must be to be spoken of.
-const WORTH_SAYING: f64 = 1.01;
+const WORTH_SAYING: f64 = 1.005;
 
 /// Where the chosen way has more nodes than the fastest that fits.
 fn fewer_is_faster(ways: &[Way]) -> Option<String> {
