@@ -186,7 +186,8 @@ proptest! {
         let held = |verdict: &Verdict| -> u64 {
             verdict.ledger.iter().flat_map(|node| &node.pools).map(|pool| pool.working_set_bytes).sum()
         };
-        if cluster.nodes.len() == 1 {
+        // Of two memories one may be left, and with it what both need.
+        if cluster.nodes.len() == 1 && cluster.nodes[0].machine.pools.len() == 1 {
             prop_assert!(held(&more) >= held(&less), "{} then {}", held(&less), held(&more));
         }
     }
