@@ -5,13 +5,16 @@ mod tensor;
 
 pub use tensor::{TENSOR_GAIN, TENSOR_SOURCE};
 
+use std::fmt::Write;
+
 use crate::FitError;
 use crate::cluster::Cluster;
+use crate::evidence::Estimate;
 use crate::memory::Load;
 use crate::model::{Format, Model, Quantization};
 use crate::placement::{COMFORTABLE, Field, Level, Objective, Plan, Rule, Timing, rule};
 use crate::speed::{Rate, Speed};
-use crate::verdict::{Alternative, Ask, Split, Verdict, choice, percent, setting};
+use crate::verdict::{Alternative, Ask, Split, Verdict, choice, percent, rate, setting};
 
 /// Numbers of streams that a curve shows.
 pub const STREAMS: [u32; 7] = [1, 2, 4, 8, 16, 32, 64];
@@ -44,6 +47,7 @@ pub(crate) fn fill(
     ways.extend(all.replicas()?);
     ways.extend(all.pipelines()?);
     ways.extend(all.tensor(one.as_ref())?);
+    ways.extend(all.quickest_alone(one.as_ref())?);
     ways.extend(one);
     let used = verdict.ledger.iter().filter(|node| !node.pools.is_empty());
     let nodes = used.count();
@@ -60,6 +64,11 @@ pub(crate) fn fill(
     };
     ways.sort_by_key(|way| (!is_chosen(way), order(way), way.nodes));
     if let Some(said) = fewer_is_faster(&ways) {
+        verdict.reasons.push(said);
+    }
+    if ask.objective == Some(Objective::ManyStreams)
+        && let Some(said) = replicas_give_more(&ways)
+    {
         verdict.reasons.push(said);
     }
     verdict.alternatives = ways.into_iter().map(|way| way.alternative).collect();
@@ -87,6 +96,29 @@ fn fewer_is_faster(ways: &[Way]) -> Option<String> {
         gain * 100.0,
         chosen.alternative.name
     ))
+}
+
+/// Where copies serve more than the chosen way.
+fn replicas_give_more(ways: &[Way]) -> Option<String> {
+    let chosen = &ways.first()?.alternative;
+    let copies = ways
+        .iter()
+        .find(|way| way.alternative.split == Split::Replicas)?;
+    let copies = &copies.alternative;
+    let both = copies.streams.iter().filter_map(|(number, of_copies)| {
+        let mut own = chosen.streams.iter();
+        let (_, own) = own.find(|(other, _)| other == number)?;
+        Some((*number, *of_copies, *own))
+    });
+    let (streams, of_copies, own) = both.last()?;
+    (chosen.split != Split::Replicas && of_copies > own * WORTH_SAYING).then(|| {
+        format!(
+            "{} would serve more: {} against {} with {streams} streams.",
+            copies.name,
+            rate(of_copies),
+            rate(own)
+        )
+    })
 }
 
 struct Compare<'a> {
@@ -136,6 +168,36 @@ impl<'a> Compare<'a> {
         }))
     }
 
+    /// The node that is quickest alone, where that is another way than the wise one.
+    fn quickest_alone(&self, one: Option<&Way>) -> Result<Option<Way>, FitError> {
+        let ways = choice::Ways::new(self.model, self.quant, self.cluster, self.load, self.ask)?;
+        let wise = one.and_then(|way| way.alternative.decode_tok_s);
+        let Some(best) = ways.quickest_alone(self.speed) else {
+            return Ok(None);
+        };
+        let node = &self.cluster.nodes[best.plan.stages[0].node];
+        let gpus = best.field.gpus_only().is_none() && ways.has_ram_beside_gpus();
+        let alternative = self.alternative(
+            Split::OneNode,
+            format!(
+                "one node, {}{}",
+                node.machine.name,
+                if gpus { ", in its GPUs alone" } else { "" }
+            ),
+            &best.field,
+            &best.plan,
+            format!("{} alone, quicker but with less room.", node.name),
+        );
+        let rate = alternative.decode_tok_s.map(|estimate| estimate.mid);
+        let quicker = rate
+            .zip(wise)
+            .is_none_or(|(rate, wise)| rate > wise.mid * 1.05);
+        Ok(quicker.then_some(Way {
+            alternative,
+            nodes: 1,
+        }))
+    }
+
     /// A copy on each node that holds one.
     fn replicas(&self) -> Result<Option<Way>, FitError> {
         let mut copies = Vec::new();
@@ -152,37 +214,73 @@ impl<'a> Compare<'a> {
         if copies.len() < 2 {
             return Ok(None);
         }
-        let count = copies.len() as u32;
-        let mut streams = Vec::new();
-        for number in STREAMS {
-            let share = number.div_ceil(count);
-            let busy = copies.iter().take(number as usize);
-            let rates: Option<Vec<f64>> = busy
-                .map(|(field, plan)| self.together(field, plan, share))
-                .collect();
-            match rates {
-                // The last copies may have fewer; what is counted is what all streams get.
-                Some(rates) if number >= count => {
-                    let full: f64 = rates.iter().sum();
-                    streams.push((number, full * f64::from(number) / f64::from(share * count)));
-                }
-                Some(rates) => streams.push((number, rates.iter().sum())),
-                None => break,
-            }
+        let fullest =
+            |(field, plan): &(Field, Plan)| field.utilization(plan, Level::Effective(1.0));
+        copies.sort_by(|a, b| fullest(b).total_cmp(&fullest(a)));
+        let streams = self.dealt(&copies);
+        let rates = copies.iter().filter_map(|(field, plan)| {
+            let timing = Timing {
+                field,
+                plan,
+                speed: self.speed,
+            };
+            Some(self.decode(&timing)?.0)
+        });
+        let mut rates: Vec<Estimate> = rates.collect();
+        rates.sort_by(|a, b| a.mid.total_cmp(&b.mid));
+        let mut note = "For many users: each stream runs at one node's speed, and a node may fail. Each copy is downloaded.".to_owned();
+        if let [slowest, .., quickest] = &rates[..]
+            && quickest.mid > slowest.mid * 1.1
+        {
+            let _ = write!(
+                note,
+                " From {} to {} by node; streams are dealt to where they gain most.",
+                rate(slowest.mid),
+                rate(quickest.mid)
+            );
         }
         let (field, plan) = &copies[0];
         let mut alternative = self.alternative(
             Split::Replicas,
-            format!("{count} replicas, one a node"),
+            format!("{} replicas, one a node", copies.len()),
             field,
             plan,
-            "For many users: each stream runs at one node's speed, and a node may fail. Each copy is downloaded.".into(),
+            note,
         );
+        alternative.decode_tok_s = rates.last().copied();
         alternative.streams = streams;
         Ok(Some(Way {
             alternative,
             nodes: copies.len(),
         }))
+    }
+
+    /// Tokens a second of all streams over copies, each stream where it gains most.
+    fn dealt(&self, copies: &[(Field, Plan)]) -> Vec<(u32, f64)> {
+        let at = |copy: usize, streams: u32| match streams {
+            0 => Some(0.0),
+            _ => self.together(&copies[copy].0, &copies[copy].1, streams),
+        };
+        // What each has, makes of it, and would make of one more.
+        let mut held: Vec<(u32, f64, Option<f64>)> = (0..copies.len())
+            .map(|copy| (0, 0.0, at(copy, 1)))
+            .collect();
+        let mut streams = Vec::new();
+        for number in 1..=STREAMS[STREAMS.len() - 1] {
+            let gains = held
+                .iter()
+                .enumerate()
+                .filter_map(|(copy, (_, now, next))| Some((copy, (*next)? - now)));
+            let Some((copy, _)) = gains.max_by(|a, b| a.1.total_cmp(&b.1)) else {
+                break;
+            };
+            let more = held[copy].0 + 1;
+            held[copy] = (more, held[copy].2.unwrap_or(0.0), at(copy, more + 1));
+            if STREAMS.contains(&number) {
+                streams.push((number, held.iter().map(|(_, now, _)| now).sum()));
+            }
+        }
+        streams
     }
 
     fn pipelines(&self) -> Result<Vec<Way>, FitError> {
@@ -228,7 +326,7 @@ impl<'a> Compare<'a> {
 
     fn pipeline_note(&self) -> String {
         let mut note =
-            "It gives memory, not speed: one stream is in one stage at a time.".to_owned();
+            "It gives memory, not speed: one stream is in one stage at a time, so that it is no faster than the fastest of these nodes would be if it held all.".to_owned();
         if rule(&self.model.architecture) == Rule::Refused {
             note.push_str(
                 " By llama.cpp RPC only: stages of this architecture would compute something else.",
@@ -259,10 +357,7 @@ impl<'a> Compare<'a> {
             plan,
             speed: self.speed,
         };
-        let decode = if fits { timing.token_s().ok() } else { None }.map(|seconds| {
-            let setting = setting(field, plan, self.load.context);
-            self.speed.around(1.0 / seconds, Rate::Decode, &setting)
-        });
+        let decode = fits.then(|| self.decode(&timing)).flatten();
         if !fits {
             note = format!("Does not fit: {} of effective memory.", percent(used));
         }
@@ -275,6 +370,7 @@ impl<'a> Compare<'a> {
                 }
             }
         }
+        let decode = decode.map(|(estimate, _)| estimate);
         Alternative {
             split,
             name,
@@ -285,6 +381,14 @@ impl<'a> Compare<'a> {
             streams,
             note,
         }
+    }
+
+    /// One stream's rate, and by how much measurements correct the formula's.
+    fn decode(&self, timing: &Timing) -> Option<(Estimate, f64)> {
+        let seconds = timing.token_s().ok()?;
+        let setting = setting(timing.field, timing.plan, self.load.context);
+        let estimate = self.speed.around(1.0 / seconds, Rate::Decode, &setting);
+        Some((estimate, estimate.mid * seconds))
     }
 
     /// Tokens a second of all streams, if their caches fit as well.
@@ -302,7 +406,8 @@ impl<'a> Compare<'a> {
             plan,
             speed: self.speed,
         };
-        timing.together(streams).ok()
+        let (_, correction) = self.decode(&timing)?;
+        Some(timing.together(streams).ok()? * correction)
     }
 
     fn runtimes(&self, split: Split) -> Vec<String> {

@@ -182,6 +182,25 @@ impl Catalog {
         machines.find(|machine| machine.machine.id == id)
     }
 
+    /// Links that may join the nodes of a cluster: those that each of them has a port for; between
+    /// machines that are not in the catalog, wires of Ethernet.
+    pub fn links_between(&self, cluster: &Cluster) -> Vec<Link> {
+        let may = |link: &&CatalogLink| {
+            cluster
+                .nodes
+                .iter()
+                .all(|node| match self.machine(&node.machine.id) {
+                    Some(sold) => sold.links.contains(&link.link.id),
+                    None => link.kind == LinkKind::Ethernet,
+                })
+        };
+        let links = self
+            .links
+            .iter()
+            .filter(|link| !matches!(link.kind, LinkKind::Host | LinkKind::Loopback));
+        links.filter(may).map(|link| link.link.clone()).collect()
+    }
+
     /// A combo by its id.
     pub fn combo(&self, id: &str) -> Option<&Combo> {
         self.combos.iter().find(|combo| combo.cluster.id == id)

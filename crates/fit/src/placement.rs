@@ -58,6 +58,17 @@ pub enum Objective {
     LargestContext,
 }
 
+impl Objective {
+    /// What it is about, for people.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::OneStream => "one stream",
+            Self::ManyStreams => "many streams",
+            Self::LargestContext => "the largest context",
+        }
+    }
+}
+
 /// An order of nodes with their layers.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Plan {
@@ -166,6 +177,22 @@ impl<'a> Field<'a> {
         self.classes = vec![vec![node]];
     }
 
+    /// The same without system memory beside GPUs, where there is any.
+    pub(crate) fn gpus_only(&self) -> Option<Self> {
+        let mut other = self.under(self.costs.load);
+        let mut changed = false;
+        for host in Rc::make_mut(&mut other.hosts) {
+            changed |= host.gpus_only();
+        }
+        changed.then_some(other)
+    }
+
+    /// Whether something lies in system memory beside a GPU.
+    pub(crate) fn spills(&self, plan: &Plan) -> bool {
+        let mut stages = plan.stages.iter();
+        stages.any(|stage| self.hosts[stage.node].spills(&stage.packing))
+    }
+
     /// Whether all links are the same, so that the order of nodes matters little.
     fn uniform(&self) -> bool {
         self.nodes() <= 1 || matches!(self.cluster.links, Links::Uniform(_))
@@ -234,12 +261,12 @@ impl<'a> Field<'a> {
     /// The level that a plan takes: the utilization of its fullest pool, and that of a
     /// comfortable fit at least where system memory beside a GPU is used.
     pub(crate) fn takes(&self, plan: &Plan) -> f64 {
-        let spills = plan
-            .stages
-            .iter()
-            .any(|stage| self.hosts[stage.node].spills(&stage.packing));
         let used = self.utilization(plan, Level::Effective(1.0));
-        if spills { used.max(COMFORTABLE) } else { used }
+        if self.spills(plan) {
+            used.max(COMFORTABLE)
+        } else {
+            used
+        }
     }
 
     /// Whether all layers can be held at a level.

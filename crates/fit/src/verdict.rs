@@ -9,7 +9,7 @@ use serde::Serialize;
 
 pub(crate) use assess::setting;
 pub use assess::{assess, plan};
-pub(crate) use reasons::percent;
+pub(crate) use reasons::{percent, rate};
 
 use crate::cluster::Link;
 use crate::evidence::Estimate;
@@ -116,6 +116,8 @@ pub struct Verdict {
     pub load: Load,
     /// Tokens a second of one stream at this context.
     pub decode_tok_s: Option<Estimate>,
+    /// Tokens a second of all streams together, where more than one is asked for.
+    pub together_tok_s: Option<Estimate>,
     /// Prompt tokens a second.
     pub prefill_tok_s: Option<Estimate>,
     /// Seconds to the first token of a prompt that fills the context up to 2,048 tokens.

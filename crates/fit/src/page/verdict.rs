@@ -49,7 +49,7 @@ impl VerdictPage {
     ) -> Result<Self, FitError> {
         let ask = Ask {
             detail: Detail::Full,
-            links: catalog.links.iter().map(|link| link.link.clone()).collect(),
+            links: catalog.links_between(cluster),
             ..ask.clone()
         };
         let verdict = assess(model, cluster, &ask, speed)?;

@@ -52,6 +52,11 @@ impl<'a> Host<'a> {
         }
     }
 
+    /// Leaves system memory out where there are GPUs; whether that changes anything.
+    pub(crate) fn gpus_only(&mut self) -> bool {
+        !self.gpus.is_empty() && self.ram.take().is_some()
+    }
+
     /// Whether both are the same to a plan.
     pub(crate) fn alike(&self, other: &Self) -> bool {
         let same = |(a, b): (&crate::machine::Pool, &crate::machine::Pool)| {

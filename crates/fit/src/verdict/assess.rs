@@ -1,11 +1,12 @@
 //! A verdict from facts.
 
 use super::choice::{Choice, Ways};
+use super::reasons::Why;
 use super::{Ask, Detail, MICRO_BATCH, Tier, Verdict, changes, reasons};
 use crate::FitError;
 use crate::alternatives;
 use crate::cluster::{Cluster, Links};
-use crate::evidence::Estimate;
+use crate::evidence::{Estimate, Evidence};
 use crate::machine::{Pool, PoolKind};
 use crate::memory::Load;
 use crate::model::{Format, Model, Quantization};
@@ -141,6 +142,7 @@ fn blank(model: &Model, quant: Option<&Quantization>, ask: &Ask) -> Verdict {
         max_context: None,
         load: load(model, ask),
         decode_tok_s: None,
+        together_tok_s: None,
         prefill_tok_s: None,
         ttft_s: None,
         reasons: Vec::new(),
@@ -186,7 +188,13 @@ fn decide(
         .map(|node| cluster.nodes[node].name.clone());
     verdict.max_context = max_context;
     verdict.ledger = field.ledger(plan)?;
-    reasons::of_memory(verdict, &choice, model, quant, cluster);
+    let why = match ask.objective {
+        Some(objective) => Why::Asked(objective),
+        // All GPUs, though one node with its system memory would do.
+        None if field.gpus_only().is_none() && holding.has_ram_beside_gpus() => Why::Quicker,
+        None => Why::Room,
+    };
+    reasons::of_memory(verdict, &choice, model, quant, cluster, why);
     if field.utilization(plan, Level::Limit) <= 1.0 {
         speeds(verdict, field, plan, speed);
         reasons::of_speed(verdict, &choice, speed);
@@ -213,8 +221,30 @@ fn speeds(verdict: &mut Verdict, field: &Field, plan: &Plan, speed: &dyn Speed) 
     match timing.token_s() {
         Ok(seconds) => {
             let setting = setting(field, plan, verdict.load.context);
-            verdict.decode_tok_s = Some(speed.around(1.0 / seconds, Rate::Decode, &setting));
+            let decode = speed.around(1.0 / seconds, Rate::Decode, &setting);
             verdict.reasons.extend(speed.basis(Rate::Decode, &setting));
+            verdict.decode_tok_s = Some(decode);
+            if let streams @ 2.. = verdict.load.sequences
+                && let Ok(all) = timing.together(streams)
+            {
+                // What corrects one stream's rate corrects that of several.
+                let all = all * decode.mid * seconds;
+                let half = (decode.high / decode.mid).ln() * Evidence::Extrapolated.weight()
+                    / Evidence::Estimated.weight();
+                verdict.together_tok_s = Some(Estimate {
+                    low: all / half.exp(),
+                    mid: all,
+                    high: all * half.exp(),
+                    evidence: Evidence::Estimated,
+                });
+                verdict.reasons.push(format!(
+                    "{streams} streams together decode about {} ({} to {}, estimated), {} each.",
+                    reasons::rate(all),
+                    reasons::rate(all / half.exp()),
+                    reasons::rate(all * half.exp()),
+                    reasons::rate(all / f64::from(streams))
+                ));
+            }
         }
         Err(error) => unknown.push(format!("No speed: {}.", reasons::sentence(&error))),
     }

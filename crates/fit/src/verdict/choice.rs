@@ -19,7 +19,17 @@ pub(crate) struct Choice<'a> {
     pub(crate) takes: f64,
 }
 
-impl Choice<'_> {
+impl<'a> Choice<'a> {
+    /// The roomiest plan of a field.
+    fn roomiest(field: Field<'a>, most: usize) -> Option<Self> {
+        let (plan, takes) = field.roomiest(most)?;
+        Some(Self { field, plan, takes })
+    }
+
+    pub(crate) fn spills(&self) -> bool {
+        self.field.spills(&self.plan)
+    }
+
     pub(crate) fn token_s(&self, speed: &dyn Speed) -> Result<f64, FitError> {
         let Self { field, plan, .. } = self;
         Timing { field, plan, speed }.token_s()
@@ -59,6 +69,11 @@ impl<'a> Ways<'a> {
             alone,
             all: together.then_some(whole),
         })
+    }
+
+    /// Whether some node has GPUs and system memory beside them.
+    pub(crate) fn has_ram_beside_gpus(&self) -> bool {
+        self.each().any(|field| field.gpus_only().is_some())
     }
 
     fn each(&self) -> impl Iterator<Item = &Field<'a>> {
@@ -130,8 +145,27 @@ impl<'a> Ways<'a> {
         objective: Option<Objective>,
         speed: &dyn Speed,
     ) -> Result<Option<Choice<'a>>, FitError> {
+        let in_gpus = self.in_gpus(speed);
+        let alone_quick = match objective {
+            Some(Objective::OneStream) => self.quickest_alone(speed),
+            _ => None,
+        };
         let (one, all) = self.one_node(speed);
-        let Some(all) = all else { return Ok(one) };
+        let quicker = |one: &Choice| {
+            let other = in_gpus.as_ref()?.token_s(speed).ok()?;
+            one.token_s(speed)
+                .ok()
+                .filter(|own| one.spills() && other < *own)
+        };
+        if objective.is_none() && one.as_ref().is_some_and(|one| quicker(one).is_some()) {
+            return Ok(in_gpus);
+        }
+        let Some(all) = all else {
+            return Ok(match alone_quick {
+                Some(quick) if quick.takes <= 1.0 => Some(quick),
+                _ => one,
+            });
+        };
         match objective {
             None => {
                 if one.as_ref().is_some_and(|one| one.takes <= COMFORTABLE) {
@@ -147,8 +181,66 @@ impl<'a> Ways<'a> {
                     _ => together,
                 }))
             }
+            Some(Objective::OneStream) => one_stream(one, alone_quick, all, speed),
             Some(objective) => by_objective(one, all, objective, speed),
         }
+    }
+
+    /// The quickest way that is a comfortable fit in GPUs alone: what is quick goes before what is
+    /// simple, where system memory would have to help.
+    fn in_gpus(&self, speed: &dyn Speed) -> Option<Choice<'a>> {
+        let fields = self.each().filter_map(Field::gpus_only);
+        let plans = fields.filter_map(|field| Choice::roomiest(field, usize::MAX));
+        quickest(plans.filter(|choice| choice.takes <= COMFORTABLE), speed)
+    }
+
+    /// The quickest node alone that holds the model within its limit, in GPUs alone where it can.
+    pub(crate) fn quickest_alone(&self, speed: &dyn Speed) -> Option<Choice<'a>> {
+        let own = self.alone.iter();
+        let fields = own.flat_map(|field| [Some(field.under(field.costs.load)), field.gpus_only()]);
+        let plans = fields
+            .flatten()
+            .filter_map(|field| Choice::roomiest(field, 1));
+        let fits = |choice: &Choice| choice.field.utilization(&choice.plan, Level::Limit) <= 1.0;
+        quickest(plans.filter(fits), speed)
+    }
+}
+
+fn quickest<'a>(
+    choices: impl Iterator<Item = Choice<'a>>,
+    speed: &dyn Speed,
+) -> Option<Choice<'a>> {
+    let timed = choices.filter_map(|choice| Some((choice.token_s(speed).ok()?, choice)));
+    let best = timed.min_by(|a, b| a.0.total_cmp(&b.0));
+    best.map(|(_, choice)| choice)
+}
+
+/// The least time of a token that what is wise to plan with allows: over nodes or on one, with or
+/// without system memory beside GPUs.
+fn one_stream<'a>(
+    one: Option<Choice<'a>>,
+    quick: Option<Choice<'a>>,
+    all: Field<'a>,
+    speed: &dyn Speed,
+) -> Result<Option<Choice<'a>>, FitError> {
+    let mut choices: Vec<Choice> = quick.into_iter().chain(one).collect();
+    choices.retain(|choice| choice.takes <= 1.0);
+    // Over several nodes there is room to be comfortable, if anywhere.
+    for field in [Some(all.under(all.costs.load)), all.gpus_only()]
+        .into_iter()
+        .flatten()
+    {
+        for level in [Level::Effective(COMFORTABLE), Level::Effective(1.0)] {
+            if let Some(plan) = field.place(Objective::OneStream, level, usize::MAX, speed)? {
+                let takes = field.takes(&plan);
+                choices.push(Choice { field, plan, takes });
+                break;
+            }
+        }
+    }
+    match quickest(choices.into_iter(), speed) {
+        Some(choice) => Ok(Some(choice)),
+        None => by_objective(None, all, Objective::OneStream, speed),
     }
 }
 
@@ -172,17 +264,7 @@ fn by_objective<'a>(
             plan,
             takes,
         };
-        // A node alone gives up nothing to a cluster, so it may be better than as one of many.
-        let alone = one.filter(|one| one.takes <= together.takes.max(COMFORTABLE));
-        return Ok(Some(match alone {
-            Some(one)
-                if objective == Objective::OneStream
-                    && one.token_s(speed)? <= together.token_s(speed)? =>
-            {
-                one
-            }
-            _ => together,
-        }));
+        return Ok(Some(together));
     }
     let roomiest = all.roomiest(usize::MAX);
     Ok(match (one, roomiest) {

@@ -6,7 +6,7 @@ use crate::FitError;
 use crate::cluster::Cluster;
 use crate::memory::PoolLedger;
 use crate::model::{Model, Quantization};
-use crate::placement::{COMFORTABLE, Rule, rule};
+use crate::placement::{COMFORTABLE, Level, Objective, Rule, rule};
 use crate::speed::Speed;
 
 /// Bytes of memory for people.
@@ -67,12 +67,41 @@ pub(crate) fn sentence(error: &FitError) -> String {
     error.to_string()
 }
 
+/// Why a model is spread over several nodes.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Why {
+    /// No node is a comfortable fit.
+    Room,
+    /// The GPUs of several nodes are quicker than one node's with its system memory.
+    Quicker,
+    /// That is best at what was asked for.
+    Asked(Objective),
+}
+
+impl Why {
+    fn sentence(self, nodes: usize) -> String {
+        match self {
+            Self::Room => format!(
+                "No node is a comfortable fit alone, so {nodes} of them hold a layer range each."
+            ),
+            Self::Quicker => format!(
+                "The GPUs of {nodes} nodes hold a layer range each, which is quicker than one node with its system memory."
+            ),
+            Self::Asked(objective) => format!(
+                "As asked, for {}: {nodes} nodes hold a layer range each.",
+                objective.name()
+            ),
+        }
+    }
+}
+
 pub(super) fn of_memory(
     verdict: &mut Verdict,
     choice: &Choice,
     model: &Model,
     quant: &Quantization,
     cluster: &Cluster,
+    why: Why,
 ) {
     let stages = &choice.plan.stages;
     let mut reasons = Vec::new();
@@ -93,10 +122,7 @@ pub(super) fn of_memory(
             cluster.nodes[only.node].name
         )),
         [_] => {}
-        _ => reasons.push(format!(
-            "No node is a comfortable fit alone, so {} of them hold a layer range each.",
-            stages.len()
-        )),
+        _ => reasons.push(why.sentence(stages.len())),
     }
     if quant.bits_per_weight < 4.0 {
         reasons.push(format!(
@@ -145,6 +171,12 @@ pub(super) fn of_memory(
 fn of_tier(reasons: &mut Vec<String>, verdict: &Verdict, model: &Model) {
     let used = verdict.utilization.unwrap_or(0.0);
     match verdict.tier {
+        Tier::Borderline if used > 1.0 && verdict.max_context == Some(model.max_context) => {
+            reasons.push(format!(
+                "Over what is wise to plan with, though the limit holds the model's own context of {} tokens.",
+                tokens(model.max_context)
+            ));
+        }
         Tier::Borderline if used > 1.0 => {
             let most = verdict.max_context.unwrap_or(0);
             reasons.push(if most < verdict.load.context {
@@ -157,7 +189,15 @@ fn of_tier(reasons: &mut Vec<String>, verdict: &Verdict, model: &Model) {
             });
         }
         Tier::Borderline if used > NO_LONG_CONTEXT => {
-            reasons.push("Little is left: a long context will not fit.".into());
+            let most = verdict.max_context.unwrap_or(0);
+            reasons.push(if most == model.max_context {
+                format!(
+                    "Little is left, though the limit holds the model's own context of {} tokens.",
+                    tokens(most)
+                )
+            } else {
+                "Little is left: a long context will not fit.".into()
+            });
         }
         Tier::Borderline => {
             reasons.push("Verify the KV budget for the context that you need.".into());
@@ -171,9 +211,7 @@ fn of_tier(reasons: &mut Vec<String>, verdict: &Verdict, model: &Model) {
 }
 
 pub(super) fn of_speed(verdict: &mut Verdict, choice: &Choice, speed: &dyn Speed) {
-    let spills =
-        |stage: &crate::placement::PlanStage| choice.field.hosts[stage.node].spills(&stage.packing);
-    if !choice.plan.stages.iter().any(spills) {
+    if !choice.spills() {
         return;
     }
     // The price: the same layers as if the GPUs could hold them all.
@@ -188,6 +226,20 @@ pub(super) fn of_speed(verdict: &mut Verdict, choice: &Choice, speed: &dyn Speed
         rate(1.0 / real),
         rate(1.0 / ideal)
     ));
+    // What is not comfortable may still be what somebody wants.
+    if let Some(field) = choice.field.gpus_only()
+        && let Some((plan, takes)) = field.roomiest(choice.plan.stages.len())
+        && takes <= 1.0
+        && field.utilization(&plan, Level::Limit) <= 1.0
+        && let Ok(seconds) = (Choice { field, plan, takes }).token_s(speed)
+        && seconds < real
+    {
+        verdict.reasons.push(format!(
+            "In its GPUs alone it takes {} of them and decodes {}: plan it with --objective one-stream.",
+            percent(takes),
+            rate(1.0 / seconds)
+        ));
+    }
 }
 
 /// The node's name and the pool that is the fullest of all.

@@ -337,6 +337,12 @@ fn an_objective_is_followed() {
     let room = verdict(&model, &quad(), &ask(Objective::LargestContext));
     assert_eq!(used(&room), 4);
     assert!(stream.decode_tok_s.unwrap().mid > room.decode_tok_s.unwrap().mid);
+    // Over a slow link the fourth node costs enough to speak of.
+    let mut slow = quad();
+    if let Links::Uniform(link) = &mut slow.links {
+        link.latency_ms = 3.0;
+    }
+    let room = verdict(&model, &slow, &ask(Objective::LargestContext));
     assert!(
         room.reasons
             .iter()
