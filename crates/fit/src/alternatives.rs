@@ -110,7 +110,7 @@ fn replicas_give_more(ways: &[Way]) -> Option<String> {
         let (_, own) = own.find(|(other, _)| other == number)?;
         Some((*number, *of_copies, *own))
     });
-    let (streams, of_copies, own) = both.last()?;
+    let (streams, of_copies, own) = both.max_by_key(|(number, _, _)| *number)?;
     (chosen.split != Split::Replicas && of_copies > own * WORTH_SAYING).then(|| {
         format!(
             "{} would serve more: {} against {} with {streams} streams.",

@@ -80,13 +80,13 @@ fn fit_of(set: &Set, interval: &mut Vec<Interval>) -> Fit {
     let mut errors: Vec<f64> = residuals.iter().map(|off| ape(*off)).collect();
     errors.sort_by(f64::total_cmp);
     let within = set.rows.iter().zip(&residuals).filter(|(row, off)| {
-        let half = set.half_width(&residuals, row.class, &row.group);
+        let half = set.half_width(&residuals, row.class, row.family, &row.group);
         half.is_some_and(|half| off.abs() <= half)
     });
     let covered = within.count() as f64 / set.rows.len().max(1) as f64;
     for class in Class::ALL {
         let rows = set.rows.iter().filter(|row| row.class == class).count();
-        if let Some(half) = set.half_width(&residuals, class, "") {
+        if let Some(half) = set.of_class(&residuals, class, "") {
             interval.push(Interval {
                 class: class.name().into(),
                 rows,
@@ -117,6 +117,12 @@ fn fit_of(set: &Set, interval: &mut Vec<Interval>) -> Fit {
         median_ape: rounded(quantile(&errors, 0.5)),
         p90_ape: rounded(quantile(&errors, 0.9)),
         coverage_80: rounded(covered),
+        wider: families
+            .iter()
+            .map(|family| (family.name().to_owned(), set.wider(&residuals, *family, "")))
+            .filter(|(_, wider)| *wider > 1.0)
+            .map(|(family, wider)| (family, rounded(wider)))
+            .collect(),
         families: families
             .iter()
             .map(|family| family.name().to_owned())

@@ -128,13 +128,18 @@ impl<'a> SpeedModel<'a> {
         } else {
             Evidence::Estimated
         };
-        let mut half = fitted.half_width(class(rate, setting));
+        let width = |class: Class| {
+            let families = setting.pools.iter().map(|pool| Family::of_pool(pool));
+            let widths = families.map(|family| fitted.half_width(class, rate, family));
+            widths.fold(0.0, f64::max)
+        };
+        let mut half = width(class(rate, setting));
         if !seen {
             half = half.max(fitted.unseen(rate));
         }
         if rate == Rate::Prefill && setting.nodes > 1 {
             // No prompt over nodes was measured with stages; over GPUs of one host is the nearest.
-            half = half.max(fitted.half_width(Class::PrefillSeveral));
+            half = half.max(width(Class::PrefillSeveral));
         }
         (evidence, half)
     }

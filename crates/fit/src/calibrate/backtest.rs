@@ -115,7 +115,9 @@ impl<'a> Predictor<'a> {
         let values = self.folds.get(group).unwrap_or(&self.all);
         let predicted = 1e3 / sum.ms(values);
         let off = (measured / predicted).ln();
-        let half = self.set.half_width(&self.residuals, class, group);
+        let half = self
+            .set
+            .half_width(&self.residuals, class, features.decode.family, group);
         let split = match (row.nodes, features.gpus > 1.0) {
             (2.., _) => "pipeline over nodes",
             (_, true) => "layers over GPUs of one node",

@@ -1,6 +1,6 @@
 //! Rows to fit, and fits without some of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::COVERAGE;
 use super::solve::{Loss, Observation, fit};
@@ -10,6 +10,9 @@ use crate::speed::classes::{Engine, Family};
 use crate::speed::interval::{Class, weighted_quantile};
 use crate::speed::sum::{Parameter, Sum};
 use crate::speed::{decode, prefill};
+
+/// Chips from which on a family says how wide its own intervals must be.
+const CHIPS: usize = 2;
 
 /// A measured row.
 #[derive(Debug, Clone, PartialEq)]
@@ -160,14 +163,49 @@ impl Set {
         self.rows.iter().map(|row| of(row).unwrap_or(0.0)).collect()
     }
 
-    /// Half width of a class, as a logarithm, by the residuals of all other chips; `None` where
-    /// there is none.
-    pub(crate) fn half_width(&self, residuals: &[f64], class: Class, without: &str) -> Option<f64> {
+    /// Half width of a row's kind, as a logarithm, by the residuals of all other chips: its class's,
+    /// wider where its family is further off. `None` where no other chip has the class.
+    pub(crate) fn half_width(
+        &self,
+        residuals: &[f64],
+        class: Class,
+        family: Family,
+        without: &str,
+    ) -> Option<f64> {
+        let half = self.of_class(residuals, class, without)?;
+        Some(half * self.wider(residuals, family, without))
+    }
+
+    /// Half width of a class, as a logarithm, by the residuals of all other chips.
+    pub(crate) fn of_class(&self, residuals: &[f64], class: Class, without: &str) -> Option<f64> {
         let rows = self.rows.iter().zip(residuals);
         let mut off: Vec<(f64, f64)> = rows
             .filter(|(row, _)| row.class == class && row.group != without)
             .map(|(row, off)| (off.abs(), row.observation.weight))
             .collect();
         (!off.is_empty()).then(|| weighted_quantile(&mut off, COVERAGE))
+    }
+
+    /// How much wider intervals of a family are than their class's, by its other chips: at least 1,
+    /// and 1 where there are fewer than [`CHIPS`] of them.
+    pub(crate) fn wider(&self, residuals: &[f64], family: Family, without: &str) -> f64 {
+        let classes: BTreeMap<Class, f64> = Class::ALL
+            .into_iter()
+            .filter_map(|class| Some((class, self.of_class(residuals, class, without)?)))
+            .collect();
+        let rows = || {
+            let rows = self.rows.iter().zip(residuals);
+            rows.filter(|(row, _)| row.family == family && row.group != without)
+        };
+        let chips: BTreeSet<&str> = rows().map(|(row, _)| row.group.as_str()).collect();
+        if chips.len() < CHIPS {
+            return 1.0;
+        }
+        let ratio = |(row, off): (&Observed, &f64)| {
+            let half = classes.get(&row.class)?;
+            Some((off.abs() / half.max(1e-9), row.observation.weight))
+        };
+        let mut ratios: Vec<(f64, f64)> = rows().filter_map(ratio).collect();
+        weighted_quantile(&mut ratios, COVERAGE).max(1.0)
     }
 }

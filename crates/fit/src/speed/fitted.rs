@@ -1,7 +1,10 @@
 //! `speed.toml`: the fitted factors with what they are known from, and how far off they were.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
+use super::classes::Family;
 use super::interval::Class;
 use super::rate::Rate;
 use super::sum::Parameter;
@@ -36,6 +39,9 @@ pub struct Fit {
     pub coverage_80: f64,
     /// The families that have more than a few rows.
     pub families: Vec<String>,
+    /// By how much intervals of a family are wider than their class's: factors of the half width.
+    #[serde(default)]
+    pub wider: BTreeMap<String, f64>,
     /// The factors.
     #[serde(default)]
     pub parameter: Vec<Factor>,
@@ -94,8 +100,16 @@ impl Fitted {
     }
 
     /// Half width of an interval, as a logarithm.
-    pub fn half_width(&self, class: Class) -> f64 {
-        self.named(class.name())
+    pub fn half_width(&self, class: Class, rate: Rate, family: Family) -> f64 {
+        let fit = match rate {
+            Rate::Decode => &self.decode,
+            Rate::Prefill => &self.prefill,
+        };
+        let wider = fit.wider.get(family.name()).copied();
+        let wider = wider
+            .filter(|wider| (1.0..10.0).contains(wider))
+            .unwrap_or(1.0);
+        self.named(class.name()) * wider
     }
 
     /// Half width where no row of the family was fitted.
