@@ -8,6 +8,7 @@ pub(crate) mod build_info;
 pub(crate) mod fit;
 #[cfg(feature = "engine")]
 pub(crate) mod lab;
+pub(crate) mod names;
 #[cfg(feature = "engine")]
 pub(crate) mod parity;
 pub(crate) mod plan;

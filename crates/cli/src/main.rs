@@ -33,8 +33,9 @@ use clap::{Parser, Subcommand};
     )
 )]
 struct Cli {
-    /// Rows that replace the catalog's, by id, or are added to it
-    #[arg(long, global = true, hide = true, value_name = "DIR")]
+    /// Folder with files of the catalog, such as links.toml or hardware.toml, whose rows replace
+    /// the program's own, by id, or are added
+    #[arg(long, global = true, value_name = "DIR")]
     catalog: Option<PathBuf>,
     #[command(subcommand)]
     command: Command,
@@ -48,6 +49,8 @@ enum Command {
     Plan(commands::plan::Args),
     /// How wrong the predictions of speed are, and where
     Backtest(commands::backtest::Args),
+    /// Names of the catalog: machines, GPUs, CPUs, links, models, combos
+    Names(commands::names::Args),
     /// Write the pages of all combos, machines and models as a static site
     Site(commands::site::Args),
     #[cfg(feature = "engine")]
@@ -64,10 +67,15 @@ fn main() -> ExitCode {
         Command::Fit(args) => commands::fit::run(&args, catalog),
         Command::Plan(args) => commands::plan::run(&args, catalog),
         Command::Backtest(args) => commands::backtest::run(&args, catalog),
+        Command::Names(args) => commands::names::run(&args, catalog),
         Command::Site(args) => commands::site::run(&args, catalog),
     };
     result.unwrap_or_else(|error| {
-        output::note(&format!("brigade: {error:#}"));
+        let list = error.downcast_ref().and_then(commands::names::list_of);
+        let list = list.map_or(String::new(), |kind| {
+            format!(" (`brigade names {kind}` lists them)")
+        });
+        output::note(&format!("brigade: {error:#}{list}"));
         ExitCode::FAILURE
     })
 }

@@ -7,7 +7,7 @@ use std::io::{IsTerminal, Read, Write};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use brigade_fit::catalog::Catalog;
 use brigade_fit::cluster::{Cluster, Links, Node};
 use brigade_fit::html;
@@ -25,14 +25,18 @@ use crate::{output, remote, this_machine};
 /// How a model is asked to run.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Asked {
-    /// Context of one sequence, in tokens [default: 8192, or the model's own, if smaller]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    /// Context of one sequence, in tokens, such as 32768 or 32k [default: 8192, or the model's
+    /// own, if smaller]
+    #[arg(long, value_name = "N", value_parser = tokens)]
     pub(crate) context: Option<u32>,
-    /// Quantization [default: the smallest of at least 4 bits a weight]
-    #[arg(long, value_name = "Q")]
+    #[arg(
+        long,
+        value_name = "Q",
+        help = "Quantization, such as Q4_K_M, Q8_0 or mlx-4bit [default: the smallest of at least 4 bits a weight]"
+    )]
     pub(crate) quant: Option<String>,
     /// Type of keys and values in the cache
-    #[arg(long, value_enum, default_value_t = Kv::F16, value_name = "TYPE")]
+    #[arg(long, value_enum, ignore_case = true, default_value_t = Kv::F16, value_name = "TYPE")]
     pub(crate) kv_type: Kv,
     /// Answers at once
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=4096))]
@@ -62,6 +66,34 @@ impl Asked {
                 model.name
             ));
         }
+    }
+}
+
+/// How machines are written, for the help of what takes them.
+pub(crate) const MACHINES_HELP: &str = "\
+Machines are names joined by `+`, with options after commas:
+  4x mac-mini-m4-pro-64gb, link=tb5         four machines and the link between them
+  2x rtx-3090, ram=64gb, cpu=ryzen-9-9950x  one host with two GPUs, its RAM and its CPU
+  rtx-4090 + rtx-3090, link=10gbe           two hosts
+  mac-mini-m4-pro-64gb, wired=60000         a Mac with iogpu.wired_limit_mb, in MiB
+`brigade names` lists machines, GPUs, CPUs, links, models and combos.
+
+Quantizations: --quant Q4_K_M, --quant Q8_0, --quant mlx-4bit";
+
+/// A number of tokens; `32k` is 32768.
+fn tokens(text: &str) -> Result<u32, String> {
+    let lower = text.trim().to_ascii_lowercase();
+    let (number, unit) = match lower.strip_suffix('k') {
+        Some(number) => (number, 1024),
+        None => (lower.as_str(), 1),
+    };
+    let read: u32 = number
+        .trim()
+        .parse()
+        .map_err(|_| "a whole number of tokens is expected, such as 32768 or 32k".to_owned())?;
+    match read.checked_mul(unit) {
+        Some(tokens) if tokens > 0 => Ok(tokens),
+        _ => Err(format!("{read} is not in 1..{}", u32::MAX / unit)),
     }
 }
 
@@ -102,6 +134,14 @@ pub(crate) fn catalog(over: Option<&Path>) -> anyhow::Result<Catalog> {
                 .with_context(|| format!("cannot read {}", path.display()))?;
             files.insert(name.to_owned(), text);
         }
+        if files.is_empty() {
+            let names: Vec<&str> = Catalog::file_names().collect();
+            bail!(
+                "{} has no file of the catalog: those are {}",
+                folder.display(),
+                names.join(", ")
+            );
+        }
     }
     Ok(Catalog::from_files(&files)?)
 }
@@ -109,7 +149,11 @@ pub(crate) fn catalog(over: Option<&Path>) -> anyhow::Result<Catalog> {
 /// A combo or machines by their text; without one, this machine, with notes on how it was seen.
 pub(crate) fn cluster(catalog: &Catalog, on: Option<&str>) -> anyhow::Result<Cluster> {
     if let Some(text) = on {
-        return Ok(catalog.cluster(text)?);
+        let cluster = catalog.cluster(text)?;
+        for hint in cluster.left_out() {
+            output::note(&hint);
+        }
+        return Ok(cluster);
     }
     let (machine, notes) = this_machine::look(catalog, None);
     for note in notes {
@@ -322,6 +366,16 @@ mod tests {
         ];
         for (name, expected) in cases {
             assert_eq!(id(name), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn contexts() {
+        for (text, expected) in [("8192", 8192), ("32k", 32_768), ("128K", 131_072)] {
+            assert_eq!(tokens(text), Ok(expected), "{text}");
+        }
+        for text in ["0", "0k", "k", "-1", "1.5k", "4294967295k", "32m"] {
+            assert!(tokens(text).is_err(), "{text}");
         }
     }
 

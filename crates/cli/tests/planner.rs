@@ -351,7 +351,49 @@ fn a_plan() {
     assert!(commands.contains("llama-server --model "), "{commands}");
     let said = complaint(&[&plan[..], &["--emit", "vllm"]].concat());
     assert!(
-        said.starts_with("brigade: vllm cannot run this plan: "),
+        said.starts_with("brigade: vLLM has no backend for Apple M4 Pro"),
+        "{said}"
+    );
+}
+
+/// An engine that reads another format than the plan that is shown says so, or why it cannot.
+#[test]
+fn another_engine_another_format() {
+    let plan = ["plan", "llama-3.3-70b", "--on", "mac-studio-m3-ultra-256gb"];
+    let page = document(&[&plan[..], &["--json", "--quant", "mlx-4bit"]].concat());
+    assert_eq!(page["verdict"]["quant"], "mlx-4bit");
+    let own = document(&[&plan[..], &["--json"]].concat());
+    let shown = own["verdict"]["quant"].as_str().unwrap();
+    let commands = printed(&[&plan[..], &["--emit", "llama-server"]].concat());
+    let first = commands.lines().next().unwrap();
+    let told = first.starts_with("# llama.cpp reads GGUF, so this is the plan at Q")
+        && first.contains("--quant Q");
+    assert_eq!(told, !shown.starts_with('Q'), "{shown}: {first}");
+    let emit = ["--emit", "llama-server", "--quant", "mlx-4bit"];
+    let said = complaint(&[&plan[..], &emit].concat());
+    assert!(
+        said.contains("llama.cpp reads GGUF, and mlx-4bit is MLX; choose --quant "),
+        "{said}"
+    );
+    let said = complaint(&["plan", "llama-3.3-70b", "--on", "rtx-3090", "--emit", "exo"]);
+    assert!(said.contains("exo has no backend for NVIDIA"), "{said}");
+}
+
+#[test]
+fn measurements_without_columns_or_rows() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("rows.csv");
+    fs::write(&path, "id,model,machine\n").unwrap();
+    let said = complaint(&["backtest", text(&path)]);
+    assert!(
+        said.contains("rows.csv:1: header: lacks the columns params_b, "),
+        "{said}"
+    );
+    let all = include_str!("../../../catalog/measurements.csv");
+    fs::write(&path, all.lines().next().unwrap()).unwrap();
+    let said = complaint(&["backtest", text(&path)]);
+    assert!(
+        said.ends_with("rows.csv has no rows, only a header"),
         "{said}"
     );
 }
@@ -458,4 +500,53 @@ fn links_lead_somewhere(path: &Path) {
             assert!(file.is_file(), "{} of {}", file.display(), path.display());
         }
     }
+}
+
+#[test]
+fn names_of_the_catalog() {
+    let machines = printed(&["names", "machines"]);
+    let line = "mac-mini-m4-pro-64gb";
+    assert!(
+        machines.lines().any(|own| own.starts_with(line)),
+        "{machines}"
+    );
+    let all = document(&["names", "--json"]);
+    assert_eq!(all["schema"], "brigade.names/1");
+    for kind in ["machines", "gpus", "cpus", "links", "models", "combos"] {
+        let names = all[kind].as_array().unwrap();
+        assert!(!names.is_empty(), "{kind}");
+        has(&names[0], &[("id", "string"), ("name", "string")]);
+    }
+    let said = complaint(&["fit", "--on", "a-cray"]);
+    assert!(said.contains("`brigade names machines`"), "{said}");
+    let help = printed(&["fit", "--help"]);
+    for part in [
+        "ram=64gb",
+        "cpu=",
+        "wired=",
+        "link=",
+        "--quant Q8_0",
+        "--catalog",
+    ] {
+        assert!(help.contains(part), "{part}: {help}");
+    }
+}
+
+#[test]
+fn a_catalog_without_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let said = complaint(&["fit", "--catalog", text(folder.path())]);
+    assert!(said.contains("hardware.toml, links.toml"), "{said}");
+}
+
+#[test]
+fn spellings_and_hints() {
+    let asked = ["--context", "32k", "--kv-type", "Q8_0", "--json"];
+    let page = document(&[&["fit", "llama-3.3-70b", "--on", QUAD][..], &asked].concat());
+    assert_eq!(page["models"][0]["load"]["context"], 32_768);
+    assert_eq!(page["models"][0]["load"]["kv_type"], "q8_0");
+    let ended = brigade(&["fit", "llama-3.3-70b", "--on", "rtx-4090 + rtx-3090"]);
+    assert!(ended.stderr.contains("`, link=10gbe`"), "{}", ended.stderr);
+    let said = complaint(&["fit", "llama-3.3-70b", "--on", QUAD, "--quant", "q4"]);
+    assert!(said.contains("did you mean Q4_K_M"), "{said}");
 }

@@ -171,6 +171,11 @@ impl Catalog {
         rows.resolve(sources, measurements)
     }
 
+    /// Names of the files that [`Catalog::from_files`] reads.
+    pub fn file_names() -> impl Iterator<Item = &'static str> {
+        FILES.iter().map(|(name, _)| *name)
+    }
+
     /// A device by its id.
     pub fn device(&self, id: &str) -> Option<&Device> {
         self.devices.iter().find(|device| device.id == id)

@@ -90,6 +90,29 @@ impl Cluster {
         }
     }
 
+    /// What the text of the machines leaves out, without which an answer is unknown, and what to
+    /// write: a sentence each.
+    pub fn left_out(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        if self.nodes.len() > 1 && self.links == Links::Unnamed {
+            found.push(format!(
+                "no link joins the {} machines, so nothing is known of plans over several: add one, \
+                 such as `, link=10gbe`",
+                self.nodes.len()
+            ));
+        }
+        let mut pools = self.nodes.iter().flat_map(|node| &node.machine.pools);
+        let written = self.id.to_ascii_lowercase().contains("ram");
+        if written && pools.any(|pool| pool.device == "cpu") {
+            found.push(
+                "the CPU beside the GPUs is unknown, and so the speed of what lies in RAM: add it \
+                 by `, cpu=ID`"
+                    .to_owned(),
+            );
+        }
+        found
+    }
+
     /// All memory of all nodes, in bytes.
     pub fn total_bytes(&self) -> u64 {
         self.nodes

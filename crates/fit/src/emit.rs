@@ -33,6 +33,33 @@ impl Engine {
             Self::Vllm => "vllm",
         }
     }
+
+    /// The id of the catalog's runtime that says what it runs on.
+    pub fn runtime(self) -> &'static str {
+        match self {
+            Self::LlamaServer => "llama.cpp-rpc",
+            Self::Exo => "exo",
+            Self::Vllm => "vllm",
+        }
+    }
+
+    /// Its name for people.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::LlamaServer => "llama.cpp",
+            Self::Exo => "exo",
+            Self::Vllm => "vLLM",
+        }
+    }
+
+    /// The format of the files that it reads.
+    pub fn format(self) -> Format {
+        match self {
+            Self::LlamaServer => Format::Gguf,
+            Self::Exo => Format::Mlx,
+            Self::Vllm => Format::Safetensors,
+        }
+    }
 }
 
 /// Why an engine cannot run a plan.

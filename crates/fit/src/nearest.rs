@@ -16,7 +16,8 @@ pub fn nearest<'a>(name: &str, valid: impl Iterator<Item = &'a str>) -> Vec<Stri
         .filter_map(|candidate| {
             let other = folded(candidate);
             let distance = strsim::damerau_levenshtein(&given, &other);
-            let contained = given.len() >= 3 && other.contains(&given);
+            let contained = given.len() >= 3 && other.contains(&given)
+                || given.len() == 2 && other.starts_with(&given);
             let near = distance <= 1 + given.len().min(other.len()) / 4;
             match (contained, near) {
                 // Right, but for what is left out: better than any typo.
@@ -27,7 +28,10 @@ pub fn nearest<'a>(name: &str, valid: impl Iterator<Item = &'a str>) -> Vec<Stri
         })
         .collect();
     found.sort_by(|a, b| {
-        let key = |(distance, name): &(usize, &'a str)| (*distance, name.len(), *name);
+        // Of the quantizations of a size, the one that people mean who say Q4.
+        let usual = |name: &str| name.ends_with("_K_M");
+        let key =
+            |(distance, name): &(usize, &'a str)| (*distance, !usual(name), name.len(), *name);
         key(a).cmp(&key(b))
     });
     found.dedup_by(|a, b| a.1 == b.1);
@@ -66,6 +70,13 @@ mod tests {
         ] {
             assert_eq!(nearest(given, NAMES.into_iter())[0], first, "{given}");
         }
+    }
+
+    #[test]
+    fn the_usual_quantization_is_first() {
+        let quants = ["Q4_0", "Q4_1", "Q4_K_S", "Q4_K_M", "Q8_0"];
+        assert_eq!(nearest("q4", quants.into_iter())[0], "Q4_K_M");
+        assert_eq!(nearest("Q8", quants.into_iter())[0], "Q8_0");
     }
 
     #[test]

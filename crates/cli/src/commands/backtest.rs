@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use brigade_fit::calibrate::{backtest, backtest_all};
 use brigade_fit::catalog::measurements;
 
@@ -33,10 +33,11 @@ pub(crate) fn run(args: &Args, catalog: Option<&Path>) -> anyhow::Result<ExitCod
             let name = path.display().to_string();
             let text = planner::read_text(path, MAX_BYTES);
             let text = text.with_context(|| format!("cannot read {name}"))?;
-            backtest(
-                &catalog,
-                &measurements::read(&text, &name, &catalog.sources)?,
-            )
+            let rows = measurements::read(&text, &name, &catalog.sources)?;
+            if rows.is_empty() {
+                bail!("{name} has no rows, only a header");
+            }
+            backtest(&catalog, &rows)
         }
     };
     let show = planner::Show {

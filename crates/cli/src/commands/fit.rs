@@ -9,6 +9,7 @@ use brigade_fit::verdict::Detail;
 use crate::planner::{self, Asked};
 
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = planner::MACHINES_HELP)]
 pub(crate) struct Args {
     /// A model of the catalog, a GGUF file or a config.json, or the http(s) address of one
     #[arg(value_name = "MODEL")]

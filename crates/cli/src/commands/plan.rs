@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
+use brigade_fit::catalog::Catalog;
 use brigade_fit::cluster::Cluster;
 use brigade_fit::emit::{self, Engine};
 use brigade_fit::model::{Format, Model};
@@ -16,6 +17,7 @@ use crate::output;
 use crate::planner::{self, Asked, Show};
 
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = planner::MACHINES_HELP)]
 pub(crate) struct Args {
     /// A model of the catalog, a GGUF file or a config.json, or the http(s) address of one
     #[arg(value_name = "MODEL")]
@@ -68,13 +70,12 @@ enum Emit {
     Vllm,
 }
 
-impl Emit {
-    /// The engine, and the format of the files that it reads.
-    fn engine(self) -> (Engine, Format) {
-        match self {
-            Self::LlamaServer => (Engine::LlamaServer, Format::Gguf),
-            Self::Exo => (Engine::Exo, Format::Mlx),
-            Self::Vllm => (Engine::Vllm, Format::Safetensors),
+impl From<Emit> for Engine {
+    fn from(emit: Emit) -> Self {
+        match emit {
+            Emit::LlamaServer => Self::LlamaServer,
+            Emit::Exo => Self::Exo,
+            Emit::Vllm => Self::Vllm,
         }
     }
 }
@@ -85,10 +86,10 @@ pub(crate) fn run(args: &Args, catalog: Option<&Path>) -> anyhow::Result<ExitCod
     let cluster = planner::cluster(&catalog, args.on.as_deref())?;
     args.asked.note_cut(&model);
     let speed = planner::speed(&catalog);
-    let mut ask = args.asked.ask(args.objective.map(Into::into), Detail::Full);
+    let ask = args.asked.ask(args.objective.map(Into::into), Detail::Full);
     if let Some(emit) = args.emit {
-        let (engine, format) = emit.engine();
-        ask.format = Some(format);
+        let engine = emit.into();
+        possible(&catalog, &model, &cluster, &ask, engine)?;
         let commands = commands(&model, &cluster, &ask, &speed, engine)?;
         output::document(&commands)?;
         return Ok(ExitCode::SUCCESS);
@@ -101,6 +102,63 @@ pub(crate) fn run(args: &Args, catalog: Option<&Path>) -> anyhow::Result<ExitCod
     Ok(ExitCode::SUCCESS)
 }
 
+/// Whether the engine has a backend for the machines and reads a format that the model is in:
+/// without either no plan needs to be sought.
+fn possible(
+    catalog: &Catalog,
+    model: &Model,
+    cluster: &Cluster,
+    ask: &Ask,
+    engine: Engine,
+) -> anyhow::Result<()> {
+    let (name, reads) = (engine.title(), engine.format());
+    let mut runtimes = catalog.runtimes.iter();
+    let runtime = runtimes.find(|runtime| runtime.id == engine.runtime());
+    if let Some(device) = runtime.and_then(|runtime| runtime.foreign_device(cluster)) {
+        bail!("{name} has no backend for {device}");
+    }
+    let names = |reads: Format| {
+        let quants = model.quants.iter().filter(move |own| own.format == reads);
+        quants.map(|quant| quant.name.as_str()).collect::<Vec<_>>()
+    };
+    let readable = names(reads);
+    if readable.is_empty() {
+        let others = [Format::Gguf, Format::Mlx, Format::Safetensors].into_iter();
+        let others = others.filter(|format| !names(*format).is_empty());
+        let others: Vec<&str> = others.map(format_name).collect();
+        bail!(
+            "{name} reads {}, and {} is known in {} only",
+            format_name(reads),
+            model.name,
+            others.join(" and ")
+        );
+    }
+    if let Some(asked) = &ask.quant
+        && !readable.iter().any(|own| own.eq_ignore_ascii_case(asked))
+        && let Some(quant) = model
+            .quants
+            .iter()
+            .find(|quant| quant.name.eq_ignore_ascii_case(asked))
+    {
+        bail!(
+            "{name} reads {}, and {} is {}; choose --quant {}",
+            format_name(reads),
+            quant.name,
+            format_name(quant.format),
+            readable.join(", ")
+        );
+    }
+    Ok(())
+}
+
+fn format_name(format: Format) -> &'static str {
+    match format {
+        Format::Gguf => "GGUF",
+        Format::Mlx => "MLX",
+        Format::Safetensors => "safetensors",
+    }
+}
+
 /// The commands that run the plan with an engine.
 fn commands(
     model: &Model,
@@ -109,6 +167,10 @@ fn commands(
     speed: &SpeedModel,
     engine: Engine,
 ) -> anyhow::Result<String> {
+    let shown = verdict::assess(model, cluster, ask, speed)?;
+    let mut ask = ask.clone();
+    ask.format = Some(engine.format());
+    let ask = &ask;
     let verdict = verdict::assess(model, cluster, ask, speed)?;
     let quant = model
         .quants
@@ -135,6 +197,18 @@ fn commands(
         load: verdict.load,
     };
     let mut commands = emit::emit(&run, engine)?;
+    if shown.quant != verdict.quant {
+        // Without --emit the plan is at the quantization that suits the machines best.
+        commands.insert_str(
+            0,
+            &format!(
+                "# {} reads {}, so this is the plan at {quant}; --quant {quant} shows its page.\n",
+                engine.title(),
+                format_name(engine.format()),
+                quant = verdict.quant
+            ),
+        );
+    }
     if !commands.ends_with('\n') {
         commands.push('\n');
     }

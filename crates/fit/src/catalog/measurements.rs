@@ -83,6 +83,32 @@ impl Entry for Measurement {
     }
 }
 
+/// The columns, which a file may have in any order, with others beside them.
+const COLUMNS: [&str; 22] = [
+    "id",
+    "model",
+    "params_b",
+    "active_params_b",
+    "quant",
+    "file_size_gib",
+    "machine",
+    "gpu_count_per_node",
+    "memory_gb_per_node",
+    "mem_bandwidth_gbs",
+    "nodes",
+    "link",
+    "split",
+    "runtime",
+    "context",
+    "pp_test",
+    "pp_tok_s",
+    "tg_test",
+    "tg_tok_s",
+    "source_tier",
+    "source",
+    "note",
+];
+
 /// A row of the file.
 #[derive(Deserialize)]
 struct CsvRow<'a> {
@@ -126,6 +152,14 @@ pub fn read(text: &str, file: &str, kinds: &[SourceKind]) -> Result<Vec<Measurem
         .from_reader(text.as_bytes());
     let header = reader.headers().cloned();
     let header = header.map_err(|error| fault(1, "header", error.to_string()))?;
+    let missing: Vec<&str> = COLUMNS
+        .into_iter()
+        .filter(|column| !header.iter().any(|own| own == *column))
+        .collect();
+    if !missing.is_empty() {
+        let reason = format!("lacks the columns {}", missing.join(", "));
+        return Err(fault(1, "header", reason));
+    }
     let mut record = csv::StringRecord::new();
     let mut measurements = Vec::new();
     loop {

@@ -145,6 +145,17 @@ impl Runtime {
         }
     }
 
+    /// The name of a device that it has no backend for, the first in the order of the nodes.
+    pub fn foreign_device<'a>(&self, cluster: &'a Cluster) -> Option<&'a str> {
+        let used = |family: &str| self.backends.iter().any(|backend| backend.runs_on(family));
+        let mut pools = cluster
+            .nodes
+            .iter()
+            .filter_map(|node| node.machine.pools.first());
+        let foreign = pools.find(|pool| !used(&pool.family));
+        foreign.map(|pool| pool.device_name.as_str())
+    }
+
     fn ability(&self, several: bool) -> String {
         if several {
             format!("uses all nodes over {}", self.links)
@@ -156,14 +167,8 @@ impl Runtime {
     /// What keeps it from using the whole cluster.
     fn obstacle(&self, cluster: &Cluster) -> Option<String> {
         let nodes = cluster.nodes.len();
-        for node in &cluster.nodes {
-            let used = |family: &str| self.backends.iter().any(|backend| backend.runs_on(family));
-            let Some(pool) = node.machine.pools.first() else {
-                continue;
-            };
-            if !used(&pool.family) {
-                return Some(format!("has no backend for {}", pool.device_name));
-            }
+        if let Some(device) = self.foreign_device(cluster) {
+            return Some(format!("has no backend for {device}"));
         }
         if nodes > 1 && !self.several_machines {
             return Some(

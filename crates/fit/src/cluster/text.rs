@@ -7,6 +7,7 @@
 
 mod options;
 mod wiring;
+mod words;
 
 use crate::catalog::combos::{Combo, ComboLine};
 use crate::catalog::folded;
@@ -27,6 +28,9 @@ const MOST: usize = 64;
 /// Bytes of a text that is worth reading.
 const LONGEST: usize = 4096;
 
+/// Names that are suggested for one that nobody has, at most.
+const MOST_ALIKE: usize = 4;
+
 /// What a name stands for.
 enum Named<'a> {
     /// A machine that is sold.
@@ -46,11 +50,13 @@ impl Catalog {
         let mut parts = text.split(',');
         let terms = parts.next().unwrap_or_default().trim();
         let options = Options::read(self, parts)?;
-        let combo = folded(terms);
+        // A page writes 4× where the catalog has 4x.
+        let plain = |name: &str| folded(&name.replace('×', "x"));
+        let combo = plain(terms);
         let combo = self
             .combos
             .iter()
-            .find(|own| folded(&own.cluster.id) == combo);
+            .find(|own| folded(&own.cluster.id) == combo || plain(&own.cluster.name) == combo);
         match combo {
             Some(combo) if options.is_empty() => Ok(combo.cluster.clone()),
             Some(combo) => self.changed(combo, text, &options),
@@ -182,7 +188,7 @@ impl Catalog {
             .filter(|sold| folded(&sold.line) == given)
             .collect();
         match sizes.as_slice() {
-            [] => Err(self.unknown(name, &given)),
+            [] => self.by_words(name, &given),
             [one] => Ok(Named::Machine(one)),
             several => {
                 let ids: Vec<&str> = several
@@ -195,8 +201,31 @@ impl Catalog {
         }
     }
 
-    /// The error for a name that stands for nothing.
-    fn unknown(&self, name: &str, given: &str) -> FitError {
+    /// The machine or GPU that the words of a name mean, if they mean one.
+    fn by_words(&self, name: &str, given: &str) -> Result<Named<'_>, FitError> {
+        let machines = self.machines.iter();
+        let machines = machines.map(|sold| words::fit(name, &sold.machine.id, None));
+        let gpus = self.devices.iter().filter(|device| device.is_gpu());
+        let gpus = gpus.map(|gpu| {
+            let gib = gpu.memory_gib.map(|gib| gib.round() as u64);
+            words::fit(name, &gpu.id, gib)
+        });
+        let fits: Vec<words::Fit> = machines.chain(gpus).collect();
+        let chip = self
+            .devices
+            .iter()
+            .any(|device| folded(&device.id) == given);
+        let Some(only) = words::only(&fits).filter(|_| !chip) else {
+            return Err(self.unknown(name, given, &words::best(&fits)));
+        };
+        let machine = self.machine(only).map(Named::Machine);
+        machine
+            .or_else(|| self.device(only).map(Named::Gpu))
+            .ok_or_else(|| self.unknown(name, given, &[]))
+    }
+
+    /// The error for a name that stands for nothing; `alike` have its words.
+    fn unknown(&self, name: &str, given: &str, alike: &[&str]) -> FitError {
         let mut chips = self.devices.iter().filter(|device| !device.is_gpu());
         if let Some(chip) = chips.find(|device| folded(&device.id) == given) {
             let with = self.machines.iter().filter(|sold| {
@@ -213,10 +242,19 @@ impl Catalog {
         let valid = machines
             .chain(gpus.map(|device| device.id.as_str()))
             .chain(combos);
+        let near = nearest(name, valid);
+        // A typo's nearest name first, then those with its words: the same chip.
+        let mut names: Vec<String> = near.iter().take(1).cloned().collect();
+        let alike = alike.iter().take(MOST_ALIKE).map(|id| (*id).to_owned());
+        for id in alike.chain(near.into_iter().skip(1)) {
+            if names.len() < MOST_ALIKE && !names.contains(&id) {
+                names.push(id);
+            }
+        }
         FitError::UnknownName {
             kind: "machine",
             name: name.chars().take(80).collect(),
-            nearest: nearest(name, valid),
+            nearest: names,
         }
     }
 
@@ -267,7 +305,8 @@ fn counted(term: &str) -> Result<(usize, &str), FitError> {
     let (number, rest) = term.split_at(digits);
     let name = rest.trim_start().strip_prefix(['x', 'X', '×', '*']);
     let (count, name) = match name {
-        Some(name) if digits > 0 => {
+        // 7900 XTX is no count.
+        Some(name) if digits > 0 && !is_xt(rest) => {
             let count = number
                 .parse()
                 .ok()
@@ -282,6 +321,14 @@ fn counted(term: &str) -> Result<(usize, &str), FitError> {
         return Err(syntax(term, hint));
     }
     Ok((count, name))
+}
+
+/// Whether `rest` begins with the word XT or XTX, as of a Radeon.
+fn is_xt(rest: &str) -> bool {
+    let word = rest.trim_start();
+    let end = word.find(|c: char| !c.is_alphanumeric());
+    let word = word.get(..end.unwrap_or(word.len())).unwrap_or_default();
+    word.eq_ignore_ascii_case("xt") || word.eq_ignore_ascii_case("xtx")
 }
 
 /// What cannot be read, quoted but not endlessly, and what would be.

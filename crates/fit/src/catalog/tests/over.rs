@@ -82,7 +82,7 @@ fn a_bad_entry_is_named_with_its_line_and_field() {
             "machines",
             "rtx-3090",
         ),
-        ("measurements.csv", "id,model\nm1,x\n".to_owned(), 2, "row", "missing field"),
+        ("measurements.csv", "id,model\nm1,x\n".to_owned(), 1, "header", "lacks the columns params_b, "),
     ];
     for (file, text, line, field, part) in cases {
         let error = over(file, &text).expect_err("it is bad");

@@ -11,6 +11,9 @@ use crate::nearest::nearest;
 /// The options' names.
 const NAMES: [&str; 4] = ["link", "ram", "cpu", "wired"];
 
+/// What a wired limit has to leave to macOS, in MiB.
+const SYSTEM_MIB: u64 = 2048;
+
 /// The options of a cluster as text.
 #[derive(Default)]
 pub(super) struct Options<'a> {
@@ -96,6 +99,21 @@ impl<'a> Options<'a> {
         }
         if self.wired_mib.is_some() && !any(PoolKind::Unified, Some("apple")) {
             return Err(syntax("wired", "only a Mac has a wired limit"));
+        }
+        if let Some(wired) = self.wired_mib {
+            let macs = nodes.iter().flat_map(|node| {
+                let pools = node.machine.pools.iter();
+                let macs = pools.filter(|pool| pool.family == "apple");
+                macs.map(move |pool| (node, (pool.memory_bytes >> 20).saturating_sub(SYSTEM_MIB)))
+            });
+            if let Some((node, most)) = macs.min_by_key(|(_, most)| *most).filter(|at| wired > at.1)
+            {
+                let hint = format!(
+                    "macOS needs 2 GiB itself: at most wired={most} on {}",
+                    node.machine.name
+                );
+                return Err(syntax(&format!("wired={wired}"), &hint));
+            }
         }
         Ok(())
     }

@@ -136,6 +136,16 @@ fn a_wired_limit_is_for_macs() {
     let combo = read("quad-mac-mini-m4-pro-64gb, wired=60000mb");
     assert_eq!(combo.nodes[3].machine.pools[0].limit_bytes, 60_000 << 20);
     assert!(error("rtx-3090, wired=1000").contains("only a Mac"));
+    let most = read("mac-mini-m4-pro-64gb, wired=63488");
+    assert_eq!(most.nodes[0].machine.pools[0].limit_bytes, 62 << 30);
+    for text in [
+        "mac-mini-m4-pro-64gb, wired=99999",
+        "mac-mini-m4-pro-64gb + mac-studio-m3-ultra-256gb, wired=63489",
+        "quad-mac-mini-m4-pro-64gb, wired=65536",
+    ] {
+        let error = error(text);
+        assert!(error.contains("at most wired=63488"), "{error}");
+    }
 }
 
 #[test]
@@ -161,6 +171,66 @@ fn a_typo_gets_the_nearest_names() {
         panic!("H100 is two GPUs: {h100:?}");
     };
     assert!(nearest.contains(&"h100-pcie".to_owned()) && nearest.contains(&"h100-sxm".to_owned()));
+}
+
+#[test]
+fn words_that_mean_one_thing() {
+    for (text, expected) in [
+        ("2x4090", "rtx-4090"),
+        ("4090", "rtx-4090"),
+        ("3090 ti", "rtx-3090-ti"),
+        ("RTX 3090Ti", "rtx-3090-ti"),
+        ("nvidia geforce rtx 4090 24gb", "rtx-4090"),
+        ("rx 7900xtx", "rx-7900-xtx"),
+        ("7900 XTX", "rx-7900-xtx"),
+        ("m2 ultra 192gb", "m2-ultra-76"),
+        ("64 GB Mac mini M4 Pro", "m4-pro-20"),
+        ("MacBook Pro M3 Max 36GB", "m3-max-30"),
+    ] {
+        let cluster = read(text);
+        assert_eq!(cluster.nodes[0].machine.pools[0].device, expected, "{text}");
+    }
+    for (text, near) in [
+        ("a100 80gb", "a100-sxm-80gb"),
+        ("a100 80gb", "a100-pcie-80gb"),
+        ("4060 ti", "rtx-4060-ti-8gb"),
+        ("MacBook Pro M3 Max 40GB", "macbook-pro-m3-max-"),
+        ("nvidia geforce rtx 4090 32gb", "rtx-4090"),
+    ] {
+        let error = error(text);
+        assert!(
+            error.contains("did you mean") && error.contains(near),
+            "{text}: {error}"
+        );
+    }
+}
+
+#[test]
+fn a_combo_is_read_by_its_title() {
+    for combo in &catalog().combos {
+        let title = combo.cluster.name.replace("x ", "× ");
+        let read = catalog().cluster(&title);
+        assert_eq!(
+            read.map(|own| own.nodes),
+            Ok(combo.cluster.nodes.clone()),
+            "{title}"
+        );
+    }
+}
+
+#[test]
+fn what_a_text_leaves_out() {
+    let hint = |text: &str| read(text).left_out().join(" ");
+    assert!(hint("2x mac-mini-m4-pro-64gb").contains("link=10gbe"));
+    assert!(hint("rtx-4090 + rtx-3090").contains("link=10gbe"));
+    assert!(hint("rtx-4090, ram=96gb").contains("cpu=ID"));
+    for text in [
+        "rtx-4090",
+        "2x mac-mini-m4-pro-64gb, link=tb5",
+        "home-mixed-desk",
+    ] {
+        assert_eq!(hint(text), "", "{text}");
+    }
 }
 
 #[test]
