@@ -83,7 +83,8 @@ fn advice(row: &ModelRow) -> String {
             format!("Cap the context at {} tokens.", tokens(row.max_context))
         }
         Tier::Borderline if used > NO_LONG_CONTEXT => {
-            "Little room beyond this context; the max context is what the limit holds.".into()
+            "Little of effective memory is left; the limit itself holds up to the max context."
+                .into()
         }
         Tier::Borderline => "Verify the KV cache at the context that you need.".into(),
         _ => String::new(),
