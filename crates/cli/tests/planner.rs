@@ -221,6 +221,19 @@ fn pages_for_people() {
         page.contains("rtx-3090") || page.contains("RTX 3090"),
         "{page}"
     );
+    // A default that Brigade does not run is named, with what to add.
+    for words in [
+        &["fit", "llama-3.3-70b", "--on", QUAD][..],
+        &["plan", "llama-3.3-70b", "--on", QUAD],
+        &["fit", "--on", QUAD],
+    ] {
+        let other = "Brigade runs GGUF: add --quant Q4_K_M.";
+        let page = printed(words);
+        let page: Vec<&str> = page.split_whitespace().collect();
+        assert!(page.join(" ").contains(other), "{words:?}");
+        let asked = printed(&[words, &["--quant", "Q4_K_M"]].concat());
+        assert!(!asked.contains("Brigade runs GGUF"), "{asked}");
+    }
     let page = printed(&["fit", "qwen3-0.6b", "--everywhere"]);
     assert!(page.contains("Raspberry Pi"), "{page}");
 }

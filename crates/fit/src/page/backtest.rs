@@ -94,11 +94,9 @@ pub struct RefusedRow {
 
 impl Page for BacktestPage {
     fn doc(&self) -> Doc {
-        let mut sections = vec![Section::new(
-            "accuracy",
-            "Accuracy",
-            vec![Block::Table(accuracy(self))],
-        )];
+        let mut blocks = vec![Block::Table(accuracy(self))];
+        blocks.extend(uneven(self));
+        let mut sections = vec![Section::new("accuracy", "Accuracy", blocks)];
         if !self.groups.is_empty() {
             sections.push(Section::new("groups", "By group", groups(self)));
         }
@@ -131,7 +129,7 @@ impl Page for BacktestPage {
     }
 }
 
-/// The accuracy in two sentences.
+/// The accuracy in two sentences, and how uneven it is.
 pub(super) fn answer(page: &BacktestPage) -> Vec<String> {
     let words = |name: &str, it: &Accuracy| {
         format!(
@@ -146,7 +144,45 @@ pub(super) fn answer(page: &BacktestPage) -> Vec<String> {
     if page.prefill.n > 0 {
         answer.push(words("Prefill", &page.prefill));
     }
+    if let Some([least, most]) = extremes(page) {
+        answer.push(format!(
+            "The interval holds unevenly by family of hardware: from {least} to {most}."
+        ));
+    }
     answer
+}
+
+/// Rows of a group, from which on its share in the interval says something.
+const ENOUGH: usize = 20;
+
+/// The families of hardware of whose measurements the interval holds least and most.
+fn extremes(page: &BacktestPage) -> Option<[String; 2]> {
+    let families = page
+        .groups
+        .iter()
+        .filter(|group| group.by == "hardware" && group.accuracy.n >= ENOUGH);
+    let share = |group: &&GroupRow| group.accuracy.coverage_80;
+    let least = families
+        .clone()
+        .min_by(|a, b| share(a).total_cmp(&share(b)))?;
+    let most = families.max_by(|a, b| share(a).total_cmp(&share(b)))?;
+    let words = |group: &GroupRow| {
+        format!(
+            "{} of {} on {}",
+            fine_percent(group.accuracy.coverage_80),
+            group.metric,
+            group.name
+        )
+    };
+    (least != most).then(|| [words(least), words(most)])
+}
+
+/// How unevenly the interval holds from one family of hardware to another.
+pub(super) fn uneven(page: &BacktestPage) -> Option<Block> {
+    let [least, most] = extremes(page)?;
+    Some(Block::text(format!(
+        "Uneven by family of hardware. The interval was made to hold eight of ten measurements; in a single family it held fewer or more: from {least} to {most}, of families with at least {ENOUGH} rows. The table by hardware, below, has each: read it for yours before you rely on an interval."
+    )))
 }
 
 /// How wrong it is, and on how many rates.

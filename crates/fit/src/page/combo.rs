@@ -17,6 +17,7 @@ use crate::catalog::failures::Failure;
 use crate::cluster::Cluster;
 use crate::evidence::Estimate;
 use crate::memory::NodeLedger;
+use crate::model::Format;
 use crate::speed::Speed;
 use crate::verdict::{Alternative, Ask, Tier, Verdict};
 
@@ -46,6 +47,8 @@ pub struct ComboPage {
     pub opportunities: Vec<Opportunity>,
     /// Where the facts come from.
     pub sources: Vec<String>,
+    /// What to know about formats; empty where all are the one that Brigade runs.
+    pub format_note: String,
     /// Whether every machine is one of the catalog, so that its id can be typed.
     #[serde(skip)]
     pub of_catalog: bool,
@@ -92,6 +95,8 @@ pub struct Worked {
     pub quant: String,
     /// Bytes of its tensors.
     pub weights_bytes: u64,
+    /// The format of the quantization, where one is known.
+    pub format: Option<Format>,
     /// The tier.
     pub tier: Tier,
     /// What each node holds.
@@ -166,7 +171,14 @@ impl ComboPage {
                 .unwrap_or_default(),
             counts: Counts::of(verdicts.iter().map(|verdict| verdict.tier)),
             models,
-            worked: worked.map(Worked::from),
+            worked: worked.map(|verdict| {
+                let model = catalog.models.iter().find(|model| model.id == verdict.id);
+                Worked {
+                    format: model.and_then(|model| parts::format_of(model, &verdict.quant)),
+                    ..Worked::from(verdict)
+                }
+            }),
+            format_note: parts::formats_note(catalog, verdicts).unwrap_or_default(),
             opportunities: opportunities::find(&facts, &splits)?,
             splits,
             runtimes: parts::runtime_rows(catalog, cluster),
@@ -220,6 +232,13 @@ impl From<&Verdict> for ModelRow {
     }
 }
 
+impl ModelRow {
+    /// The context of its speed: what was asked for, or the model's own where that is smaller.
+    pub(super) fn context(&self, asked: u32) -> u32 {
+        self.max_context.map_or(asked, |most| asked.min(most))
+    }
+}
+
 impl From<&Verdict> for Worked {
     fn from(verdict: &Verdict) -> Self {
         Self {
@@ -227,6 +246,7 @@ impl From<&Verdict> for Worked {
             name: verdict.name.clone(),
             quant: verdict.quant.clone(),
             weights_bytes: verdict.weights_bytes,
+            format: None,
             tier: verdict.tier,
             ledger: verdict.ledger.clone(),
         }

@@ -4,12 +4,13 @@ use serde::Serialize;
 
 use super::Page;
 use super::doc::{Block, Cell, Doc, Figure, Row, Section, Table, Target};
-use super::format::{count, gb, gib, thousands, times};
-use super::parts::{Counts, Stamp, alone, rate_words};
+use super::format::{and, count, gb, gib, thousands, times};
+use super::parts::{self, Counts, Stamp, alone};
 use crate::FitError;
 use crate::catalog::Catalog;
 use crate::cluster::Cluster;
 use crate::evidence::Estimate;
+use crate::machine::Machine;
 use crate::model::Model;
 use crate::speed::Speed;
 use crate::verdict::{Ask, Tier, Verdict, assess};
@@ -33,6 +34,8 @@ pub struct EverywherePage {
     pub places: Vec<Place>,
     /// All places of the catalog, by tier.
     pub counts: Counts,
+    /// What to know about formats; empty where all are the one that Brigade runs.
+    pub format_note: String,
     /// Version and date.
     pub catalog: Stamp,
 }
@@ -48,6 +51,11 @@ pub struct Place {
     pub kind: PlaceKind,
     /// All its memory.
     pub memory_bytes: u64,
+    /// The quantization there: the smallest production one that its runtimes read, unless one was
+    /// asked for.
+    pub quant: String,
+    /// Bytes of its tensors.
+    pub weights_bytes: u64,
     /// The tier.
     pub tier: Tier,
     /// Working set ÷ effective memory on the binding node.
@@ -78,6 +86,7 @@ impl EverywherePage {
     ) -> Result<Self, FitError> {
         let verdicts: Result<Vec<_>, FitError> = places(catalog)
             .into_iter()
+            .filter(|(kind, cluster)| !twice(catalog, *kind, cluster))
             .map(|(kind, cluster)| {
                 let verdict = assess(model, &cluster, ask, speed)?;
                 Ok(Place::new(kind, &cluster, &verdict))
@@ -111,6 +120,10 @@ impl EverywherePage {
                 0 => ask.context,
                 own => ask.context.min(own),
             },
+            format_note: places
+                .iter()
+                .find_map(|place| parts::format_note(catalog, model, &place.quant))
+                .unwrap_or_default(),
             places,
             counts,
             catalog: Stamp::of(catalog),
@@ -129,7 +142,16 @@ impl EverywherePage {
     }
 }
 
-/// Every machine and combo of the catalog; a combo of one machine is that machine.
+/// Whether a place is a combo of one machine that is a place itself: it counts once.
+pub(crate) fn twice(catalog: &Catalog, kind: PlaceKind, cluster: &Cluster) -> bool {
+    let sold = |machine: &Machine| {
+        let mut machines = catalog.machines.iter();
+        machines.any(|sold| sold.machine == *machine)
+    };
+    kind == PlaceKind::Combo && matches!(&cluster.nodes[..], [one] if sold(&one.machine))
+}
+
+/// Every machine and combo of the catalog.
 pub(crate) fn places(catalog: &Catalog) -> Vec<(PlaceKind, Cluster)> {
     let machines = catalog.machines.iter();
     let machines = machines.map(|sold| (PlaceKind::Machine, alone(&sold.machine)));
@@ -145,6 +167,8 @@ impl Place {
             name: times(&cluster.name),
             kind,
             memory_bytes: cluster.total_bytes(),
+            quant: verdict.quant.clone(),
+            weights_bytes: verdict.weights_bytes,
             tier: verdict.tier,
             utilization: verdict.utilization,
             max_context: verdict.max_context,
@@ -170,7 +194,15 @@ impl Page for EverywherePage {
             title: format!("What runs {}?", self.name),
             answer: answer(self),
             figures: vec![
-                Figure::new("Weights", gb(self.weights_bytes), self.quant.clone()),
+                Figure::new(
+                    "Weights",
+                    gb(self.weights_bytes),
+                    if quants(self).len() > 1 {
+                        format!("{}, the smallest", self.quant)
+                    } else {
+                        self.quant.clone()
+                    },
+                ),
                 Figure::new(
                     "Context",
                     thousands(i64::from(self.context)),
@@ -194,15 +226,29 @@ impl Page for EverywherePage {
 /// Where it runs, in two sentences.
 pub(super) fn answer(page: &EverywherePage) -> Vec<String> {
     let runs = page.counts.comfortable + page.counts.borderline;
+    let quants = quants(page);
+    let (at, each) = match &quants[..] {
+        [] if page.quant.is_empty() => (" at an unknown quantization".to_owned(), String::new()),
+        [] => {
+            let size = gb(page.weights_bytes);
+            (format!(" at {} ({size})", page.quant), String::new())
+        }
+        [(name, bytes, _)] => (format!(" at {name} ({})", gb(*bytes)), String::new()),
+        several => {
+            let each = several
+                .iter()
+                .map(|(name, bytes, places)| format!("{name} ({}) on {places}", gb(*bytes)));
+            let each: Vec<String> = each.collect();
+            let words = format!(
+                " Each place has the smallest production quantization that its runtimes read: {}.",
+                and(&each)
+            );
+            (String::new(), words)
+        }
+    };
     let mut answer = vec![format!(
-        "{} at {} ({}) runs on {} of the {} machines and combos of the catalog, on {} of them comfortably.",
+        "{}{at} runs on {} of the {} machines and combos of the catalog, on {} of them comfortably.{each}",
         page.name,
-        if page.quant.is_empty() {
-            "an unknown quantization"
-        } else {
-            &page.quant
-        },
-        gb(page.weights_bytes),
         runs,
         page.counts.total(),
         page.counts.comfortable,
@@ -210,11 +256,18 @@ pub(super) fn answer(page: &EverywherePage) -> Vec<String> {
     let smallest = |kind, what: &str| {
         page.smallest(kind).map(|place| {
             let rate = place.decode_tok_s.as_ref();
-            let rate = rate.map_or_else(String::new, |rate| format!(", {}", rate_words(rate)));
+            let rate = rate.map_or_else(String::new, |rate| {
+                format!(", {}", parts::rate_words_at(rate, page.context))
+            });
             format!(
-                "the smallest comfortable {what} is {} ({}){rate}",
+                "the smallest comfortable {what} is {} ({}){}{rate}",
                 place.name,
-                gib(place.memory_bytes)
+                gib(place.memory_bytes),
+                if each.is_empty() {
+                    String::new()
+                } else {
+                    format!(", at {}", place.quant)
+                }
             )
         })
     };
@@ -228,32 +281,46 @@ pub(super) fn answer(page: &EverywherePage) -> Vec<String> {
     if !parts.is_empty() {
         answer.push(super::format::sentence(&parts.join("; ")));
     }
+    if !page.format_note.is_empty() {
+        answer.push(page.format_note.clone());
+    }
     answer
+}
+
+/// The quantizations of its places with their bytes and in how many places each is, the most
+/// frequent first.
+fn quants(page: &EverywherePage) -> Vec<(&str, u64, usize)> {
+    let mut quants: Vec<(&str, u64, usize)> = Vec::new();
+    for place in &page.places {
+        match quants.iter_mut().find(|(name, ..)| *name == place.quant) {
+            Some((_, _, places)) => *places += 1,
+            None => quants.push((&place.quant, place.weights_bytes, 1)),
+        }
+    }
+    quants.sort_by_key(|(name, _, places)| (std::cmp::Reverse(*places), *name));
+    quants
 }
 
 /// Where it runs: the first `most` places.
 pub(super) fn table(page: &EverywherePage, most: usize) -> Table {
-    let titles = [
-        "Place",
-        ">Memory",
-        "Tier",
-        "Use",
-        "Decode, tok/s",
-        ">Max context",
-    ];
+    // What is the same of all places is said once, above: a row has little room.
+    let several = quants(page).len() > 1;
+    let mixed = page.counts.borderline > 0;
+    let mut titles = vec!["Place", ">Memory"];
+    titles.extend(several.then_some("Quant"));
+    titles.extend(mixed.then_some("Tier"));
+    titles.extend(["Use", "Decode, tok/s", ">Max context"]);
     let rows = page.places.iter().take(most).map(|place| {
-        Row::new(vec![
-            place.cell(),
-            Cell::text(gib(place.memory_bytes)),
-            Cell::Tier { tier: place.tier },
-            Cell::share(place.utilization),
-            Cell::rate(place.decode_tok_s),
-            Cell::text(
-                place
-                    .max_context
-                    .map_or_else(|| "–".into(), |tokens| thousands(i64::from(tokens))),
-            ),
-        ])
+        let mut cells = vec![place.cell(), Cell::text(gib(place.memory_bytes))];
+        cells.extend(several.then(|| Cell::text(place.quant.clone())));
+        cells.extend(mixed.then_some(Cell::Tier { tier: place.tier }));
+        cells.push(Cell::share(place.utilization));
+        cells.push(Cell::rate(place.decode_tok_s));
+        let most = place.max_context;
+        cells.push(Cell::text(
+            most.map_or_else(|| "–".into(), |tokens| thousands(i64::from(tokens))),
+        ));
+        Row::new(cells)
     });
     let caption = format!(
         "{} that run {}",
@@ -261,4 +328,49 @@ pub(super) fn table(page: &EverywherePage, most: usize) -> Table {
         page.name
     );
     Table::new(caption, &titles).rows(rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::placement::fixtures::Roofline;
+
+    #[test]
+    fn each_place_stands_once_with_its_own_quantization() {
+        let catalog = Catalog::embedded().expect("the catalog is whole");
+        let model = catalog.model("llama-3.3-70b").expect("a model");
+        let page = EverywherePage::new(&catalog, model, &Ask::default(), &Roofline);
+        let page = page.expect("a page");
+        let several = catalog
+            .combos
+            .iter()
+            .filter(|combo| combo.cluster.nodes.len() > 1);
+        let places = catalog.machines.len() + several.count();
+        assert_eq!(page.counts.total(), places);
+        assert!(page.places.iter().all(|place| {
+            place.kind == PlaceKind::Machine
+                || catalog
+                    .combo(&place.id)
+                    .is_some_and(|combo| combo.cluster.nodes.len() > 1)
+        }));
+        let quants = quants(&page);
+        let names: Vec<&str> = quants.iter().map(|(name, ..)| *name).collect();
+        assert!(names.contains(&"Q4_K_M") && names.contains(&"mlx-4bit"));
+        let said = answer(&page).join(" ");
+        assert!(
+            said.contains(
+                "mlx-4bit is MLX, for exo and mlx-lm; Brigade runs GGUF: add --quant Q4_K_M."
+            ),
+            "{said}"
+        );
+        assert!(said.contains("with 8,192 tokens in context ("), "{said}");
+        // Asked for by name, it is the same everywhere.
+        let ask = Ask {
+            quant: Some("Q4_K_M".into()),
+            ..Ask::default()
+        };
+        let page = EverywherePage::new(&catalog, model, &ask, &Roofline).expect("a page");
+        assert_eq!(page.format_note, "");
+        assert!(answer(&page)[0].contains(" at Q4_K_M ("));
+    }
 }

@@ -1,7 +1,7 @@
 //! Every model on every machine and combo of the catalog, assessed once for many pages.
 
 use super::combo::ComboPage;
-use super::everywhere::{EverywherePage, Place, PlaceKind, places};
+use super::everywhere::{EverywherePage, Place, PlaceKind, places, twice};
 use super::guide::Guide;
 use super::machine::MachinePage;
 use super::model::ModelPage;
@@ -77,7 +77,9 @@ impl<'a> Grid<'a> {
             .map(|(index, model)| {
                 let places = self.places.iter().zip(&self.verdicts);
                 let places = places.filter_map(|((kind, cluster), verdicts)| {
-                    Some(Place::new(*kind, cluster, verdicts.get(index)?))
+                    let verdict = verdicts.get(index)?;
+                    (!twice(self.catalog, *kind, cluster))
+                        .then(|| Place::new(*kind, cluster, verdict))
                 });
                 let everywhere =
                     EverywherePage::of(self.catalog, model, self.ask, places.collect());

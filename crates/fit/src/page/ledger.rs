@@ -1,8 +1,9 @@
 //! What each node holds: as bars, as a table, and in short.
 
-use super::doc::{Cell, MemoryBar, MemoryBars, Table};
+use super::doc::{Block, Cell, MemoryBar, MemoryBars, Table};
 use super::format::{and, gb, gib, gib_number, percent, sentence};
 use crate::memory::NodeLedger;
+use crate::model::Format;
 
 /// What each node holds, as bars.
 pub(super) fn bars(caption: String, ledger: &[NodeLedger]) -> MemoryBars {
@@ -97,6 +98,17 @@ pub(super) fn table(ledger: &[NodeLedger]) -> Table {
         last.note = format!("{} {hold} nothing.", and(&free));
     }
     table
+}
+
+/// What the column of disks is of, where not every runtime of the format keeps to it.
+pub(super) fn disk_note(ledger: &[NodeLedger], format: Option<Format>) -> Option<Block> {
+    let nodes = ledger.iter().filter(|node| !node.pools.is_empty()).count();
+    let foreign = format.is_some_and(|format| format != Format::Gguf);
+    (nodes > 1 && foreign).then(|| {
+        Block::text(
+            "Disk is the bytes of a node's own layers, which is all that Brigade fetches; other runtimes may fetch more: exo downloads the whole model to every node.",
+        )
+    })
 }
 
 /// GiB with two decimals below ten, however small: a column of them lines up.

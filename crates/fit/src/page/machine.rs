@@ -30,6 +30,8 @@ pub struct MachinePage {
     pub source: String,
     /// What a reader should know; may be empty.
     pub note: String,
+    /// What to know about formats; empty where all are the one that Brigade runs.
+    pub format_note: String,
 }
 
 impl MachinePage {
@@ -59,6 +61,7 @@ impl MachinePage {
                 .collect(),
             source: format!("{} ({})", sold.source, sold.date),
             note: sold.note.clone().unwrap_or_default(),
+            format_note: parts::formats_note(catalog, verdicts).unwrap_or_default(),
         }
     }
 }
@@ -121,7 +124,10 @@ fn answer(page: &MachinePage) -> Vec<String> {
         .max_by_key(|row| row.weights_bytes);
     if let Some(row) = largest {
         let rate = row.decode_tok_s.as_ref();
-        let rate = rate.map_or_else(String::new, |rate| format!(", {}", parts::rate_words(rate)));
+        let context = row.context(page.head.context);
+        let rate = rate.map_or_else(String::new, |rate| {
+            format!(", {}", parts::rate_words_at(rate, context))
+        });
         answer.push(format!(
             "The largest comfortable model is {} at {} ({}), {} of effective memory{rate}.",
             row.name,
@@ -129,6 +135,9 @@ fn answer(page: &MachinePage) -> Vec<String> {
             gb(row.weights_bytes),
             row.utilization.map(percent).unwrap_or_default(),
         ));
+    }
+    if !page.format_note.is_empty() {
+        answer.push(page.format_note.clone());
     }
     answer
 }

@@ -271,6 +271,7 @@ fn tested(page: &BacktestPage) -> Section {
         ),
         Block::Table(backtest::accuracy(page)),
     ];
+    blocks.extend(backtest::uneven(page));
     blocks.extend(backtest::groups(page));
     if !page.worst.is_empty() {
         blocks.push(Block::heading("Worst misses"));

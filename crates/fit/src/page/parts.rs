@@ -1,5 +1,7 @@
 //! What several pages say.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use super::doc::{Cell, Row, Table, Target};
@@ -12,6 +14,7 @@ use crate::effective;
 use crate::evidence::{Estimate, Evidence};
 use crate::machine::Machine;
 use crate::memory::Item;
+use crate::model::{Format, Model};
 use crate::verdict::{Alternative, Ask, Split, Tier, Verdict};
 
 /// What a page of `brigade.fit/1` starts with.
@@ -269,11 +272,22 @@ pub(super) fn node_table(nodes: &[NodeRow]) -> Table {
 pub(super) fn limit_reasons(nodes: &[NodeRow]) -> Vec<String> {
     let mut reasons: Vec<String> = Vec::new();
     for pool in nodes.iter().flat_map(|node| &node.pools) {
-        if !pool.limit_reason.is_empty() && !reasons.contains(&pool.limit_reason) {
-            reasons.push(pool.limit_reason.clone());
+        let reason = limit_words(&pool.limit_reason);
+        if !reason.is_empty() && !reasons.contains(&reason) {
+            reasons.push(reason);
         }
     }
     reasons
+}
+
+/// A limit's reason, its share with what it is a share of.
+fn limit_words(reason: &str) -> String {
+    let of = if reason.contains("free now") {
+        "of what is free"
+    } else {
+        "of all memory"
+    };
+    reason.replacen(" % (", &format!(" % {of} ("), 1)
 }
 
 /// Ways to run a model side by side.
@@ -340,6 +354,12 @@ pub(super) fn rate_words(estimate: &Estimate) -> String {
     )
 }
 
+/// `about 18 tok/s with 8,192 tokens in context (14–23, estimated)`.
+pub(super) fn rate_words_at(estimate: &Estimate, context: u32) -> String {
+    let tokens = thousands(i64::from(context));
+    rate_words(estimate).replacen(" (", &format!(" with {tokens} tokens in context ("), 1)
+}
+
 /// A verdict in one sentence.
 pub(super) fn verdict_words(verdict: &Verdict) -> String {
     let quant = if verdict.quant.is_empty() {
@@ -370,7 +390,24 @@ pub(super) fn verdict_words(verdict: &Verdict) -> String {
             "No: {} at {quant} does not fit, whichever way it is split.",
             verdict.name
         ),
-        Tier::Unknown => format!("Unknown: {}", verdict.reasons.join(" ")),
+        Tier::Unknown => {
+            let reasons = verdict.reasons.iter();
+            let reasons = reasons.map(|why| unknown_words(&verdict.name, why));
+            let reasons: Vec<String> = reasons.map(|why| sentence(&why)).collect();
+            format!("Unknown: {}", reasons.join(" "))
+        }
+    }
+}
+
+/// Why a model's verdict is unknown, in words that stand beside its name.
+pub(super) fn unknown_words(name: &str, why: &str) -> String {
+    let fact = why
+        .strip_prefix(name)
+        .and_then(|why| why.strip_prefix(" has no known "));
+    match fact.map(|fact| fact.trim_end_matches('.')) {
+        Some("architecture") => "its architecture is not known to this catalog.".into(),
+        Some(fact) => format!("not known of it: {fact}."),
+        None => why.to_owned(),
     }
 }
 
@@ -394,11 +431,11 @@ pub(super) fn split_name(split: Split) -> &'static str {
 }
 
 /// A format's name for people.
-pub(super) fn format_name(format: crate::model::Format) -> &'static str {
+pub(super) fn format_name(format: Format) -> &'static str {
     match format {
-        crate::model::Format::Gguf => "GGUF",
-        crate::model::Format::Mlx => "MLX",
-        crate::model::Format::Safetensors => "safetensors",
+        Format::Gguf => "GGUF",
+        Format::Mlx => "MLX",
+        Format::Safetensors => "safetensors",
     }
 }
 
@@ -428,6 +465,76 @@ pub(super) fn runtime_rows(catalog: &Catalog, cluster: &Cluster) -> Vec<RuntimeR
     rows
 }
 
+/// What to know about a quantization whose format is not the one that Brigade runs.
+pub(super) fn format_note(catalog: &Catalog, model: &Model, quant: &str) -> Option<String> {
+    let format = format_of(model, quant).filter(|format| *format != Format::Gguf)?;
+    let own = model.production_quant(Some(Format::Gguf));
+    let own = own.map(|own| own.name.as_str());
+    Some(format!("{quant} is {}", foreign(catalog, format, own)))
+}
+
+/// The same of a page of many models: how many stand in such a format.
+pub(super) fn formats_note(catalog: &Catalog, verdicts: &[Verdict]) -> Option<String> {
+    let known = |verdict: &Verdict| {
+        let model = catalog.models.iter().find(|model| model.id == verdict.id)?;
+        Some((model, format_of(model, &verdict.quant)?))
+    };
+    let known: Vec<(&Model, Format)> = verdicts.iter().filter_map(known).collect();
+    let parts = [Format::Mlx, Format::Safetensors].map(|format| {
+        let of_it: Vec<&Model> = known
+            .iter()
+            .filter(|(_, own)| *own == format)
+            .map(|(model, _)| *model)
+            .collect();
+        // The quantization that most of them have of Brigade's own format.
+        let own = of_it
+            .iter()
+            .filter_map(|model| model.production_quant(Some(Format::Gguf)))
+            .fold(BTreeMap::<&str, usize>::new(), |mut names, quant| {
+                *names.entry(&quant.name).or_default() += 1;
+                names
+            });
+        let own = own.into_iter().max_by_key(|(_, models)| *models);
+        (!of_it.is_empty()).then(|| {
+            format!(
+                "{} of the {} stand in {}",
+                thousands(of_it.len() as i64),
+                count(verdicts.len(), "model"),
+                foreign(catalog, format, own.map(|(name, _)| name))
+            )
+        })
+    });
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    (!parts.is_empty()).then(|| parts.join(" "))
+}
+
+/// `MLX, for exo and mlx-lm; Brigade runs GGUF: add --quant Q4_K_M.`
+fn foreign(catalog: &Catalog, format: Format, own: Option<&str>) -> String {
+    let made_for = catalog
+        .runtimes
+        .iter()
+        .filter(|runtime| runtime.formats.first() == Some(&format))
+        .map(|runtime| runtime.name.trim_end_matches(" distributed").to_owned());
+    let made_for: Vec<String> = made_for.collect();
+    let made_for = match &made_for[..] {
+        [] => String::new(),
+        some => format!(", for {}", and(some)),
+    };
+    let own = own.map_or_else(
+        || " and the catalog has none of it".to_owned(),
+        |own| format!(": add --quant {own}"),
+    );
+    format!("{}{made_for}; Brigade runs GGUF{own}.", format_name(format))
+}
+
+/// The format of a model's quantization.
+pub(super) fn format_of(model: &Model, quant: &str) -> Option<Format> {
+    let mut quants = model.quants.iter();
+    quants
+        .find(|own| own.name == quant)
+        .map(|quant| quant.format)
+}
+
 /// A cluster of one machine.
 pub(super) fn alone(machine: &Machine) -> Cluster {
     Cluster {
@@ -438,5 +545,34 @@ pub(super) fn alone(machine: &Machine) -> Cluster {
             machine: machine.clone(),
         }],
         links: Links::Unnamed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_says_of_what_it_is_one() {
+        let rule = "the OS keeps the larger of 2 GiB and 10 %: 90 % (a rule)";
+        let all = "the OS keeps the larger of 2 GiB and 10 %: 90 % of all memory (a rule)";
+        assert_eq!(limit_words(rule), all);
+        let free = limit_words(&format!("22.4 GB are free now; {rule}"));
+        assert!(free.ends_with(": 90 % of what is free (a rule)"), "{free}");
+    }
+
+    #[test]
+    fn what_is_unknown_is_said_of_the_model() {
+        let words = |why| unknown_words("Foo 7B", why);
+        assert_eq!(
+            words("Foo 7B has no known architecture."),
+            "its architecture is not known to this catalog."
+        );
+        assert_eq!(
+            words("Foo 7B has no known num_hidden_layers."),
+            "not known of it: num_hidden_layers."
+        );
+        let other = "No size of Foo 7B is known at 4 bits a weight or more.";
+        assert_eq!(words(other), other);
     }
 }

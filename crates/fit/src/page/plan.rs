@@ -6,12 +6,12 @@ use super::Page;
 use super::doc::{Block, Cell, Doc, Row, Section, Table};
 use super::format::{gb, gib, sentence, short};
 use super::link::hop_ms;
-use super::parts::{Head, Stamp};
-use super::verdict;
+use super::parts::{self, Head, Stamp};
+use super::{ledger, verdict};
 use crate::FitError;
 use crate::catalog::Catalog;
 use crate::cluster::Cluster;
-use crate::model::Model;
+use crate::model::{Format, Model};
 use crate::placement::{HOP_SOFTWARE_MS, Plan};
 use crate::speed::Speed;
 use crate::verdict::{Ask, Detail, Verdict, assess, plan};
@@ -33,6 +33,10 @@ pub struct PlanPage {
     pub verdict: Verdict,
     /// Where the facts of the model come from.
     pub sources: Vec<String>,
+    /// The format of the quantization, where one is known.
+    pub format: Option<Format>,
+    /// What to know about the format; empty where it is the one that Brigade runs.
+    pub format_note: String,
     /// Version and date.
     pub catalog: Stamp,
 }
@@ -85,6 +89,8 @@ impl PlanPage {
             stages,
             plan,
             sources: verdict::sources(model, &verdict.quant),
+            format: parts::format_of(model, &verdict.quant),
+            format_note: parts::format_note(catalog, model, &verdict.quant).unwrap_or_default(),
             verdict,
             catalog: head.catalog,
         })
@@ -138,11 +144,9 @@ impl Page for PlanPage {
         let verdict = &self.verdict;
         let mut sections = Vec::new();
         if !self.stages.is_empty() {
-            sections.push(Section::new(
-                "stages",
-                "Stages",
-                vec![Block::Table(self.table())],
-            ));
+            let mut blocks = vec![Block::Table(self.table())];
+            blocks.extend(ledger::disk_note(&verdict.ledger, self.format));
+            sections.push(Section::new("stages", "Stages", blocks));
         }
         sections.push(Section::new(
             "why",
@@ -155,7 +159,7 @@ impl Page for PlanPage {
                     .collect(),
             }],
         ));
-        sections.extend(verdict::holds(verdict));
+        sections.extend(verdict::holds(verdict, None));
         sections.extend(verdict::ways(verdict, 1));
         sections.push(Section::new(
             "known",
@@ -167,7 +171,7 @@ impl Page for PlanPage {
         Doc {
             kind: "Plan",
             title: format!("{} on {}", verdict.name, self.name),
-            answer: verdict::answer(verdict),
+            answer: verdict::answer(verdict, &self.format_note),
             figures: verdict::figures(verdict),
             sections,
         }

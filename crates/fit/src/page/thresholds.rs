@@ -44,7 +44,7 @@ pub(super) fn meaning(tier: Tier) -> String {
             "At most {comfortable} of effective memory, with headroom for a longer context. The largest first."
         ),
         Tier::Borderline => format!(
-            "They run, with little headroom. Above {comfortable}: verify the KV cache at the context that you need. Above {}: the KV cache of a long context will not fit. Above 100 %: cap the context at the maximum shown (other tables draw this line at 107 %), or take a larger combo.",
+            "They run, with little headroom. Above {comfortable}: verify the KV cache at the context that you need. Above {}: little room is left beyond the context asked for; a row's max context is what the limit holds. Above 100 %: more than is wise to plan with, though within the limit: cap the context at the row's maximum, or take a larger combo (published tables that plan with less memory write 107 % where this says 100 %).",
             percent(NO_LONG_CONTEXT)
         ),
         Tier::NotPractical => "The weights, or 4,096 tokens, exceed the limit even with the best split. A smaller quantization or a larger combo would help, where one is named.".into(),
@@ -57,7 +57,7 @@ pub(super) fn cluster_cost(head: &Head) -> Option<Block> {
     let unmeasured = head.effective_ledger.last()?;
     (head.nodes.len() > 1).then(|| {
         Block::text(format!(
-            "The cluster itself is set down with {} of the limit in all, as published figures are 10–15 %. What of it is not known by name stands as '{}'; a measurement on these machines takes its place. The KV cache, compute buffers and runtime are no part of it: they are in each model's working set, so that nothing is counted twice.",
+            "The cluster itself is set down with {} of the limit in all, as published figures are 10–15 %. What of it is not known by name stands as '{}'; a measurement on these machines takes its place. It is charged only where several nodes share a model: a model on one node alone pays none of it. The KV cache, compute buffers and runtime are no part of it: they are in each model's working set, so that nothing is counted twice.",
             short_percent(CLUSTER_SHARE),
             unmeasured.item,
         ))
@@ -75,9 +75,9 @@ pub(super) fn splits(nodes: usize) -> Vec<Block> {
     }
     vec![Block::List {
         items: vec![
-            "One node, where the model fits one: no link is in the way, and one stream is fastest.".into(),
+            "One node, where the model fits one: no link is in the way, and one stream is fastest on the fastest such node.".into(),
             "Replicas, a copy on each node: for many users. Each stream is as fast as on one node.".into(),
-            "A layer pipeline: what makes a model fit that no node holds alone. Each token crosses every link in turn, so that the link's latency caps a single stream; it never makes one stream faster. Published: Llama 4 Scout 46.7 tok/s on one M3 Ultra, 36.8 on four (exo #1781); llama.cpp RPC 0.75–1.0 times one process.".into(),
+            "A layer pipeline: what makes a model fit that no node holds alone. Each token crosses every link in turn, so that the link's latency caps a single stream. It gives memory, not speed: one stream is in one stage at a time, so it is no faster than the fastest of its nodes would be if it held the model alone. Published: Llama 4 Scout 46.7 tok/s on one M3 Ultra, 36.8 on four (exo #1781); llama.cpp RPC 0.75–1.0 times one process.".into(),
             format!(
                 "Tensor parallel, every layer shared: two all-reduces a layer, too many for TCP. Over RDMA on Thunderbolt 5 (macOS 26.2 or newer, a cable between every pair, 2 or 4 equal nodes) exo has been measured at {}–{} times one node on 2–4 M3 Ultra, and Scout at 8 bits went from 30.3 to 57.7 tok/s. Brigade itself does not do it yet.",
                 TENSOR_GAIN.0, TENSOR_GAIN.1

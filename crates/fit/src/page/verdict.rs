@@ -11,8 +11,8 @@ use super::thresholds;
 use crate::FitError;
 use crate::catalog::Catalog;
 use crate::cluster::Cluster;
-use crate::evidence::Estimate;
-use crate::model::{Exactness, Model};
+use crate::evidence::{Estimate, Evidence};
+use crate::model::{Exactness, Format, Model};
 use crate::placement::PROMPT;
 use crate::speed::Speed;
 use crate::verdict::{Ask, Detail, Verdict, assess};
@@ -36,6 +36,10 @@ pub struct VerdictPage {
     pub decode_by_context: Vec<(u32, Estimate)>,
     /// Where the facts of the model come from, a sentence each.
     pub sources: Vec<String>,
+    /// The format of the quantization, where one is known.
+    pub format: Option<Format>,
+    /// What to know about the format; empty where it is the one that Brigade runs.
+    pub format_note: String,
 }
 
 impl VerdictPage {
@@ -68,6 +72,8 @@ impl VerdictPage {
             head: Head::new(catalog, cluster, &ask),
             counts: Counts::of(std::iter::once(verdict.tier)),
             sources: sources(model, &verdict.quant),
+            format: parts::format_of(model, &verdict.quant),
+            format_note: parts::format_note(catalog, model, &verdict.quant).unwrap_or_default(),
             models: vec![verdict],
             decode_by_context,
         })
@@ -112,10 +118,10 @@ impl Page for VerdictPage {
             return doc;
         };
         doc.title = format!("Does {} run on {}?", verdict.name, self.head.name);
-        doc.answer = answer(verdict);
+        doc.answer = answer(verdict, &self.format_note);
         doc.figures = figures(verdict);
         doc.sections.push(why(verdict));
-        doc.sections.extend(holds(verdict));
+        doc.sections.extend(holds(verdict, self.format));
         doc.sections.extend(speed(verdict, &self.decode_by_context));
         doc.sections.extend(ways(verdict, self.head.nodes.len()));
         let mut memory = vec![Block::Table(parts::node_table(&self.head.nodes))];
@@ -127,12 +133,13 @@ impl Page for VerdictPage {
     }
 }
 
-/// The verdict in two sentences.
-pub(super) fn answer(verdict: &Verdict) -> Vec<String> {
+/// The verdict in two sentences, and what to know about the format.
+pub(super) fn answer(verdict: &Verdict, format_note: &str) -> Vec<String> {
     let mut answer = vec![parts::verdict_words(verdict)];
     let mut more = Vec::new();
     if let Some(rate) = &verdict.decode_tok_s {
-        more.push(format!("one stream decodes {}", parts::rate_words(rate)));
+        let rate = parts::rate_words_at(rate, verdict.load.context);
+        more.push(format!("one stream decodes {rate}"));
     }
     if let Some(context) = verdict.max_context.filter(|context| *context > 0) {
         more.push(format!(
@@ -142,6 +149,9 @@ pub(super) fn answer(verdict: &Verdict) -> Vec<String> {
     }
     if !more.is_empty() {
         answer.push(sentence(&more.join("; ")));
+    }
+    if !format_note.is_empty() {
+        answer.push(format_note.to_owned());
     }
     answer
 }
@@ -175,7 +185,8 @@ pub(super) fn figures(verdict: &Verdict) -> Vec<Figure> {
     for (label, unit, rate) in rates {
         if let Some(rate) = rate {
             let of = if label == "Decode" {
-                String::new()
+                let context = thousands(i64::from(verdict.load.context));
+                format!(", {context} tokens in context")
             } else {
                 format!(", prompt of {}", thousands(i64::from(prompt)))
             };
@@ -229,7 +240,7 @@ fn why(verdict: &Verdict) -> Section {
 }
 
 /// What each node holds.
-pub(super) fn holds(verdict: &Verdict) -> Option<Section> {
+pub(super) fn holds(verdict: &Verdict, format: Option<Format>) -> Option<Section> {
     let nodes = verdict
         .ledger
         .iter()
@@ -248,17 +259,18 @@ pub(super) fn holds(verdict: &Verdict) -> Option<Section> {
         ),
         None => String::new(),
     };
-    let blocks = vec![
+    let mut blocks = vec![
         Block::Memory(ledger::bars(caption, &verdict.ledger)),
         Block::Table(ledger::table(&verdict.ledger)),
     ];
+    blocks.extend(ledger::disk_note(&verdict.ledger, format));
     Some(Section::new("ledger", "What each node holds", blocks))
 }
 
 fn speed(verdict: &Verdict, by_context: &[(u32, Estimate)]) -> Option<Section> {
     let rate = verdict.decode_tok_s?;
     let mut blocks = vec![Block::text(format!(
-        "One stream decodes {} tok/s at {} tokens of context. The interval holds eight of ten true values; it is {}.",
+        "One stream decodes {} tok/s at {} tokens of context. The interval was made to hold eight of ten measurements (the method page says how it did, by family of hardware); it is {}.",
         interval(&rate),
         thousands(i64::from(verdict.load.context)),
         rate.evidence.name()
@@ -324,11 +336,7 @@ fn known(page: &VerdictPage, verdict: &Verdict) -> Section {
         ));
     }
     if let Some(rate) = verdict.decode_tok_s {
-        items.push(format!(
-            "Speed is {}, which weighs {} and widens its interval accordingly.",
-            rate.evidence.name(),
-            rate.evidence.weight()
-        ));
+        items.push(evidence_words(rate.evidence));
     }
     let title = format!("{} on {}", verdict.name, page.head.name);
     let blocks = vec![
@@ -337,4 +345,26 @@ fn known(page: &VerdictPage, verdict: &Verdict) -> Section {
         Block::text(thresholds::cite(&title, &page.head.catalog)),
     ];
     Section::new("known", "How it is known", blocks)
+}
+
+/// How a rate is known, and what that does to its interval.
+fn evidence_words(evidence: Evidence) -> String {
+    let what = match evidence {
+        Evidence::Measured => {
+            "this setting was measured, and the measurements take the formula's place"
+        }
+        Evidence::MeasuredNear => {
+            "the same model was measured on the same chip in another setting, which corrects the formula here"
+        }
+        Evidence::Community => {
+            "somebody reported a measurement of it, or of the same model in another setting, and nobody repeated it"
+        }
+        Evidence::Extrapolated => {
+            "nobody measured this model on this chip; a formula that was fitted to other measurements of this kind of hardware gives it"
+        }
+        Evidence::Estimated => {
+            "nothing alike was measured, as of a pipeline over nodes; a formula gives it, and its interval is made wider for that"
+        }
+    };
+    format!("The speed is {}: {what}.", evidence.name())
 }

@@ -37,8 +37,10 @@ fn answer(page: &ComboPage) -> Vec<String> {
     if let Some(worked) = &page.worked {
         let row = page.models.iter().find(|row| row.id == worked.id);
         let rate = row
-            .and_then(|row| row.decode_tok_s)
-            .map(|rate| format!(", {}", parts::rate_words(&rate)))
+            .and_then(|row| {
+                let rate = parts::rate_words_at(&row.decode_tok_s?, row.context(head.context));
+                Some(format!(", {rate}"))
+            })
             .unwrap_or_default();
         let each = ledger::spread(&worked.ledger).map_or_else(String::new, |(least, most)| {
             format!(" {} a node", range(least, most))
@@ -80,7 +82,7 @@ pub(in crate::page) fn figures(head: &Head) -> Vec<Figure> {
             "Limit",
             gib(head.limit_bytes),
             format!(
-                "{} of it: what OS and driver let a model use",
+                "{} of all memory: what OS and driver let a model use",
                 share(head.limit_bytes)
             ),
         ),
@@ -88,8 +90,13 @@ pub(in crate::page) fn figures(head: &Head) -> Vec<Figure> {
             "Effective",
             gib(head.effective_bytes),
             format!(
-                "{} of it: what is wise to plan with",
-                share(head.effective_bytes)
+                "{} of all memory: what is wise to plan with, the limit less {}",
+                share(head.effective_bytes),
+                if head.nodes.len() == 1 {
+                    "Brigade's own"
+                } else {
+                    "the cluster's own"
+                }
             ),
         ),
     ];
@@ -113,9 +120,12 @@ fn summary(page: &ComboPage) -> Section {
         blocks.push(Block::text(sentence(&page.role)));
     }
     blocks.push(Block::text(format!(
-        "Each model stands at its smallest production quantization (at least 4 bits a weight), one sequence, {} tokens of context or the model's own if that is smaller, keys and values in 16 bits.",
+        "Each model stands at its smallest production quantization (at least 4 bits a weight), one sequence, {} tokens of context or the model's own if that is smaller, keys and values in 16 bits. Speeds are of one stream with that many tokens in context.",
         thousands(i64::from(page.head.context))
     )));
+    if !page.format_note.is_empty() {
+        blocks.push(Block::text(page.format_note.clone()));
+    }
     blocks.push(Block::Pairs {
         pairs: thresholds::tiers(),
     });
@@ -190,6 +200,7 @@ fn memory(page: &ComboPage) -> Section {
         blocks.push(Block::heading("A worked case"));
         blocks.push(Block::Memory(ledger::bars(title, &worked.ledger)));
         blocks.push(Block::Table(ledger::table(&worked.ledger)));
+        blocks.extend(ledger::disk_note(&worked.ledger, worked.format));
     }
     Section::new("memory", "Where the memory goes", blocks)
 }
@@ -220,7 +231,10 @@ pub(in crate::page) fn budget(head: &Head) -> Vec<Block> {
     let reasons = parts::limit_reasons(&head.nodes);
     if !reasons.is_empty() {
         blocks.push(Block::List {
-            items: reasons.iter().map(|reason| sentence(reason)).collect(),
+            items: reasons
+                .iter()
+                .map(|reason| sentence(&format!("the limit: {reason}")))
+                .collect(),
         });
     }
     blocks

@@ -3,7 +3,7 @@
 use super::ModelRow;
 use crate::page::doc::{Block, Cell, Row, Section, Table, Target};
 use crate::page::format::{gb, sentence, thousands};
-use crate::page::thresholds;
+use crate::page::{parts, thresholds};
 use crate::verdict::{NO_LONG_CONTEXT, Tier};
 
 /// The models, a section for each tier that has some.
@@ -82,7 +82,10 @@ fn advice(row: &ModelRow) -> String {
         Tier::Borderline if used > 1.0 => {
             format!("Cap the context at {} tokens.", tokens(row.max_context))
         }
-        Tier::Borderline if used > NO_LONG_CONTEXT => "A long context will not fit.".into(),
+        Tier::Borderline if used > NO_LONG_CONTEXT => {
+            "Little of effective memory is left; the limit itself holds up to the max context."
+                .into()
+        }
         Tier::Borderline => "Verify the KV cache at the context that you need.".into(),
         _ => String::new(),
     }
@@ -120,11 +123,10 @@ fn too_large(rows: &[&ModelRow]) -> Table {
 fn unknown(rows: &[&ModelRow]) -> Table {
     let rows = rows.iter().map(|row| {
         let why = row.reasons.first().map_or("", String::as_str);
-        let own = format!("{} has ", row.name);
-        let why = why.strip_prefix(&own).unwrap_or(why);
+        let why = parts::unknown_words(&row.name, why);
         Row::new(vec![
             Cell::model(&row.name, &row.id),
-            Cell::text(sentence(why).trim_end_matches('.')),
+            Cell::text(sentence(&why).trim_end_matches('.')),
         ])
     });
     Table::new("Models of which a fact is missing", &["Model", "Missing"]).rows(rows)

@@ -38,7 +38,7 @@ impl Page for Guide {
 impl Guide {
     fn answer(&self) -> Vec<String> {
         let mut answer = vec![
-            "Take several machines for memory, or for many users; not to make one answer faster. If one machine that you can get holds the model, it wins.".into(),
+            "Take several machines for memory, or for many users; not to make one answer faster. If one machine that you can get holds the model, the fastest such machine wins.".into(),
         ];
         answer.extend(self.spread());
         answer
@@ -185,7 +185,7 @@ fn fewer_section(guide: &Guide) -> Section {
         "Combo",
         "Model",
         ">One node, tok/s",
-        ">All nodes, tok/s",
+        ">In a pipeline, tok/s",
         ">Lost",
         "Way",
     ];

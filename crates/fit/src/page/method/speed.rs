@@ -116,7 +116,7 @@ pub(super) fn intervals(page: &Method) -> Section {
     let table = Table::new("Widths of intervals by class", &titles).rows(rows);
     let blocks = vec![
         Block::text(
-            "An 80 % interval reaches from the estimate divided by its class's factor to the estimate times it: four of five measurements of the class, each predicted by a fit that has not seen its chip, lay that near. Where measured rows take the formula's place or correct it, the factor is that of 'near', or half of what the rows differ by, if that is more.",
+            "An 80 % interval reaches from the estimate divided by its class's factor to the estimate times it. It was made to hold eight of ten: four of five measurements of the whole class, each predicted by a fit that has not seen its chip, lay that near. That is over all hardware of the class; how many of a single family it held is in the table by hardware under 'How wrong it is', and is uneven. Where measured rows take the formula's place or correct it, the factor is that of 'near', or half of what the rows differ by, if that is more.",
         ),
         Block::Table(table),
         Block::Code {
@@ -201,7 +201,7 @@ pub(super) fn evidence(page: &Method) -> Section {
         "Evidence",
         vec![
             Block::text(
-                "Every number carries its tier, the best that applies. A verdict names the rows that it rests on by their ids in measurements.csv. A lower weight widens the interval.",
+                "Every number carries its tier, the best that applies. A verdict names the rows that it rests on by their ids in measurements.csv. A weight below that of 'extrapolated' widens the interval, by the formula under 'Intervals'.",
             ),
             Block::Table(table),
         ],
