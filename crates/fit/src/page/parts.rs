@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::doc::{Cell, Row, Table, Target};
-use super::format::{and, count, gib, percent, sentence, short, thousands, times};
+use super::format::{and, count, gib, percent, sentence, short, times};
 use super::link;
 use crate::catalog::Catalog;
 use crate::catalog::runtimes::RuntimeFit;
@@ -356,14 +356,14 @@ pub(super) fn verdict_words(verdict: &Verdict) -> String {
         .as_deref()
         .unwrap_or("the binding node");
     let share = verdict.utilization.map(percent).unwrap_or_default();
-    let context = thousands(i64::from(verdict.load.context));
+    let context = super::format::tokens(verdict.load.context);
     match verdict.tier {
         Tier::Comfortable => format!(
-            "Yes, comfortably: {} at {quant} with {context} tokens of context takes {share} of effective memory on {binding}.",
+            "Yes, comfortably: {} at {quant} with {context} of context takes {share} of effective memory on {binding}.",
             verdict.name
         ),
         Tier::Borderline => format!(
-            "Borderline: {} at {quant} with {context} tokens of context takes {share} of effective memory on {binding}.",
+            "Borderline: {} at {quant} with {context} of context takes {share} of effective memory on {binding}.",
             verdict.name
         ),
         Tier::NotPractical => format!(

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::Page;
 use super::doc::{Block, Chart, Doc, Figure, Point, Section};
-use super::format::{brief, count, gb, gib, interval, percent, sentence, thousands};
+use super::format::{brief, count, gb, gib, interval, percent, sentence, thousands, tokens};
 use super::ledger;
 use super::parts::{self, Counts, Head};
 use super::thresholds;
@@ -136,8 +136,8 @@ pub(super) fn answer(verdict: &Verdict) -> Vec<String> {
     }
     if let Some(context) = verdict.max_context.filter(|context| *context > 0) {
         more.push(format!(
-            "the largest context that fits is {} tokens",
-            thousands(i64::from(context))
+            "the largest context that fits is {}",
+            tokens(context)
         ));
     }
     if !more.is_empty() {
@@ -258,9 +258,9 @@ pub(super) fn holds(verdict: &Verdict) -> Option<Section> {
 fn speed(verdict: &Verdict, by_context: &[(u32, Estimate)]) -> Option<Section> {
     let rate = verdict.decode_tok_s?;
     let mut blocks = vec![Block::text(format!(
-        "One stream decodes {} tok/s at {} tokens of context. The interval holds eight of ten true values; it is {}.",
+        "One stream decodes {} tok/s at {} of context. The interval holds eight of ten true values; it is {}.",
         interval(&rate),
-        thousands(i64::from(verdict.load.context)),
+        tokens(verdict.load.context),
         rate.evidence.name()
     ))];
     if by_context.len() > 1 {
