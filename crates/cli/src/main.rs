@@ -7,6 +7,7 @@ mod backend;
 mod commands;
 #[cfg(feature = "engine")]
 mod engine;
+mod files;
 #[cfg(feature = "engine")]
 mod model;
 mod output;
