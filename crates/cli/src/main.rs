@@ -57,7 +57,14 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) if error.use_stderr() && std::env::args_os().any(|arg| output::acts(&arg)) => {
+            output::note(error.render().to_string().trim_end());
+            return ExitCode::from(2);
+        }
+        Err(error) => error.exit(),
+    };
     let catalog = cli.catalog.as_deref();
     let result = match cli.command {
         #[cfg(feature = "engine")]
@@ -68,7 +75,7 @@ fn main() -> ExitCode {
         Command::Site(args) => commands::site::run(&args, catalog),
     };
     result.unwrap_or_else(|error| {
-        output::note(&format!("brigade: {error:#}"));
+        output::error(&error);
         ExitCode::FAILURE
     })
 }

@@ -460,6 +460,36 @@ fn links_lead_somewhere(path: &Path) {
     }
 }
 
+/// Strangers' words may not reach a terminal as they are.
+#[test]
+fn what_a_terminal_acts_on_is_escaped() {
+    let name = "\u{1b}[31mred\u{202e}\u{9b}";
+    let shown = "\\u{1b}[31mred\\u{202e}\\u{9b}";
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("rows.csv");
+    let header = include_str!("../../../catalog/measurements.csv");
+    let header = header.lines().next().unwrap();
+    let row = format!("z1,M,7,7,Q4,4,box,1,24,546,{name},,,x,,,,tg128,12,community,here,");
+    fs::write(&file, format!("{header}\n{row}\n")).unwrap();
+    for args in [
+        &["fit", name][..],
+        &["fit", "--on", name],
+        &["backtest", text(&file)],
+        &["plan", &format!("{name}.gguf")],
+    ] {
+        let said = complaint(args);
+        assert!(said.contains(shown), "{said}");
+        assert!(!said.contains(char::is_control), "{said}");
+    }
+    let ended = brigade(&["fit", "--kv-type", name]);
+    assert_eq!(ended.code, Some(2));
+    let rest = "red\\u{202e}\\u{9b}";
+    assert!(ended.stderr.contains(rest), "{}", ended.stderr);
+    assert!(!ended.stderr.contains('\u{1b}'), "{}", ended.stderr);
+    let long = complaint(&["fit", &"x".repeat(100_000)]);
+    assert!(long.chars().count() < 1000, "{}", long.len());
+}
+
 #[test]
 fn rows_that_cannot_be_true() {
     let folder = tempfile::tempdir().unwrap();
