@@ -7,6 +7,7 @@ mod backend;
 mod commands;
 #[cfg(feature = "engine")]
 mod engine;
+mod files;
 #[cfg(feature = "engine")]
 mod model;
 mod output;
@@ -59,7 +60,14 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) if error.use_stderr() && std::env::args_os().any(|arg| output::acts(&arg)) => {
+            output::note(error.render().to_string().trim_end());
+            return ExitCode::from(2);
+        }
+        Err(error) => error.exit(),
+    };
     let catalog = cli.catalog.as_deref();
     let result = match cli.command {
         #[cfg(feature = "engine")]
@@ -71,11 +79,9 @@ fn main() -> ExitCode {
         Command::Site(args) => commands::site::run(&args, catalog),
     };
     result.unwrap_or_else(|error| {
-        let list = error.downcast_ref().and_then(commands::names::list_of);
-        let list = list.map_or(String::new(), |kind| {
-            format!(" (`brigade names {kind}` lists them)")
-        });
-        output::note(&format!("brigade: {error:#}{list}"));
+        let kind = error.downcast_ref().and_then(commands::names::list_of);
+        let hint = kind.map(|kind| format!(" (`brigade names {kind}` lists them)"));
+        output::error(&error, &hint.unwrap_or_default());
         ExitCode::FAILURE
     })
 }

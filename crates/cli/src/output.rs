@@ -41,9 +41,69 @@ pub(crate) fn document(text: &str) -> anyhow::Result<()> {
     }
 }
 
-/// Prints a line for a person on standard error, where nobody may be listening.
+/// Prints lines for a person on standard error, where nobody may be listening.
 pub(crate) fn note(text: &str) {
-    let _ = writeln!(io::stderr().lock(), "{text}");
+    let lines: Vec<String> = text.split('\n').map(readable).collect();
+    let _ = writeln!(io::stderr().lock(), "{}", lines.join("\n"));
+}
+
+/// Prints why the command failed, on one line of standard error.
+pub(crate) fn error(error: &anyhow::Error, hint: &str) {
+    let causes: Vec<String> = error
+        .chain()
+        .map(|cause| readable(&cause.to_string()))
+        .collect();
+    let _ = writeln!(io::stderr().lock(), "brigade: {}{hint}", causes.join(": "));
+}
+
+/// The most characters of a line, or of a cause of an error.
+const MOST: usize = 400;
+
+/// How many of those are its end, which says what is wrong with what stands before.
+const MOST_AT_END: usize = 160;
+
+/// A text as a terminal may show it, whoever wrote it: with escapes in place of what a terminal
+/// would act on, and without the middle where it is long.
+fn readable(text: &str) -> String {
+    let count = text.chars().count();
+    let cut = if count > MOST {
+        MOST - MOST_AT_END..count - MOST_AT_END
+    } else {
+        count..count
+    };
+    let mut shown = String::with_capacity(text.len().min(8 * MOST));
+    for (index, character) in text.chars().enumerate() {
+        if index == cut.start && !cut.is_empty() {
+            shown.push_str(" … ");
+        }
+        if cut.contains(&index) {
+            continue;
+        }
+        if is_acted_on(character) {
+            shown.extend(character.escape_default());
+        } else {
+            shown.push(character);
+        }
+    }
+    shown
+}
+
+/// Whether a terminal would act on some of this.
+pub(crate) fn acts(text: &std::ffi::OsStr) -> bool {
+    text.to_string_lossy().chars().any(is_acted_on)
+}
+
+/// Controls, line separators, and what changes the direction of writing.
+fn is_acted_on(character: char) -> bool {
+    character.is_control()
+        || matches!(
+            character,
+            '\u{61c}'
+                | '\u{200e}'
+                | '\u{200f}'
+                | '\u{2028}'..='\u{202e}'
+                | '\u{2066}'..='\u{2069}'
+        )
 }
 
 /// Asks for input on standard error.
@@ -51,4 +111,34 @@ pub(crate) fn note(text: &str) {
 pub(crate) fn ask(text: &str) {
     let mut out = io::stderr().lock();
     let _ = write!(out, "{text}").and_then(|()| out.flush());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_terminal_acts_on_is_escaped() {
+        let cases = [
+            ("plain – ä 日本", "plain – ä 日本"),
+            ("\u{1b}[31mred", "\\u{1b}[31mred"),
+            ("a\nb\rc\td", "a\\nb\\rc\\td"),
+            ("\u{9b}1m\u{7f}", "\\u{9b}1m\\u{7f}"),
+            ("\u{202a}x\u{202e}y", "\\u{202a}x\\u{202e}y"),
+            ("\u{2066}x\u{2069}y", "\\u{2066}x\\u{2069}y"),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(readable(text), expected);
+        }
+    }
+
+    #[test]
+    fn the_middle_of_what_is_long_is_left_out() {
+        let whole = "ä".repeat(MOST);
+        assert_eq!(readable(&whole), whole);
+        let long = readable(&format!("start{}end", "\u{1b}".repeat(1_000_000)));
+        assert!(long.starts_with("start\\u{1b}") && long.ends_with("\\u{1b}end"));
+        assert_eq!(long.matches("\\u{1b}").count(), MOST - 8);
+        assert!(long.contains(" … "));
+    }
 }

@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::fs::File;
-use std::io::{IsTerminal, Read, Write};
+use std::io::IsTerminal;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -20,7 +19,8 @@ use brigade_fit::speed::SpeedModel;
 use brigade_fit::text::{self, Style};
 use brigade_fit::verdict::{Ask, Detail, USUAL_CONTEXT};
 
-use crate::{output, remote, this_machine};
+pub(crate) use crate::files::{read_text, write_file};
+use crate::{files, output, remote, this_machine};
 
 /// How a model is asked to run.
 #[derive(Debug, clap::Args)]
@@ -256,7 +256,13 @@ fn model_in_file(name: &str) -> anyhow::Result<Option<Model>> {
             let source = brigade_gguf::Source::open(path)?;
             Model::from_gguf(source.model(), &id(name))?
         }
-        (false, false) => return Ok(None),
+        (false, false) => match files::other_than_file(path) {
+            Some("a folder") => {
+                bail!("{name} is a folder: name the GGUF file or the config.json in it")
+            }
+            Some(kind) => bail!("{name} is {kind}: name a GGUF file or a config.json"),
+            None => return Ok(None),
+        },
     };
     model.date = date(SystemTime::now());
     Ok(Some(model))
@@ -279,18 +285,6 @@ fn date(time: SystemTime) -> String {
     format!("{year:04}-{month:02}-{day:02}")
 }
 
-/// A file's text, unless it is longer than it can be meant to be.
-pub(crate) fn read_text(path: &Path, most_bytes: u64) -> std::io::Result<String> {
-    let mut text = String::new();
-    let read = File::open(path)?
-        .take(most_bytes + 1)
-        .read_to_string(&mut text)?;
-    if read as u64 > most_bytes {
-        return Err(std::io::ErrorKind::FileTooLarge.into());
-    }
-    Ok(text)
-}
-
 /// What a model in a file is called: the file's name without the ending and the number of its
 /// part; for a `config.json`, what it lies in.
 fn id(name: &str) -> String {
@@ -300,6 +294,11 @@ fn id(name: &str) -> String {
         let part = stem.find("-of-").and_then(|end| stem[..end].rfind('-'));
         return plain(part.map_or(stem, |start| &stem[..start]));
     }
+    let name = if remote::is_url(name) {
+        &remote::shown(name)
+    } else {
+        name
+    };
     let above = name.split(['/', std::path::MAIN_SEPARATOR]).rev().skip(1);
     let folder = above
         .take_while(|folder| !folder.is_empty() && !folder.contains(':'))
@@ -324,25 +323,6 @@ fn file_name(name: &str) -> &str {
     }
 }
 
-/// Writes a file that is there wholly or not at all.
-pub(crate) fn write_file(path: &Path, text: &str) -> anyhow::Result<()> {
-    let folder = match path.parent() {
-        Some(folder) if folder != Path::new("") => folder,
-        _ => Path::new("."),
-    };
-    let write = || -> std::io::Result<()> {
-        let mut builder = tempfile::Builder::new();
-        // Whom others may read it is left to the umask, as of any file.
-        #[cfg(unix)]
-        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-        let mut file = builder.prefix(".brigade-").tempfile_in(folder)?;
-        file.write_all(text.as_bytes())?;
-        file.persist(path)?;
-        Ok(())
-    };
-    write().with_context(|| format!("cannot write {}", path.display()))
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -362,6 +342,7 @@ mod tests {
             ("Qwen3-8B/config.json", "Qwen3-8B"),
             ("config.json", "config"),
             ("https://h/config.json", "h"),
+            ("https://token@h/config.json", "h"),
             ("a\u{1b}[31m.gguf", "a[31m"),
         ];
         for (name, expected) in cases {
@@ -397,21 +378,12 @@ mod tests {
     fn what_is_no_file() {
         assert!(model_in_file("llama-3.3-70b").unwrap().is_none());
         assert!(model_in_file("Qwen/Qwen3-8B").unwrap().is_none());
+        let folder = tempfile::tempdir().unwrap();
+        let error = model_in_file(folder.path().to_str().unwrap()).unwrap_err();
+        assert!(error.to_string().contains(" is a folder: "), "{error}");
         let error = format!("{:#}", model_in_file("missing.gguf").unwrap_err());
         assert!(error.starts_with("missing.gguf: cannot read"), "{error}");
         let error = format!("{:#}", model_in_file("no/config.json").unwrap_err());
         assert!(error.starts_with("cannot read no/config.json"), "{error}");
-    }
-
-    #[test]
-    fn a_file_is_replaced() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("page.html");
-        write_file(&path, "one").unwrap();
-        write_file(&path, "two").unwrap();
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), "two");
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
-        let missing = folder.path().join("no/page.html");
-        assert!(write_file(&missing, "").is_err());
     }
 }

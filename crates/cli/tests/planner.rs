@@ -563,3 +563,81 @@ fn spellings_and_hints() {
     let said = complaint(&["fit", "llama-3.3-70b", "--on", QUAD, "--quant", "q4"]);
     assert!(said.contains("did you mean Q4_K_M"), "{said}");
 }
+
+/// Strangers' words may not reach a terminal as they are.
+#[test]
+fn what_a_terminal_acts_on_is_escaped() {
+    let name = "\u{1b}[31mred\u{202e}\u{9b}";
+    let shown = "\\u{1b}[31mred\\u{202e}\\u{9b}";
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("rows.csv");
+    let header = include_str!("../../../catalog/measurements.csv");
+    let header = header.lines().next().unwrap();
+    let row = format!("z1,M,7,7,Q4,4,box,1,24,546,{name},,,x,,,,tg128,12,community,here,");
+    fs::write(&file, format!("{header}\n{row}\n")).unwrap();
+    for args in [
+        &["fit", name][..],
+        &["fit", "--on", name],
+        &["backtest", text(&file)],
+        &["plan", &format!("{name}.gguf")],
+    ] {
+        let said = complaint(args);
+        assert!(said.contains(shown), "{said}");
+        assert!(!said.contains(char::is_control), "{said}");
+    }
+    let ended = brigade(&["fit", "--kv-type", name]);
+    assert_eq!(ended.code, Some(2));
+    let rest = "red\\u{202e}\\u{9b}";
+    assert!(ended.stderr.contains(rest), "{}", ended.stderr);
+    assert!(!ended.stderr.contains('\u{1b}'), "{}", ended.stderr);
+    let long = complaint(&["fit", &"x".repeat(100_000)]);
+    assert!(long.chars().count() < 1000, "{}", long.len());
+}
+
+#[test]
+fn rows_that_cannot_be_true() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("measurements.csv");
+    let header = include_str!("../../../catalog/measurements.csv");
+    let header = header.lines().next().unwrap();
+    let row = "z1,M,7,7,Q4,4,box,1,24,546,1,,,x,,,,tg128,1e300,community,here,";
+    fs::write(&file, format!("{header}\n{row}\n")).unwrap();
+    let said = complaint(&["backtest", text(&file)]);
+    assert!(said.contains("measurements.csv:2: tg_tok_s: "), "{said}");
+    let said = complaint(&["--catalog", text(folder.path()), "fit", "--on", QUAD]);
+    assert!(said.contains("measurements.csv:2: tg_tok_s: "), "{said}");
+}
+
+#[cfg(unix)]
+#[test]
+fn pipes_and_folders_in_place_of_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    for name in ["config.json", "rows.csv", "m.gguf", "links.toml", "pipe"] {
+        let made = Command::new("mkfifo").arg(at(name)).status().unwrap();
+        assert!(made.success(), "{name}");
+    }
+    for (args, part) in [
+        (&["fit", text(&at("config.json"))][..], "it is a pipe"),
+        (&["backtest", text(&at("rows.csv"))], "it is a pipe"),
+        (&["fit", text(&at("m.gguf"))], "file"),
+        (&["--catalog", text(folder.path()), "fit"], "it is a pipe"),
+        (&["fit", text(&at("pipe"))], "is a pipe: name a GGUF file"),
+        (&["fit", text(folder.path())], "is a folder: name the GGUF"),
+        (
+            &["fit", "--on", QUAD, "--html", text(folder.path())],
+            "it is a folder",
+        ),
+    ] {
+        let said = complaint(args);
+        assert!(said.contains(part), "{said}");
+    }
+}
+
+#[test]
+fn one_token() {
+    let page = printed(&["fit", "llama-3.3-70b", "--on", QUAD, "--context", "1"]);
+    let page = page.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(page.contains("1 token of context"), "{page}");
+    assert!(!page.contains(" 1 tokens"), "{page}");
+}

@@ -26,7 +26,7 @@ use crate::machine::limit::{LimitRule, limit};
 use crate::model::Model;
 use crate::model::mix::{self, Mix};
 use crate::nearest::nearest;
-use crate::speed::fitted::Fitted;
+use crate::speed::fitted::{self, Fitted};
 
 use combos::{Combo, ComboLine};
 use evidence::SourceKind;
@@ -301,7 +301,7 @@ impl Rows {
         let (pipeline, misses) = notes::read(file("backtest.toml"))?;
         let fitted = match text("speed.toml") {
             "" => None,
-            _ => Some(file("speed.toml").parse()?),
+            _ => Some(fitted::read(file("speed.toml"))?),
         };
         let mixes = match text("quantizations.toml") {
             "" => Vec::new(),

@@ -117,7 +117,7 @@ fn llama_server(run: &Run) -> Result<String, String> {
     let division = Division::of(run)?;
     let mut text = String::new();
     let mut say = |line: &str| {
-        text.push_str(line);
+        text.push_str(&one_line(line));
         text.push('\n');
     };
     if !others.is_empty() {
@@ -130,18 +130,20 @@ fn llama_server(run: &Run) -> Result<String, String> {
         let Node { name, machine } = node(stage);
         say(&format!("# on {name} ({})", machine.name));
         say(&format!(
-            "rpc-server --host <address of {name}> --port {RPC_PORT} --cache"
+            "rpc-server --host {} --port {RPC_PORT} --cache",
+            placeholder(&format!("address of {name}"), name)
         ));
         servers.push(format!("<address of {name}>:{RPC_PORT}"));
     }
     let Node { name, machine } = node(main);
     say(&format!("# on {name} ({})", machine.name));
+    let file = format!("{}-{}.gguf", run.model.id, run.quant.name);
     say(&format!(
-        "llama-server --model <{}-{}.gguf> \\",
-        run.model.id, run.quant.name
+        "llama-server --model {} \\",
+        placeholder(&file, &file)
     ));
     if !servers.is_empty() {
-        say(&format!("  --rpc '{}' \\", servers.join(",")));
+        say(&format!("  --rpc {} \\", quoted(&servers.join(","))));
     }
     if division.devices.len() > 1 {
         let shares: Vec<String> = division.devices.iter().map(usize::to_string).collect();
@@ -166,6 +168,28 @@ fn llama_server(run: &Run) -> Result<String, String> {
         "  --flash-attn on --cache-type-k {kv} --cache-type-v {kv}{apart}"
     ));
     Ok(text)
+}
+
+/// Whether a shell takes a name as it stands.
+fn is_plain(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '/' | '-');
+    !name.is_empty() && !name.starts_with('-') && name.chars().all(plain)
+}
+
+/// A text as one word of a shell.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+/// What the reader puts in: in angle brackets, and quoted where the name in it is not plain.
+fn placeholder(text: &str, name: &str) -> String {
+    let text = format!("<{text}>");
+    if is_plain(name) { text } else { quoted(&text) }
+}
+
+/// A line of commands that a name cannot end.
+fn one_line(text: &str) -> String {
+    text.replace(char::is_control, " ")
 }
 
 /// A plan in llama.cpp's terms.
@@ -242,7 +266,8 @@ fn exo(run: &Run) -> Result<String, String> {
         let _ = writeln!(
             text,
             "# on {} ({}), in exo's folder\nuv run exo",
-            node.name, node.machine.name
+            one_line(&node.name),
+            one_line(&node.machine.name)
         );
     }
     let _ = writeln!(
@@ -294,15 +319,21 @@ fn vllm(run: &Run) -> Result<String, String> {
         let head = &run.cluster.nodes[run.plan.stages[0].node].name;
         for (index, stage) in run.plan.stages.iter().enumerate() {
             let node = &run.cluster.nodes[stage.node];
-            let _ = writeln!(text, "# on {} ({})", node.name, node.machine.name);
+            let line = format!("# on {} ({})", node.name, node.machine.name);
+            let _ = writeln!(text, "{}", one_line(&line));
+            let address = placeholder(&format!("address of {head}"), head);
             let _ = match index {
                 0 => writeln!(text, "ray start --head --port=6379"),
-                _ => writeln!(text, "ray start --address=<address of {head}>:6379"),
+                _ => writeln!(text, "ray start --address={}:6379", one_line(&address)),
             };
         }
-        let _ = writeln!(text, "# then on {head}");
+        let _ = writeln!(text, "# then on {}", one_line(head));
     }
-    let model = run.model.repo.as_deref().unwrap_or("<model>");
+    let model = match run.model.repo.as_deref() {
+        None => "<model>".to_owned(),
+        Some(repo) if is_plain(repo) => repo.to_owned(),
+        Some(repo) => quoted(&one_line(repo)),
+    };
     let _ = write!(
         text,
         "vllm serve {model} --max-model-len {} --max-num-seqs {}",

@@ -24,6 +24,18 @@ struct Server {
 
 impl Server {
     fn start(answer: impl Fn(&Request) -> Vec<u8> + Send + 'static) -> Self {
+        Self::start_at(None, answer)
+    }
+
+    /// A server that waits after each byte of a body.
+    fn dripping(pause: Duration, answer: impl Fn(&Request) -> Vec<u8> + Send + 'static) -> Self {
+        Self::start_at(Some(pause), answer)
+    }
+
+    fn start_at(
+        drip: Option<Duration>,
+        answer: impl Fn(&Request) -> Vec<u8> + Send + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
         let paths = Arc::new(Mutex::new(Vec::new()));
@@ -35,7 +47,10 @@ impl Server {
                 seen.lock().unwrap().push(request.path.clone());
                 let bytes = answer(&request);
                 // Whoever has seen enough closes the connection.
-                let _ = stream.write_all(&bytes);
+                let _ = match drip {
+                    None => stream.write_all(&bytes),
+                    Some(pause) => drip_out(&mut stream, &bytes, pause),
+                };
                 if bytes.is_empty() {
                     let _ = stream.read(&mut [0]);
                 }
@@ -56,6 +71,16 @@ impl Server {
     fn requests(&self) -> usize {
         self.paths.lock().unwrap().len()
     }
+}
+
+fn drip_out(stream: &mut TcpStream, bytes: &[u8], pause: Duration) -> io::Result<()> {
+    let head = bytes.windows(4).position(|end| end == b"\r\n\r\n").unwrap() + 4;
+    stream.write_all(&bytes[..head])?;
+    for byte in &bytes[head..] {
+        stream.write_all(&[*byte])?;
+        std::thread::sleep(pause);
+    }
+    Ok(())
 }
 
 fn read_request(stream: &TcpStream) -> Request {
@@ -103,7 +128,7 @@ fn agent(patience: Patience) -> Agent {
 }
 
 fn read(url: &str) -> anyhow::Result<RemoteModel> {
-    model_by(&agent(PATIENCE), url)
+    model_by(&agent(PATIENCE), PATIENCE, url)
 }
 
 fn refusal(url: &str) -> String {
@@ -269,8 +294,9 @@ fn a_silent_server() {
     let impatient = Patience {
         connect: Duration::from_secs(5),
         answer: Duration::from_millis(50),
+        whole: Duration::from_secs(5),
     };
-    let error = model_by(&agent(impatient), &server.url("tiny.gguf")).unwrap_err();
+    let error = model_by(&agent(impatient), impatient, &server.url("tiny.gguf")).unwrap_err();
     assert!(
         format!("{error:#}").contains("did not answer in time"),
         "{error:#}"
@@ -302,7 +328,7 @@ fn a_config() {
         "/config.json" => [head("200 OK", "", 14), b"{\"layers\": 4}\n".to_vec()].concat(),
         _ => [head("200 OK", "", 5 << 20), vec![b' '; 5 << 20]].concat(),
     });
-    let read = |path| config_by(&agent(PATIENCE), &server.url(path));
+    let read = |path| config_by(&agent(PATIENCE), PATIENCE, &server.url(path));
     assert_eq!(read("config.json").unwrap(), "{\"layers\": 4}\n");
     let error = format!("{:#}", read("large.json").unwrap_err());
     assert!(error.contains("too large"), "{error}");
@@ -343,4 +369,106 @@ fn urls() {
         "https://huggingface.co/o/r/resolve/main/m.gguf"
     );
     assert_eq!(direct("https://h/o/blob/m.gguf"), "https://h/o/blob/m.gguf");
+}
+
+#[test]
+fn a_server_that_sends_a_byte_at_a_time() {
+    let file = TinyModel::llama(4).to_bytes();
+    let server = Server::start(move |request| {
+        let (start, _) = request.range.unwrap();
+        let one = Request {
+            path: request.path.clone(),
+            range: Some((start, start + 1)),
+        };
+        part(&file, &one, "\"v1\"")
+    });
+    let refusal = refusal(&server.url("tiny.gguf"));
+    assert!(refusal.contains("less of the file"), "{refusal}");
+    assert_eq!(server.requests(), 1);
+}
+
+#[test]
+fn a_server_that_drips() {
+    let file = TinyModel::llama(4).to_bytes();
+    let patience = Patience {
+        whole: Duration::from_millis(100),
+        ..PATIENCE
+    };
+    let server = Server::dripping(Duration::from_millis(5), move |request| {
+        match request.path.as_str() {
+            "/config.json" => [head("200 OK", "", 1 << 20), vec![b' '; 1 << 20]].concat(),
+            _ => part(&file, request, "\"v1\""),
+        }
+    });
+    let agent = agent(patience);
+    let of_model = model_by(&agent, patience, &server.url("tiny.gguf")).unwrap_err();
+    let of_config = config_by(&agent, patience, &server.url("config.json")).unwrap_err();
+    for error in [of_model, of_config] {
+        let text = format!("{error:#}");
+        assert!(text.contains("the server is too slow: "), "{text}");
+    }
+    assert_eq!(server.requests(), 2);
+}
+
+#[test]
+fn a_file_of_an_absurd_size() {
+    let server = Server::start(|request| {
+        let end = request.range.unwrap().1;
+        let fields = format!("content-range: bytes 0-{}/{}\r\n", end - 1, u64::MAX);
+        head("206 Partial Content", &fields, end)
+    });
+    let refusal = refusal(&server.url("tiny.gguf"));
+    assert!(
+        refusal.contains("18446744073709551615 bytes, which no model has"),
+        "{refusal}"
+    );
+}
+
+#[test]
+fn redirects_to_other_schemes() {
+    for target in ["ftp://h/tiny.gguf", "file:///etc/passwd", "data:,x"] {
+        let fields = format!("location: {target}\r\n");
+        let server = Server::start(move |_| head("302 Found", &fields, 0));
+        let refusal = refusal(&server.url("tiny.gguf"));
+        let scheme = target.split(':').next().unwrap();
+        let said = format!("redirects from http to another scheme, {scheme}: not followed");
+        assert!(refusal.contains(&said), "{refusal}");
+        assert_eq!(server.requests(), 1);
+    }
+}
+
+#[test]
+fn where_redirects_lead() {
+    let from = "https://h:1/a/b/c.gguf?x=1";
+    for (to, expected) in [
+        ("https://other/d?y#z", Some("https://other/d?y")),
+        ("HTTPS://other/d", Some("HTTPS://other/d")),
+        ("//other/d", Some("https://other/d")),
+        ("/d:e", Some("https://h:1/d:e")),
+        ("?y=2", Some("https://h:1/a/b/c.gguf?y=2")),
+        ("d", Some("https://h:1/a/b/d")),
+        ("./../d", Some("https://h:1/a/d")),
+        ("../../../d", Some("https://h:1/d")),
+        ("http://h:1/a", None),
+        ("ftp://h/a", None),
+    ] {
+        assert_eq!(redirected(from, to).ok().as_deref(), expected, "{to}");
+    }
+    assert_eq!(redirected("http://h", "d").unwrap(), "http://h/d");
+    assert!(redirected("http://h/a", "https://h/a").is_ok());
+}
+
+#[test]
+fn passwords_are_not_repeated() {
+    let server = Server::start(|_| head("404 Not Found", "", 0));
+    let url = server.url("tiny.gguf").replace("//", "//me:secret@");
+    let refusal = refusal(&url);
+    assert!(
+        refusal.contains("/tiny.gguf: ") && !refusal.contains("secret"),
+        "{refusal}"
+    );
+    assert!(is_url("http://me:secret@/x"));
+    let of_none = format!("{:#}", read("http://me:secret@/x").unwrap_err());
+    assert!(!of_none.contains("secret"), "{of_none}");
+    assert_eq!(shown("https://me:pw@h/a@b?c@d"), "https://h/a@b?c@d");
 }

@@ -1,5 +1,8 @@
 //! `measurements.csv`: what was measured, by whom, with everything that a row states.
 
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
@@ -183,11 +186,7 @@ pub fn read(text: &str, file: &str, kinds: &[SourceKind]) -> Result<Vec<Measurem
 }
 
 impl CsvRow<'_> {
-    fn measurement(
-        &self,
-        line: usize,
-        kinds: &[SourceKind],
-    ) -> Result<Measurement, (&'static str, String)> {
+    fn measurement(&self, line: usize, kinds: &[SourceKind]) -> Result<Measurement, Fault> {
         for (field, value) in [
             ("id", self.id),
             ("model", self.model),
@@ -197,30 +196,33 @@ impl CsvRow<'_> {
                 return Err((field, "is blank".to_owned()));
             }
         }
+        let billions = 0.001..=100_000.0;
+        let gpus = count("gpu_count_per_node", self.gpu_count_per_node, &(1..=1024))?;
+        let nodes = count("nodes", self.nodes, &(1..=1024))?;
         Ok(Measurement {
             id: self.id.to_owned(),
             model: self.model.to_owned(),
-            params_b: number("params_b", self.params_b)?,
-            active_params_b: number("active_params_b", self.active_params_b)?,
+            params_b: number("params_b", self.params_b, &billions)?,
+            active_params_b: number("active_params_b", self.active_params_b, &billions)?,
             quant: words(self.quant),
-            file_size_gib: number("file_size_gib", self.file_size_gib)?,
+            file_size_gib: number("file_size_gib", self.file_size_gib, &(1e-4..=1e5))?,
             machine: self.machine.to_owned(),
-            gpus: count("gpu_count_per_node", self.gpu_count_per_node)?,
-            memory_gb: number("memory_gb_per_node", self.memory_gb_per_node)?,
+            gpus,
+            memory_gb: number("memory_gb_per_node", self.memory_gb_per_node, &(0.1..=1e5))?,
             // "546/614" stands where two machines differ.
             bandwidth_gb_s: match self.mem_bandwidth_gbs {
                 two if two.contains('/') => None,
-                one => number("mem_bandwidth_gbs", one)?,
+                one => number("mem_bandwidth_gbs", one, &(1.0..=50_000.0))?,
             },
-            nodes: count("nodes", self.nodes)?.unwrap_or(1),
+            nodes: nodes.unwrap_or(1),
             link: named(self.link),
             split: named(self.split),
             runtime: self.runtime.to_owned(),
-            context: count("context", self.context)?,
+            context: count("context", self.context, &(0..=1 << 30))?,
             prefill_test: words(self.pp_test),
-            prefill_tok_s: number("pp_tok_s", self.pp_tok_s)?,
+            prefill_tok_s: number("pp_tok_s", self.pp_tok_s, &(0.01..=1e7))?,
             decode_test: words(self.tg_test),
-            decode_tok_s: number("tg_tok_s", self.tg_tok_s)?,
+            decode_tok_s: number("tg_tok_s", self.tg_tok_s, &(0.001..=1e5))?,
             source_tier: self.source_tier.to_owned(),
             evidence: tier(kinds, self.source_tier).unwrap_or(Evidence::Community),
             source: self.source.to_owned(),
@@ -240,27 +242,58 @@ fn named(text: &str) -> Option<String> {
     words(text).filter(|text| text != "none")
 }
 
-fn number(field: &'static str, text: &str) -> Result<Option<f64>, (&'static str, String)> {
+/// What is wrong with a column: its name and the reason.
+type Fault = (&'static str, String);
+
+/// A column's number, within what can be true of it.
+fn number(
+    field: &'static str,
+    text: &str,
+    plausible: &RangeInclusive<f64>,
+) -> Result<Option<f64>, Fault> {
     if text.is_empty() {
         return Ok(None);
     }
     match text.parse::<f64>() {
-        Ok(value) if value.is_finite() && value > 0.0 => Ok(Some(value)),
+        Ok(value) if plausible.contains(&value) => Ok(Some(value)),
+        Ok(value) if value > 0.0 => Err(implausible(field, text, plausible)),
         _ => Err((field, format!("'{text}' is no number above 0"))),
     }
 }
 
-fn count(field: &'static str, text: &str) -> Result<Option<u32>, (&'static str, String)> {
+/// A column's whole number, within what can be true of it.
+fn count(
+    field: &'static str,
+    text: &str,
+    plausible: &RangeInclusive<u32>,
+) -> Result<Option<u32>, Fault> {
     if text.is_empty() {
         return Ok(None);
     }
     // A context may stand as 8192.0.
     match text.parse::<f64>() {
-        Ok(value) if value >= 0.0 && value <= f64::from(u32::MAX) && value.fract() == 0.0 => {
-            Ok(Some(value as u32))
+        Ok(value) if value >= 0.0 && value.fract() == 0.0 => {
+            let (low, high) = (*plausible.start(), *plausible.end());
+            if (f64::from(low)..=f64::from(high)).contains(&value) {
+                Ok(Some(value as u32))
+            } else {
+                Err(implausible(field, text, plausible))
+            }
         }
         _ => Err((field, format!("'{text}' is no whole number"))),
     }
+}
+
+fn implausible<T: Display>(
+    field: &'static str,
+    text: &str,
+    plausible: &RangeInclusive<T>,
+) -> Fault {
+    let (low, high) = (plausible.start(), plausible.end());
+    (
+        field,
+        format!("'{text}' is not plausible: it must be from {low} to {high}"),
+    )
 }
 
 #[derive(Deserialize)]

@@ -167,3 +167,39 @@ fn what_an_engine_cannot_is_said() {
         assert!(error.contains("cannot run this plan"), "{error}");
     }
 }
+
+#[test]
+fn a_shell_reads_names_as_words() {
+    let names = [
+        ("a; rm -rf ~", "--model '<a; rm -rf ~-Q4_K_M.gguf>' "),
+        ("it's", r"--model '<it'\''s-Q4_K_M.gguf>' "),
+        ("$(id)", "--model '<$(id)-Q4_K_M.gguf>' "),
+        ("a\nrm b", "--model '<a rm b-Q4_K_M.gguf>' "),
+        ("org/a_1.5-B", "--model <org/a_1.5-B-Q4_K_M.gguf> "),
+    ];
+    for (name, expected) in names {
+        let model = Model {
+            id: name.to_owned(),
+            ..dense("d", 80, 110_000_000_000)
+        };
+        let mut places = quad();
+        places.nodes[0].name = "x'; id; '".into();
+        places.nodes[1].machine.name = "a box\nid".into();
+        let text = emitted(&model, &places, Engine::LlamaServer).unwrap();
+        assert!(text.contains(expected), "{text}");
+        assert!(
+            text.contains(r"--host '<address of x'\''; id; '\''>' ")
+                && text.contains(r"--rpc '<address of x'\''; id; '\''>:50052,"),
+            "{text}"
+        );
+        let starts = ["# ", "rpc-server ", "llama-server ", "  --"];
+        let whole = |line: &str| starts.iter().any(|start| line.starts_with(start));
+        assert!(text.lines().all(whole), "{text}");
+    }
+    let mut model = of_format(dense("d", 80, 110_000_000_000), Format::Safetensors);
+    model.repo = Some("a/b c".into());
+    let mut host = cluster(vec![rig(8, 0)], Links::Unnamed);
+    host.nodes[0].machine.pools.iter_mut().for_each(nvidia);
+    let text = emitted(&model, &host, Engine::Vllm).unwrap();
+    assert!(text.contains("vllm serve 'a/b c' "), "{text}");
+}

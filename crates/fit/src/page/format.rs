@@ -88,6 +88,12 @@ pub fn thousands(value: i64) -> String {
     text
 }
 
+/// `1 token`, `131,072 tokens`.
+pub fn tokens(count: u32) -> String {
+    let unit = if count == 1 { "token" } else { "tokens" };
+    format!("{} {unit}", thousands(i64::from(count)))
+}
+
 /// Parameters: `8.0 B`, `1.0 T`.
 pub fn params(count: u64) -> String {
     let billions = count as f64 / 1e9;
@@ -203,6 +209,8 @@ mod tests {
         assert_eq!(gb(110_000_000_000), "110 GB");
         assert_eq!(gb(999_600_000_000), "1,000 GB");
         assert_eq!(thousands(131_072), "131,072");
+        assert_eq!(tokens(1), "1 token");
+        assert_eq!(tokens(8192), "8,192 tokens");
         assert_eq!(thousands(-1_000), "−1,000");
         assert_eq!(percent(0.614), "61 %");
         assert_eq!(percent(0.8532), "85.3 %");

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::doc::{Cell, Row, Table, Target};
-use super::format::{and, count, gib, percent, sentence, short, thousands, times};
+use super::format::{and, count, gib, percent, sentence, short, thousands, times, tokens};
 use super::link;
 use crate::catalog::Catalog;
 use crate::catalog::runtimes::RuntimeFit;
@@ -356,8 +356,8 @@ pub(super) fn rate_words(estimate: &Estimate) -> String {
 
 /// `about 18 tok/s with 8,192 tokens in context (14–23, estimated)`.
 pub(super) fn rate_words_at(estimate: &Estimate, context: u32) -> String {
-    let tokens = thousands(i64::from(context));
-    rate_words(estimate).replacen(" (", &format!(" with {tokens} tokens in context ("), 1)
+    let tokens = tokens(context);
+    rate_words(estimate).replacen(" (", &format!(" with {tokens} in context ("), 1)
 }
 
 /// A verdict in one sentence.
@@ -376,14 +376,14 @@ pub(super) fn verdict_words(verdict: &Verdict) -> String {
         .as_deref()
         .unwrap_or("the binding node");
     let share = verdict.utilization.map(percent).unwrap_or_default();
-    let context = thousands(i64::from(verdict.load.context));
+    let context = super::format::tokens(verdict.load.context);
     match verdict.tier {
         Tier::Comfortable => format!(
-            "Yes, comfortably: {} at {quant} with {context} tokens of context takes {share} of effective memory on {binding}.",
+            "Yes, comfortably: {} at {quant} with {context} of context takes {share} of effective memory on {binding}.",
             verdict.name
         ),
         Tier::Borderline => format!(
-            "Borderline: {} at {quant} with {context} tokens of context takes {share} of effective memory on {binding}.",
+            "Borderline: {} at {quant} with {context} of context takes {share} of effective memory on {binding}.",
             verdict.name
         ),
         Tier::NotPractical => format!(

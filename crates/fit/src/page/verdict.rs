@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::Page;
 use super::doc::{Block, Chart, Doc, Figure, Point, Section};
-use super::format::{brief, count, gb, gib, interval, percent, sentence, thousands};
+use super::format::{brief, count, gb, gib, interval, percent, sentence, thousands, tokens};
 use super::ledger;
 use super::parts::{self, Counts, Head};
 use super::thresholds;
@@ -143,8 +143,8 @@ pub(super) fn answer(verdict: &Verdict, format_note: &str) -> Vec<String> {
     }
     if let Some(context) = verdict.max_context.filter(|context| *context > 0) {
         more.push(format!(
-            "the largest context that fits is {} tokens",
-            thousands(i64::from(context))
+            "the largest context that fits is {}",
+            tokens(context)
         ));
     }
     if !more.is_empty() {
@@ -185,8 +185,7 @@ pub(super) fn figures(verdict: &Verdict) -> Vec<Figure> {
     for (label, unit, rate) in rates {
         if let Some(rate) = rate {
             let of = if label == "Decode" {
-                let context = thousands(i64::from(verdict.load.context));
-                format!(", {context} tokens in context")
+                format!(", {} in context", tokens(verdict.load.context))
             } else {
                 format!(", prompt of {}", thousands(i64::from(prompt)))
             };
@@ -270,9 +269,9 @@ pub(super) fn holds(verdict: &Verdict, format: Option<Format>) -> Option<Section
 fn speed(verdict: &Verdict, by_context: &[(u32, Estimate)]) -> Option<Section> {
     let rate = verdict.decode_tok_s?;
     let mut blocks = vec![Block::text(format!(
-        "One stream decodes {} tok/s at {} tokens of context. The interval was made to hold eight of ten measurements (the method page says how it did, by family of hardware); it is {}.",
+        "One stream decodes {} tok/s at {} of context. The interval was made to hold eight of ten measurements (the method page says how it did, by family of hardware); it is {}.",
         interval(&rate),
-        thousands(i64::from(verdict.load.context)),
+        tokens(verdict.load.context),
         rate.evidence.name()
     ))];
     if by_context.len() > 1 {

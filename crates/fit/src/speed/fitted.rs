@@ -1,14 +1,18 @@
 //! `speed.toml`: the fitted factors with what they are known from, and how far off they were.
 
 use std::collections::BTreeMap;
+use std::ops::{Range, RangeInclusive};
 
 use serde::{Deserialize, Serialize};
+use toml::Spanned;
 
 use super::classes::Family;
 use super::interval::Class;
 use super::rate::Rate;
 use super::sum::Parameter;
 use super::{decode, prefill};
+use crate::catalog::read::File;
+use crate::error::FitError;
 
 /// What `cargo xtask calibrate` writes.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -73,16 +77,64 @@ pub struct Interval {
     pub factor: f64,
 }
 
+/// The entries with where they stand, for what is said of one that cannot be right.
+#[derive(Deserialize)]
+struct Placed {
+    decode: PlacedFit,
+    prefill: PlacedFit,
+    #[serde(default)]
+    interval: Vec<Spanned<Interval>>,
+}
+
+#[derive(Deserialize)]
+struct PlacedFit {
+    median_ape: Spanned<f64>,
+    p90_ape: Spanned<f64>,
+    coverage_80: Spanned<f64>,
+    #[serde(default)]
+    parameter: Vec<Spanned<Factor>>,
+}
+
+/// Reads the file.
+pub(crate) fn read(file: File<'_>) -> Result<Fitted, FitError> {
+    let fitted = file.parse()?;
+    let placed: Placed = file.parse()?;
+    let check = |at: &Range<usize>, field: &str, value: f64, plausible: RangeInclusive<f64>| {
+        if plausible.contains(&value) {
+            return Ok(());
+        }
+        let (low, high) = (plausible.start(), plausible.end());
+        let reason = format!("{value:e} is not plausible: it must be from {low} to {high}");
+        Err(file.fault(at, field, reason))
+    };
+    for fit in [&placed.decode, &placed.prefill] {
+        for (field, value, most) in [
+            ("median_ape", &fit.median_ape, 1e6),
+            ("p90_ape", &fit.p90_ape, 1e6),
+            ("coverage_80", &fit.coverage_80, 1.0),
+        ] {
+            check(&value.span(), field, *value.get_ref(), 0.0..=most)?;
+        }
+        for entry in &fit.parameter {
+            let (at, factor) = (entry.span(), entry.get_ref());
+            check(&at, "value", factor.value, 1e-6..=1e6)?;
+            check(&at, "prior", factor.prior, 1e-6..=1e6)?;
+            check(&at, "sd", factor.sd, 1e-6..=100.0)?;
+        }
+    }
+    for entry in &placed.interval {
+        check(&entry.span(), "factor", entry.get_ref().factor, 1.0..=100.0)?;
+    }
+    Ok(fitted)
+}
+
 impl Fit {
     /// The factors in the order of `parameters`; the prior's value where one is missing.
     fn values(&self, parameters: &[Parameter]) -> Vec<f64> {
         let of = |parameter: &Parameter| {
             let mut all = self.parameter.iter();
             let found = all.find(|factor| factor.name == parameter.name);
-            found
-                .map(|factor| factor.value)
-                .filter(|value| (1e-6..1e6).contains(value))
-                .unwrap_or(parameter.prior)
+            found.map_or(parameter.prior, |factor| factor.value)
         };
         parameters.iter().map(of).collect()
     }
@@ -126,9 +178,7 @@ impl Fitted {
     fn named(&self, name: &str) -> f64 {
         let mut all = self.interval.iter();
         all.find(|interval| interval.class == name)
-            .map(|interval| interval.factor)
-            .filter(|factor| (1.0..100.0).contains(factor))
-            .unwrap_or(2.0)
+            .map_or(2.0, |interval| interval.factor)
             .ln()
     }
 }

@@ -121,7 +121,7 @@ impl Now<'_> {
                 && is > was
             {
                 return Ok(Some(format!(
-                    "With a {} KV cache the largest context is {} tokens instead of {}.",
+                    "With a {} KV cache the largest context is {} instead of {}.",
                     kv_type.name(),
                     tokens(is),
                     tokens(was)
@@ -142,7 +142,7 @@ impl Now<'_> {
             let other = self.with(self.cluster, &ask)?;
             if self.better(&other) {
                 return Ok(Some(format!(
-                    "With {} tokens of context it is {}.",
+                    "With {} of context it is {}.",
                     tokens(context),
                     at(&other)
                 )));

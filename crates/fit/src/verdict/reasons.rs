@@ -40,7 +40,7 @@ pub(crate) fn percent(share: f64) -> String {
     }
 }
 
-/// A number of tokens, with thousands apart.
+/// A number of tokens, with thousands apart and the unit.
 pub(crate) fn tokens(count: u32) -> String {
     let digits = count.to_string();
     let mut grouped = String::new();
@@ -50,7 +50,7 @@ pub(crate) fn tokens(count: u32) -> String {
         }
         grouped.push(digit);
     }
-    grouped
+    grouped + if count == 1 { " token" } else { " tokens" }
 }
 
 /// Tokens a second for people.
@@ -138,7 +138,7 @@ pub(super) fn of_memory(
             ""
         };
         reasons.push(format!(
-            "The largest context within the limit is {} tokens{own}.",
+            "The largest context within the limit is {}{own}.",
             tokens(most)
         ));
     }
@@ -180,10 +180,10 @@ fn of_tier(reasons: &mut Vec<String>, verdict: &Verdict, model: &Model) {
         Tier::Borderline if used > 1.0 => {
             let most = verdict.max_context.unwrap_or(0);
             reasons.push(if most < verdict.load.context {
-                format!("More than fits: cap the context at {} tokens.", tokens(most))
+                format!("More than fits: cap the context at {}.", tokens(most))
             } else {
                 format!(
-                    "Over what is wise to plan with: cap the context at {} tokens, which the limit allows.",
+                    "Over what is wise to plan with: cap the context at {}, which the limit allows.",
                     tokens(most)
                 )
             });
@@ -203,7 +203,7 @@ fn of_tier(reasons: &mut Vec<String>, verdict: &Verdict, model: &Model) {
             reasons.push("Verify the KV budget for the context that you need.".into());
         }
         Tier::NotPractical => reasons.push(format!(
-            "The weights and {} tokens exceed the limit however the model is split.",
+            "The weights and {} exceed the limit however the model is split.",
             tokens(super::LEAST_CONTEXT.min(model.max_context))
         )),
         Tier::Comfortable | Tier::Unknown => {}

@@ -145,11 +145,50 @@ fn columns_of_measurements_are_typed() {
         (",7,7,", ",7,NaN,", "active_params_b"),
         ("8192.0", "1.5", "context"),
         (",M,", ",,", "model"),
+        ("12.5", "1e300", "tg_tok_s"),
+        ("12.5", "0.0009", "tg_tok_s"),
+        ("12.5", "inf", "tg_tok_s"),
+        (",,,tg128", ",pp512,1e-9,tg128", "pp_tok_s"),
+        (",,,tg128", ",pp512,1e8,tg128", "pp_tok_s"),
+        (",7,7,", ",1e300,7,", "params_b"),
+        (",4.0,", ",1e300,", "file_size_gib"),
+        (",1,24,", ",0,24,", "gpu_count_per_node"),
+        (",1,24,", ",1,1e30,", "memory_gb_per_node"),
+        ("546/614", "1e300", "mem_bandwidth_gbs"),
+        ("546/614,,", "546,0,", "nodes"),
+        ("546/614,,", "546,1e6,", "nodes"),
+        ("8192.0", "4e9", "context"),
     ] {
         let text = format!("{header}\n{}\n", row.replace(from, to));
         let error = measurements::read(&text, "f.csv", &[])
             .expect_err("it is bad")
             .to_string();
         assert!(error.starts_with(&format!("f.csv:2: {field}: ")), "{error}");
+    }
+}
+
+#[test]
+fn absurd_factors_of_speed_are_refused_by_line() {
+    let text = include_str!("../../../../../catalog/speed.toml");
+    let line = |needle: &str| text.lines().position(|line| line == needle).unwrap_or(0) + 1;
+    let (value, factor) = ("value = 0.781738", "factor = 1.3582");
+    assert!(line(value) > 1 && line(factor) > 1, "they are there");
+    assert!(over("speed.toml", text).is_ok());
+    for absurd in ["nan", "inf", "0.0", "-1.0", "1e308"] {
+        for (old, field) in [
+            (value, "value"),
+            (factor, "factor"),
+            ("median_ape = 0.0705", "median_ape"),
+        ] {
+            if field == "median_ape" && absurd == "0.0" {
+                continue;
+            }
+            let new = text.replacen(old, &format!("{field} = {absurd}"), 1);
+            let error = over("speed.toml", &new)
+                .expect_err("it is absurd")
+                .to_string();
+            let start = format!("speed.toml:{}: {field}: ", line(old));
+            assert!(error.starts_with(&start), "{error}");
+        }
     }
 }

@@ -6,7 +6,7 @@ use crate::FitError;
 use crate::cluster::Node;
 use crate::effective;
 use crate::evidence::{Estimate, Evidence};
-use crate::page::format::{brief, gb, gib, percent, thousands};
+use crate::page::format::{brief, gb, gib, percent, tokens};
 use crate::page::parts::{alone, rate_words};
 use crate::verdict::{Split, Tier, Verdict, assess};
 
@@ -201,16 +201,16 @@ fn edge(picks: &Picks) -> Option<Opportunity> {
             let share = |verdict: &Verdict| verdict.utilization.unwrap_or(0.0);
             share(a).total_cmp(&share(b))
         })?;
-    let context = thousands(i64::from(fullest.max_context?));
+    let context = tokens(fullest.max_context?);
     Some(Opportunity {
         measure: format!(
-            "{} at {} with {context} tokens of context",
+            "{} at {} with {context} of context",
             fullest.name, fullest.quant
         ),
         expected: format!(
-            "it loads: {} of effective memory at {} tokens",
+            "it loads: {} of effective memory at {}",
             fullest.utilization.map(percent)?,
-            thousands(i64::from(fullest.load.context))
+            tokens(fullest.load.context)
         ),
         tells: "whether the limit holds at its edge".into(),
     })
