@@ -227,6 +227,14 @@ impl Speed for SpeedModel<'_> {
                 let half = self.catalog.fitted.near(rate).max(rows.spread);
                 (rows.ln_rate.exp(), rows.evidence, half)
             }
+            // A pipeline's own figure says more than a formula of other programs' hops.
+            Some(Known {
+                nodes: Some(rows), ..
+            }) => (
+                rows.ln_rate.exp(),
+                rows.evidence.max(Evidence::MeasuredNear),
+                self.catalog.fitted.near(rate).max(rows.spread),
+            ),
             // Of one node of several, the measurements still say how the formula is off.
             Some(known) if setting.nodes > 1 => (mid * known.ln_off.exp(), evidence, half),
             Some(known) => {
@@ -257,6 +265,15 @@ impl Speed for SpeedModel<'_> {
         let known = self.known.of(rate, setting)?;
         let said = match (&known.exact, setting.nodes) {
             (Some(rows), _) => format!("{what} was measured in this setting: {}.", rows.named()),
+            (None, 2..) if known.nodes.is_some() => format!(
+                "{what} is what was measured with this model on {} such nodes, at whatever context: {}.",
+                setting.nodes,
+                known
+                    .nodes
+                    .as_ref()
+                    .map(known::Exact::named)
+                    .unwrap_or_default()
+            ),
             (None, 2..) => format!(
                 "{what} is corrected by what was measured with this model on one such node: {}.",
                 known.named()

@@ -17,10 +17,11 @@ const SAME_CONTEXT: f64 = 1.25;
 /// Rows that a sentence names.
 const NAMED: usize = 3;
 
-/// A measured row of one node.
+/// A measured row, of one node or of a pipeline over some.
 #[derive(Debug, Clone)]
 struct KnownRow<'a> {
     row: &'a Measurement,
+    nodes: usize,
     model: String,
     device: String,
     engine: Engine,
@@ -59,6 +60,8 @@ pub(super) struct Known<'a> {
     rows: Vec<&'a str>,
     /// Those of exactly this setting.
     pub(super) exact: Option<Exact<'a>>,
+    /// Those of as many such nodes, at whatever context.
+    pub(super) nodes: Option<Exact<'a>>,
 }
 
 /// Rows of exactly a setting.
@@ -94,6 +97,7 @@ impl<'a> KnownRows<'a> {
             known.model == setting.model.id
                 && known.device == first.device
                 && known.gpus == gpus
+                && (known.nodes <= 1 || known.nodes == setting.nodes)
                 && known.engine.line() == engine.line()
         };
         let rows = self.rows.get_or_init(|| read(self.catalog));
@@ -107,6 +111,15 @@ impl<'a> KnownRows<'a> {
                 };
                 Some((known, measured?))
             })
+            .collect();
+        let of_nodes: Vec<_> = near
+            .iter()
+            .filter(|(known, _)| known.nodes > 1 && Some(known.quant) == quant)
+            .copied()
+            .collect();
+        let near: Vec<_> = near
+            .into_iter()
+            .filter(|(known, _)| known.nodes <= 1)
             .collect();
         let context = f64::from(setting.context).max(1.0);
         let exact: Vec<_> = near
@@ -129,20 +142,28 @@ impl<'a> KnownRows<'a> {
                 .map(|(known, _)| known.row.id.as_str())
                 .collect()
         };
-        let (ln_off, spread) = middle(near.iter().map(|(_, measured)| measured.ln_off))?;
+        let of = |rows: &[(&KnownRow<'a>, Measured)]| {
+            let (ln_rate, spread) = middle(rows.iter().map(|(_, measured)| measured.ln_rate))?;
+            Some(Exact {
+                ln_rate,
+                spread,
+                evidence: best(rows),
+                rows: ids(rows),
+            })
+        };
+        let (exact, nodes) = (of(&exact), of(&of_nodes));
+        let corrected = middle(near.iter().map(|(_, measured)| measured.ln_off));
+        if corrected.is_none() && nodes.is_none() {
+            return None;
+        }
+        let (ln_off, spread) = corrected.unwrap_or_default();
         Some(Known {
             ln_off,
             spread,
             evidence: best(&near),
             rows: ids(&near),
-            exact: middle(exact.iter().map(|(_, measured)| measured.ln_rate)).map(
-                |(ln_rate, spread)| Exact {
-                    ln_rate,
-                    spread,
-                    evidence: best(&exact),
-                    rows: ids(&exact),
-                },
-            ),
+            exact,
+            nodes,
         })
     }
 }
@@ -182,21 +203,21 @@ fn read(catalog: &Catalog) -> Vec<KnownRow<'_>> {
     let decode = catalog.fitted.decode_values();
     let prefill = catalog.fitted.prefill_values();
     let rows = catalog.measurements.iter();
-    rows.filter(|row| row.nodes <= 1)
-        .filter_map(|row| {
-            let features = reader.read(row).ok()?;
-            Some(KnownRow {
-                row,
-                model: features.facts.model.clone()?,
-                device: features.chip.device.clone()?,
-                engine: features.engine,
-                quant: features.quant,
-                gpus: features.gpus as usize,
-                decode: measured_decode(row, &features, &decode),
-                prefill: measured_prefill(row, &features, &prefill),
-            })
+    rows.filter_map(|row| {
+        let features = reader.read(row).ok()?;
+        Some(KnownRow {
+            row,
+            nodes: row.nodes.max(1) as usize,
+            model: features.facts.model.clone()?,
+            device: features.chip.device.clone()?,
+            engine: features.engine,
+            quant: features.quant,
+            gpus: features.gpus as usize,
+            decode: measured_decode(row, &features, &decode),
+            prefill: measured_prefill(row, &features, &prefill),
         })
-        .collect()
+    })
+    .collect()
 }
 
 fn measured_decode(row: &Measurement, features: &Features, values: &[f64]) -> Option<Measured> {

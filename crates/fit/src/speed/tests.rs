@@ -82,6 +82,36 @@ fn rows_of_the_model_on_the_chip_correct_the_formula() {
     assert_eq!(speed.basis(Rate::Decode, &formula), None);
 }
 
+/// `DeepSeek` V3 was measured on eight Mac minis; a formula would give almost twice as much.
+#[test]
+fn a_measured_pipeline_wins() {
+    let speed = SpeedModel::new(catalog());
+    let row = catalog().measurements.iter().find(|row| row.id == "m0380");
+    let measured = row.unwrap().decode_tok_s.unwrap();
+    let pro = pool("m4-pro-20");
+    let eight = Setting {
+        nodes: 8,
+        ..setting("deepseek-v3", "mlx-4bit", vec![&pro; 8], 8192)
+    };
+    let found = speed.around(9.4, Rate::Decode, &eight);
+    assert!((found.mid - measured).abs() < 1e-9, "{found:?}");
+    assert_eq!(found.evidence, Evidence::Community);
+    let said = speed.basis(Rate::Decode, &eight).unwrap();
+    assert!(
+        said.contains("8 such nodes") && said.contains("m0380"),
+        "{said}"
+    );
+    let four = Setting {
+        nodes: 4,
+        pools: vec![&pro; 4],
+        ..eight
+    };
+    assert_eq!(
+        speed.around(9.4, Rate::Decode, &four).evidence,
+        Evidence::Estimated
+    );
+}
+
 #[test]
 fn what_is_less_known_has_a_wider_interval() {
     let speed = SpeedModel::new(catalog());
