@@ -29,6 +29,7 @@ pub(crate) fn stage() -> anyhow::Result<ExitCode> {
                 build: ready.build.clone(),
                 model: order.model,
                 params: order.params,
+                guard: None,
             };
             child::report(&StageReport::Ready(ready));
             let error = brigade_node::serve_stage(&listener, &identity, &mut stage);

@@ -3,14 +3,14 @@
 mod member;
 mod obituary;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use brigade_engine::scheduler::SchedulerConfig;
 use brigade_gguf::{Layers, Source, check_stages};
-use brigade_wire::StageParams;
+use brigade_wire::{Hop, StageParams};
 
 use crate::NodeError;
 use crate::chain::ChainSpec;
@@ -266,6 +266,14 @@ fn chain_spec(spec: &ClusterSpec, stages: &[StageReady]) -> Result<ChainSpec, No
             .vocabulary
             .ok_or_else(|| NodeError::Chain("the last stage has no head".to_owned()))?,
         params: spec.run_params().params,
-        stages: stages.iter().map(|stage| stage.address).collect(),
+        stages: stages
+            .iter()
+            .map(|stage| Hop {
+                address: stage.address,
+                key: None,
+            })
+            .collect(),
+        bind: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        guard: None,
     })
 }

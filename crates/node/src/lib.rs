@@ -23,6 +23,7 @@ pub mod child;
 mod cluster;
 mod error;
 mod instance;
+mod link;
 mod node_process;
 mod stage_process;
 mod tokenizer;
@@ -32,6 +33,7 @@ pub use cache::cache_dir;
 pub use cluster::{Cluster, ClusterSpec, NodeInfo, Placement, Progress};
 pub use error::NodeError;
 pub use instance::{Answer, End, Event, Instance, Prompt};
+pub use link::{Encrypted, Expected, Guard, KeyPair, Link, Peer};
 pub use node_process::run as run_node;
 pub use stage_process::{StageIdentity, serve as serve_stage};
 pub use tokenizer::{

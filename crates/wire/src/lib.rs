@@ -14,13 +14,15 @@
 //! `Read` / `Write`.
 
 pub mod frame;
+mod key;
 mod message;
 
 pub use frame::{FrameError, FrameLimits};
+pub use key::{BadNodeId, NodeId, NodeKey};
 pub use message::{
-    Hello, KvOp, Message, Output, SamplingParams, SeqId, Span, StageParams, Step, StepId,
+    Hello, Hop, KvOp, Message, Output, SamplingParams, SeqId, Span, StageParams, Step, StepId,
     StepResult, Token, Want, WireError,
 };
 
 /// Version of this protocol; a peer that speaks another one is refused by name.
-pub const PROTOCOL_VERSION: u16 = 1;
+pub const PROTOCOL_VERSION: u16 = 2;
