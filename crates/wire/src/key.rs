@@ -3,11 +3,11 @@
 use std::fmt;
 use std::str::FromStr;
 
-use data_encoding::BASE32_NOPAD;
-use serde::{Deserialize, Serialize};
+use data_encoding::{BASE32_NOPAD, HEXLOWER};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// An Ed25519 public key. Whoever proves that it holds the private half is this node.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeKey(pub [u8; 32]);
 
 impl NodeKey {
@@ -17,6 +17,30 @@ impl NodeKey {
         let mut id = [0; 10];
         id.copy_from_slice(&hash[..10]);
         NodeId(id)
+    }
+}
+
+/// 64 hexadecimal digits where people may read it, 32 bytes elsewhere.
+impl Serialize for NodeKey {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if serializer.is_human_readable() {
+            serializer.serialize_str(&HEXLOWER.encode(&self.0))
+        } else {
+            self.0.serialize(serializer)
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for NodeKey {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        if !deserializer.is_human_readable() {
+            return <[u8; 32]>::deserialize(deserializer).map(Self);
+        }
+        let text = String::deserialize(deserializer)?;
+        let bytes = HEXLOWER.decode(text.as_bytes()).ok();
+        let key = bytes.and_then(|bytes| bytes.try_into().ok());
+        key.map(Self)
+            .ok_or_else(|| de::Error::custom("a key is 64 hexadecimal digits"))
     }
 }
 

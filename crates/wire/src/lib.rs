@@ -10,13 +10,21 @@
 //! A connection is an epoch: when any link of the chain breaks, every stage drops its
 //! connections and its KV cache and waits for the next [`Hello`].
 //!
+//! Around it, what makes a cluster of nodes: [`members`] is the table of who belongs to it,
+//! [`presence`] judges whether each of them is there, and a [`token`] lets one more in.
+//!
 //! This crate is types and bytes only. It opens no socket; [`frame`] reads and writes any
 //! `Read` / `Write`.
 
+mod build;
 pub mod frame;
 mod key;
+pub mod members;
 mod message;
+pub mod presence;
+pub mod token;
 
+pub use build::compare_builds;
 pub use frame::{FrameError, FrameLimits};
 pub use key::{BadNodeId, NodeId, NodeKey};
 pub use message::{
