@@ -59,7 +59,8 @@ fn row(node: &NodeInfo) -> String {
     format!(
         "{:<8} {:>8} {:>9} {:>9} {:>10} {:>10} {:>10}",
         node.name,
-        node.pid,
+        node.pid
+            .map_or_else(|| "-".to_owned(), |pid| pid.to_string()),
         node.stage_pid,
         node.layers
             .map_or_else(|| "-".to_owned(), |layers| layers.to_string()),
