@@ -4,6 +4,8 @@
 pub(crate) mod bench;
 #[cfg(feature = "engine")]
 pub(crate) mod build_info;
+#[cfg(all(feature = "engine", unix))]
+pub(crate) mod cluster;
 pub(crate) mod fit;
 #[cfg(feature = "engine")]
 pub(crate) mod lab;
@@ -12,3 +14,5 @@ pub(crate) mod parity;
 pub(crate) mod plan;
 #[cfg(feature = "engine")]
 pub(crate) mod run;
+#[cfg(all(feature = "engine", unix))]
+pub(crate) mod up;

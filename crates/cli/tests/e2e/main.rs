@@ -9,6 +9,7 @@
 
 mod bad_input;
 mod client;
+mod cluster;
 mod failure;
 mod lab;
 mod parity;

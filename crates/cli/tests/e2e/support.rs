@@ -1,5 +1,6 @@
 //! What the tests share.
 
+mod fleet;
 mod http;
 mod lab;
 mod models;
@@ -14,6 +15,7 @@ use std::time::{Duration, Instant};
 use brigade_gguf::testing::TinyModel;
 use tempfile::TempDir;
 
+pub(crate) use fleet::{Fleet, wait_until_gone};
 pub(crate) use http::{Event, Stream, chat, get, post};
 pub(crate) use lab::Lab;
 pub(crate) use models::{damaged, internlm2};
