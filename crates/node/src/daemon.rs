@@ -98,14 +98,14 @@ impl Daemon {
         let address = config
             .listener
             .local_addr()
-            .map_err(|error| NodeError::Join(format!("cannot listen: {error}")))?;
+            .map_err(|error| NodeError::Daemon(format!("cannot listen: {error}")))?;
         if address.ip().is_unspecified() {
-            return Err(NodeError::Join(
+            return Err(NodeError::Daemon(
                 "--listen needs the address at which other nodes reach this machine".to_owned(),
             ));
         }
         if !is_name(&config.name) {
-            return Err(NodeError::Join(Refusal::BadName.to_string()));
+            return Err(NodeError::Daemon(Refusal::BadName.to_string()));
         }
         let own = config.home.identity().public();
         let mut members = config.home.members()?;
@@ -117,7 +117,7 @@ impl Daemon {
         let mut boot = [0; 8];
         SystemRandom::new()
             .fill(&mut boot)
-            .map_err(|_| NodeError::Join("the operating system has no randomness".to_owned()))?;
+            .map_err(|_| NodeError::Daemon("the operating system has no randomness".to_owned()))?;
         let shared = Arc::new(Shared {
             home: config.home,
             name: config.name,
@@ -157,7 +157,7 @@ impl Daemon {
         let shared = &self.shared;
         let own = shared.own().public();
         if token.inviter == own {
-            return Err(NodeError::Join(
+            return Err(NodeError::Daemon(
                 "this token is this node's own: paste it on another one".to_owned(),
             ));
         }
@@ -167,7 +167,7 @@ impl Daemon {
             let names: Vec<_> = others.map(|member| member.name.clone()).collect();
             // A node that was forgotten may come back to the cluster that it remembers.
             if !names.is_empty() && state.members.get(token.inviter).is_none() {
-                return Err(NodeError::Join(format!(
+                return Err(NodeError::Daemon(format!(
                     "this node belongs to a cluster already, with {}: `brigade forget` them \
                      here first",
                     names.join(", ")
@@ -181,7 +181,7 @@ impl Daemon {
                 result => return result,
             }
         }
-        Err(failure.unwrap_or_else(|| NodeError::Join("the token has no address".to_owned())))
+        Err(failure.unwrap_or_else(|| NodeError::Daemon("the token has no address".to_owned())))
     }
 
     fn join_at(&self, token: &Token, address: SocketAddr) -> Result<String, NodeError> {
@@ -232,7 +232,7 @@ impl Daemon {
         let member = state.members.find(asked)?;
         let (key, name) = (member.key, member.name.clone());
         if key == shared.own().public() {
-            return Err(NodeError::Join(format!(
+            return Err(NodeError::Daemon(format!(
                 "'{name}' is this node: forget it on another one"
             )));
         }
@@ -273,7 +273,7 @@ impl Daemon {
     pub fn find_host(&self, asked: &str) -> Result<Host, NodeError> {
         let key = self.shared.lock().members.find(asked)?.key;
         let host = self.hosts().into_iter().find(|host| host.key == key);
-        host.ok_or_else(|| NodeError::Join(format!("{asked} is not up")))
+        host.ok_or_else(|| NodeError::Daemon(format!("{asked} is not up")))
     }
 
     /// Asks a node for a stage; its reports come over the link, which ends with the node.

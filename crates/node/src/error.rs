@@ -76,14 +76,6 @@ pub enum NodeError {
     /// No daemon answers commands.
     #[error("no daemon is running here: start one with `brigade up`")]
     NoDaemon,
-    /// The daemon cannot listen.
-    #[error("cannot listen at {address}: {error}; choose another with --listen")]
-    Listen {
-        /// Where.
-        address: std::net::SocketAddr,
-        /// Why.
-        error: io::Error,
-    },
     /// A node cannot be reached, or broke off.
     #[error("{node}: {error}")]
     Peer {
@@ -100,9 +92,9 @@ pub enum NodeError {
         /// Why.
         refusal: crate::Refusal,
     },
-    /// A node's own sentence.
+    /// The daemon cannot do what it was asked for.
     #[error("{0}")]
-    Join(String),
+    Daemon(String),
     /// A name means no node, or several.
     #[error(transparent)]
     Find(#[from] brigade_wire::members::FindError),

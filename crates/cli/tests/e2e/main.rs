@@ -12,6 +12,7 @@ mod client;
 mod cluster;
 mod failure;
 mod lab;
+mod machines;
 mod parity;
 mod rpc;
 mod run;

@@ -3,6 +3,7 @@
 mod fleet;
 mod http;
 mod lab;
+mod machines;
 mod models;
 mod process;
 
@@ -18,7 +19,9 @@ use tempfile::TempDir;
 pub(crate) use fleet::{Fleet, wait_until_gone};
 pub(crate) use http::{Event, Stream, chat, get, post};
 pub(crate) use lab::Lab;
+pub(crate) use machines::Machines;
 pub(crate) use models::{damaged, internlm2};
+pub(crate) use process::wait as wait_for_end;
 pub(crate) use process::{
     children, command_line, cpu_ticks, is_alive, send, tree, with_environment,
 };

@@ -136,9 +136,6 @@ pub enum Refusal {
     /// The name cannot be kept.
     #[error("the node's name is no name: choose one without blanks with --name")]
     BadName,
-    /// Too many strangers at once.
-    #[error("too many connections at once: try again")]
-    Busy,
 }
 
 fn describe_builds(here: &str, there: &str) -> String {
