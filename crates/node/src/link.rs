@@ -5,6 +5,7 @@
 
 mod keys;
 mod tls;
+mod watch;
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -66,6 +67,7 @@ impl Link {
     ) -> io::Result<(Self, Peer)> {
         let socket = TcpStream::connect_timeout(&address, limit)?;
         socket.set_nodelay(true)?;
+        watch::notice_silence(&socket)?;
         let (encrypted, peer) = tls::connect(socket, own, peer, Instant::now() + limit)?;
         Ok((Self::Encrypted(Box::new(encrypted)), peer))
     }
@@ -79,6 +81,7 @@ impl Link {
     ) -> io::Result<(Self, Peer)> {
         socket.set_nonblocking(false)?;
         socket.set_nodelay(true)?;
+        watch::notice_silence(&socket)?;
         let deadline = Instant::now() + limit;
         let (encrypted, peer) = tls::accept(socket, own, expected, deadline)?;
         Ok((Self::Encrypted(Box::new(encrypted)), peer))

@@ -130,8 +130,9 @@ pub(crate) fn load(args: &LoadArgs) -> anyhow::Result<ExitCode> {
         context: args.ctx,
         threads: args.threads,
     };
-    let progress = |line: &str| output::note(line);
-    let Reply::Serving(running) = ask(&Request::Load(order), progress)? else {
+    let reply = ask(&Request::Load(order), output::status);
+    output::progress_done();
+    let Reply::Serving(running) = reply? else {
         return confused();
     };
     if args.json {

@@ -1,13 +1,16 @@
-//! Two machines with a cable between them: the commands of `docs/two-machines.md`, as typed.
+//! Several machines: the commands of `docs/two-machines.md` as typed, and links that break.
 
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use brigade_gguf::testing::TinyModel;
 use serde_json::Value;
 
-use crate::support::{Machines, SOON, Scratch, Signal, send, smollm2, wait_for_end, wait_until};
+use crate::support::{
+    Machines, SOON, Scratch, Signal, address, send, smollm2, wait_for_end, wait_until,
+};
 
 const PAGE: &str = include_str!("../../../../docs/two-machines.md");
 
@@ -35,11 +38,21 @@ struct Desk {
 }
 
 impl Desk {
+    /// So many machines without nodes; none where there can be no machines.
+    fn new(count: usize) -> Option<Self> {
+        let machines = Machines::new(count)?;
+        Some(Self {
+            machines,
+            up: Vec::new(),
+            scratch: Scratch::new(),
+        })
+    }
+
     /// A shell's command on a machine, with `brigade` in its path and a home of its own.
     fn command(&self, machine: usize, line: &str) -> Command {
         let brigade = Path::new(env!("CARGO_BIN_EXE_brigade")).parent().unwrap();
         let path = std::env::var("PATH").unwrap();
-        let mut shell = self.scratch.command(&[]);
+        let usual = self.scratch.command(&[]);
         let mut typed = Command::new("sh");
         typed
             .args(["-c", &format!("exec {line}")])
@@ -49,13 +62,13 @@ impl Desk {
                 self.scratch.path(&format!("home-{machine}")),
             )
             .current_dir(self.scratch.path(""));
-        for (name, value) in shell.get_envs() {
+        for (name, value) in usual.get_envs() {
             match value {
                 Some(value) => typed.env(name, value),
                 None => typed.env_remove(name),
             };
         }
-        shell = self.machines.on(machine, &typed);
+        let mut shell = self.machines.on(machine, &typed);
         shell
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -86,7 +99,7 @@ impl Desk {
         });
     }
 
-    /// The states of both nodes, as a machine shows them.
+    /// The states of all nodes by name, as a machine shows them.
     fn states(&self, machine: usize) -> Vec<String> {
         let nodes: Value =
             serde_json::from_str(&self.run(machine, "brigade nodes --json")).unwrap();
@@ -96,8 +109,26 @@ impl Desk {
             .collect()
     }
 
-    fn both_show(&self, first: [&str; 2], second: [&str; 2]) -> bool {
-        self.states(0) == first && self.states(1) == second
+    /// Whether the machines show these states, one list for each.
+    fn show<const N: usize, const M: usize>(&self, states: &[[&str; N]; M]) -> bool {
+        let mut shown = states.iter().enumerate();
+        shown.all(|(machine, states)| self.states(machine) == *states)
+    }
+
+    /// Why the model that machine 0 serves does not answer any more.
+    fn failure(&self) -> Value {
+        let running: Value = serde_json::from_str(&self.run(0, "brigade ps --json")).unwrap();
+        running["models"][0]["failure"].clone()
+    }
+
+    /// Ends all nodes in good order.
+    fn end(mut self) {
+        for child in &mut self.up {
+            send(child.id(), Signal::TERM);
+            let status = wait_for_end(child, SOON).expect("a node did not end");
+            assert_eq!(status.code(), Some(0));
+        }
+        self.scratch.assert_nothing_runs();
     }
 }
 
@@ -112,22 +143,16 @@ impl Drop for Desk {
 
 #[test]
 fn the_page_on_two_machines_works_as_it_is_typed() {
-    let Some(machines) = Machines::new() else {
+    let Some(mut desk) = Desk::new(2) else {
         return;
     };
-    let scratch = Scratch::new();
-    symlink(smollm2(), scratch.path("model.gguf")).unwrap();
-    let mut desk = Desk {
-        machines,
-        up: Vec::new(),
-        scratch,
-    };
+    symlink(smollm2(), desk.scratch.path("model.gguf")).unwrap();
     let (mut invitation, mut asked) = (String::new(), false);
     for (machine, line) in commands() {
         if line.starts_with("brigade up --join") {
             // The line that the other machine printed, in the place of the one on the page.
             desk.start(machine, &format!("{} --name second", invitation.trim()));
-            wait_until("both are up", SOON, || desk.both_show(["up"; 2], ["up"; 2]));
+            wait_until("both are up", SOON, || desk.show(&[["up"; 2]; 2]));
         } else if line.starts_with("brigade up") {
             desk.start(machine, &line);
         } else if line.starts_with("brigade invite") {
@@ -147,28 +172,56 @@ fn the_page_on_two_machines_works_as_it_is_typed() {
     }
     assert!(asked, "the page asks nothing");
     assert_eq!(desk.states(0), ["up"]);
-    for child in &mut desk.up {
-        send(child.id(), Signal::TERM);
-        let status = wait_for_end(child, SOON).expect("a node did not end");
-        assert_eq!(status.code(), Some(0));
-    }
-    desk.scratch.assert_nothing_runs();
+    desk.end();
 }
 
 /// Nobody closes a connection when a cable is pulled out.
 fn unplugged(desk: &Desk) {
-    desk.machines.cable("down");
+    desk.machines.cable(1, "down");
     let pulled = Instant::now();
     wait_until("both miss the other", SOON, || {
-        desk.both_show(["up", "down"], ["down", "up"])
+        desk.show(&[["up", "down"], ["down", "up"]])
     });
     let taken = pulled.elapsed();
     assert!(taken < Duration::from_secs(2), "{taken:?}");
-    let running: Value = serde_json::from_str(&desk.run(0, "brigade ps --json")).unwrap();
-    let failure = &running["models"][0]["failure"];
-    assert_eq!(failure, "second is gone: the connection to it is closed");
-    desk.machines.cable("up");
+    assert_eq!(
+        desk.failure(),
+        "second is gone: the connection to it is closed"
+    );
+    desk.machines.cable(1, "up");
     wait_until("they are together again", SOON, || {
-        desk.both_show(["up"; 2], ["up"; 2])
+        desk.show(&[["up"; 2]; 2])
     });
+}
+
+/// Two nodes that lose each other while both still reach the gateway: their stages' link is idle,
+/// and nobody closes it.
+#[test]
+fn a_link_that_breaks_between_two_other_nodes_is_noticed() {
+    let Some(mut desk) = Desk::new(3) else {
+        return;
+    };
+    desk.scratch.tiny("model.gguf", &TinyModel::llama(6));
+    desk.start(
+        0,
+        &format!("brigade up --name a --listen {}:8810", address(0)),
+    );
+    for (machine, name) in [(1, "b"), (2, "c")] {
+        let line = desk.run(0, "brigade invite");
+        desk.start(machine, &format!("{} --name {name}", line.trim()));
+    }
+    wait_until("all are up", SOON, || desk.show(&[["up"; 3]; 3]));
+    desk.run(0, "brigade load model.gguf --ctx 256 --threads 1");
+    desk.machines.wall([1, 2], "add");
+    let partly = [["up", "partly", "partly"]; 3];
+    // The two of them see each other as the gateway does: some reach it, some do not.
+    wait_until("all show the same view of it", SOON, || desk.show(&partly));
+    wait_until("the model is known to be broken", SOON, || {
+        !desk.failure().is_null()
+    });
+    desk.machines.wall([1, 2], "del");
+    wait_until("all are up again", SOON, || desk.show(&[["up"; 3]; 3]));
+    desk.run(0, "brigade load model.gguf --ctx 256 --threads 1");
+    assert!(desk.failure().is_null());
+    desk.end();
 }

@@ -88,8 +88,10 @@ pub(super) enum PeerMessage {
 pub(super) struct Pulse {
     /// Digest of its table.
     pub(super) digest: [u8; 32],
-    /// The nodes that it can rely on.
+    /// The nodes that it sees.
     pub(super) sees: Vec<NodeKey>,
+    /// What each of these says that it sees: for those that cannot hear it from them.
+    pub(super) heard: Vec<(NodeKey, Vec<NodeKey>)>,
 }
 
 /// Why a node wants nothing to do with another. Written for whoever is refused.

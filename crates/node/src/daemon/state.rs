@@ -60,15 +60,27 @@ impl State {
 
     /// What goes out with the next pulse.
     pub(super) fn pulse(&self, now: Duration) -> Pulse {
+        let present = self.members.present().map(|member| member.key);
+        let sees: Vec<_> = present.filter(|&key| self.is_up(key, now)).collect();
+        let said = |&key: &NodeKey| Some((key, self.peek(key)?.pulse.sees.clone()));
         Pulse {
             digest: self.members.digest(),
-            sees: self
-                .members
-                .present()
-                .map(|member| member.key)
-                .filter(|&key| self.is_up(key, now))
-                .collect(),
+            heard: sees.iter().filter_map(said).collect(),
+            sees,
         }
+    }
+
+    /// What another node says that it sees, from itself or from one that hears it; none while
+    /// nobody does.
+    pub(super) fn report(&self, of: NodeKey, now: Duration) -> Option<&[NodeKey]> {
+        let direct = self.peek(of).filter(|_| self.is_up(of, now));
+        if let Some(peer) = direct {
+            return Some(&peer.pulse.sees);
+        }
+        let near = self.peers.iter().filter(|(key, _)| self.is_up(**key, now));
+        let mut heard = near.flat_map(|(_, peer)| &peer.pulse.heard);
+        let (_, sees) = heard.find(|(key, _)| *key == of)?;
+        Some(sees)
     }
 
     /// Members that nobody dials, who are from now on dialed by the caller.

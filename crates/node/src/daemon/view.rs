@@ -41,22 +41,22 @@ pub enum NodeState {
 }
 
 pub(super) fn nodes(state: &State, own: NodeKey, now: Duration) -> Vec<NodeView> {
-    let ours: Vec<_> = state.members.present().map(|member| member.key).collect();
-    let sees = |reporter: NodeKey, key: NodeKey| {
-        if reporter == own {
-            return state.is_up(key, now);
-        }
-        let report = state.peek(reporter).map(|peer| &peer.pulse.sees);
-        report.is_some_and(|sees| sees.contains(&key))
+    let keys: Vec<_> = state.members.present().map(|member| member.key).collect();
+    // Whether each of the others sees a node, as far as that is known.
+    let reports = |key: NodeKey| {
+        let others = keys.iter().filter(move |&&other| other != key);
+        others.filter_map(move |&other| {
+            if other == own {
+                return Some(state.is_up(key, now));
+            }
+            Some(state.report(other, now)?.contains(&key))
+        })
     };
     let mut views: Vec<_> = state
         .members
         .present()
         .map(|member| {
             let key = member.key;
-            let reporters = ours.iter().copied().filter(|&reporter| {
-                reporter != key && (reporter == own || state.is_up(reporter, now))
-            });
             let peer = state.peek(key);
             let up = peer.is_some_and(|peer| peer.presence.sight(now) != Sight::Down);
             NodeView {
@@ -64,7 +64,7 @@ pub(super) fn nodes(state: &State, own: NodeKey, now: Duration) -> Vec<NodeView>
                 name: member.name.clone(),
                 address: member.address,
                 is_self: key == own,
-                state: match Standing::of(reporters.map(|reporter| sees(reporter, key))) {
+                state: match Standing::of(reports(key)) {
                     Standing::Up => NodeState::Up,
                     Standing::Partly => NodeState::Partly,
                     Standing::Down => NodeState::Down,

@@ -1,12 +1,12 @@
 //! The model that a daemon serves, one at a time.
 
 use std::net::TcpListener;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use std::thread;
 
 use anyhow::{Context, bail};
 use brigade_api::{Backend, BackendError, Generation, GenerationRequest, ModelInfo};
-use brigade_node::{Cluster, Daemon, Host, Links, Placement, Progress, Seat, Tokenizer};
+use brigade_node::{Cluster, Daemon, Host, Links, Placement, Seat, Tokenizer};
 
 use crate::backend::LocalBackend;
 use crate::control::{LoadOrder, Running, StageView};
@@ -68,7 +68,7 @@ impl Serving {
         order: &LoadOrder,
         mut progress: impl FnMut(String),
     ) -> anyhow::Result<Running> {
-        let mut state = self.lock();
+        let mut state = self.free()?;
         if let Some(loaded) = &state.loaded {
             if loaded.cluster.instance.failure().is_none() {
                 bail!(
@@ -90,9 +90,7 @@ impl Serving {
         spec.threads = order.threads;
         spec.links = Links::Encrypted;
         let cluster = Cluster::start_on(&self.daemon, &seats, &spec, &tokenizer, |step| {
-            if let Progress::Ready(node) = step {
-                progress(format!("{node} is ready"));
-            }
+            progress(output::progress_text(&step));
         })?;
         let running = Running {
             model: name.clone(),
@@ -122,7 +120,7 @@ impl Serving {
 
     /// Ends the model; returns its name.
     pub(super) fn unload(&self) -> anyhow::Result<String> {
-        let mut state = self.lock();
+        let mut state = self.free()?;
         let name = match &state.loaded {
             Some(loaded) => loaded.running.model.clone(),
             None => bail!("no model is loaded here"),
@@ -132,19 +130,18 @@ impl Serving {
     }
 
     /// The model that is loaded.
-    pub(super) fn running(&self) -> Option<Running> {
-        let state = self.lock();
-        let loaded = state.loaded.as_ref()?;
-        Some(Running {
+    pub(super) fn running(&self) -> anyhow::Result<Option<Running>> {
+        let state = self.free()?;
+        Ok(state.loaded.as_ref().map(|loaded| Running {
             failure: loaded.cluster.instance.failure(),
             ..loaded.running.clone()
-        })
+        }))
     }
 
     /// Ends everything. A model that is being loaded is not waited for: its processes end with
     /// the daemon.
     pub(super) fn stop(&self) {
-        let Ok(mut state) = self.state.try_lock() else {
+        let Ok(mut state) = self.free() else {
             return;
         };
         state.loaded = None;
@@ -201,8 +198,13 @@ impl Serving {
         Ok(seats)
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The state, unless a model is just being loaded or unloaded, which may take minutes.
+    fn free(&self) -> anyhow::Result<MutexGuard<'_, State>> {
+        match self.state.try_lock() {
+            Ok(state) => Ok(state),
+            Err(TryLockError::Poisoned(poisoned)) => Ok(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => bail!("a model is just being loaded or unloaded here"),
+        }
     }
 }
 

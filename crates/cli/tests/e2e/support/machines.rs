@@ -1,21 +1,24 @@
-//! Two machines: network namespaces that are linked by a cable.
+//! Several machines: network namespaces that are linked by a switch.
 
 use std::io::Write;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Two network namespaces with a link between them; gone when this is dropped.
+/// Network namespaces, each with a cable to one that is their switch; gone when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Machines {
-    names: [String; 2],
+    names: Vec<String>,
+    switch: String,
 }
 
-/// Their addresses.
-const ADDRESSES: [&str; 2] = ["192.168.1.10", "192.168.1.11"];
+/// The address of a machine.
+pub(crate) fn address(machine: usize) -> String {
+    format!("192.168.1.{}", 10 + machine)
+}
 
 impl Machines {
-    /// Makes them, or says aloud why this test is skipped: it needs root.
-    pub(crate) fn new() -> Option<Self> {
+    /// Makes so many, or says aloud why this test is skipped: it needs root.
+    pub(crate) fn new(count: usize) -> Option<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let stem = format!(
             "brigade-{}-{}",
@@ -23,7 +26,10 @@ impl Machines {
             COUNT.fetch_add(1, Ordering::Relaxed)
         );
         let machines = Self {
-            names: [1, 2].map(|number| format!("{stem}-{number}")),
+            names: (0..count)
+                .map(|machine| format!("{stem}-{machine}"))
+                .collect(),
+            switch: format!("{stem}-switch"),
         };
         match machines.build() {
             Ok(()) => Some(machines),
@@ -31,7 +37,7 @@ impl Machines {
                 // Past the test harness, which hides what a passed test prints.
                 let _ = writeln!(
                     std::io::stderr(),
-                    "SKIPPED: no network namespaces here ({reason}); run as root to test two machines"
+                    "SKIPPED: no network namespaces here ({reason}); run as root to test several machines"
                 );
                 None
             }
@@ -39,13 +45,18 @@ impl Machines {
     }
 
     fn build(&self) -> Result<(), String> {
-        let [first, second] = &self.names;
-        ip(&["netns", "add", first])?;
-        ip(&["netns", "add", second])?;
-        let cable = ["link", "add", "cable", "netns", first, "type", "veth"];
-        ip(&[&cable[..], &["peer", "name", "cable", "netns", second]].concat())?;
-        for (name, address) in self.names.iter().zip(ADDRESSES) {
-            let address = format!("{address}/24");
+        let switch = &self.switch;
+        ip(&["netns", "add", switch])?;
+        ip(&["-n", switch, "link", "add", "bridge", "type", "bridge"])?;
+        ip(&["-n", switch, "link", "set", "bridge", "up"])?;
+        for (machine, name) in self.names.iter().enumerate() {
+            let port = format!("port{machine}");
+            let address = format!("{}/24", address(machine));
+            ip(&["netns", "add", name])?;
+            let cable = ["link", "add", "cable", "netns", name, "type", "veth"];
+            ip(&[&cable[..], &["peer", "name", &port, "netns", switch]].concat())?;
+            ip(&["-n", switch, "link", "set", &port, "master", "bridge"])?;
+            ip(&["-n", switch, "link", "set", &port, "up"])?;
             ip(&["-n", name, "addr", "add", &address, "dev", "cable"])?;
             ip(&["-n", name, "link", "set", "lo", "up"])?;
             ip(&["-n", name, "link", "set", "cable", "up"])?;
@@ -70,15 +81,25 @@ impl Machines {
         inside
     }
 
-    /// Pulls the cable out, or plugs it in: `down` or `up`.
-    pub(crate) fn cable(&self, state: &str) {
-        ip(&["-n", &self.names[0], "link", "set", "cable", state]).unwrap();
+    /// Pulls a machine's cable out of the switch, or plugs it in: `down` or `up`.
+    pub(crate) fn cable(&self, machine: usize, state: &str) {
+        let port = format!("port{machine}");
+        ip(&["-n", &self.switch, "link", "set", &port, state]).unwrap();
+    }
+
+    /// Lets nothing pass between two machines, or everything again: `add` or `del`.
+    pub(crate) fn wall(&self, machines: [usize; 2], change: &str) {
+        let [one, other] = machines;
+        for (here, there) in [(one, other), (other, one)] {
+            let route = ["route", change, "blackhole", &address(there)];
+            ip(&[&["-n", &self.names[here]], &route[..]].concat()).unwrap();
+        }
     }
 }
 
 impl Drop for Machines {
     fn drop(&mut self) {
-        for name in &self.names {
+        for name in self.names.iter().chain([&self.switch]) {
             // One that was never made is gone as well.
             let _ = ip(&["netns", "del", name]);
         }
