@@ -15,19 +15,21 @@ mod stages;
 mod state;
 mod view;
 
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use brigade_wire::members::is_name;
+use brigade_wire::members::{Member, is_name};
 use brigade_wire::token::{Side, Token};
+use brigade_wire::{FrameError, NodeKey};
 use ring::rand::{SecureRandom, SystemRandom};
 
 use crate::home::Home;
 use crate::link::Link;
+use crate::worker::Shard;
 use crate::{KeyPair, NodeError};
 use message::{Answer, Greeting, Opening};
 use state::State;
@@ -71,7 +73,7 @@ pub struct Daemon {
 pub struct Host {
     /// Its name.
     pub name: String,
-    pub(crate) key: brigade_wire::NodeKey,
+    pub(crate) key: NodeKey,
     pub(crate) address: SocketAddr,
 }
 
@@ -221,7 +223,7 @@ impl Daemon {
                 node: format!("the inviting node at {address}"),
                 refusal,
             }),
-            _ => Err(failed(brigade_wire::FrameError::Foreign)),
+            _ => Err(failed(FrameError::Foreign)),
         }
     }
 
@@ -277,11 +279,7 @@ impl Daemon {
     }
 
     /// Asks a node for a stage; its reports come over the link, which ends with the node.
-    pub(crate) fn open_stage(
-        &self,
-        host: &Host,
-        order: crate::worker::Shard,
-    ) -> Result<Link, NodeError> {
+    pub(crate) fn open_stage(&self, host: &Host, order: Shard) -> Result<Link, NodeError> {
         let shared = &self.shared;
         let failed = |error| NodeError::Peer {
             node: host.name.clone(),
@@ -293,7 +291,7 @@ impl Daemon {
         let bound = shared.lock().peer(host.key).bind(link.socket());
         let asked = bound
             .and_then(|()| link.socket().set_read_timeout(Some(CONNECT)))
-            .map_err(brigade_wire::FrameError::from)
+            .map_err(FrameError::from)
             .and_then(|()| message::open(&mut link, &Opening::Stage(Box::new(order))));
         let refusal = match asked {
             Ok(Answer::Stage) => {
@@ -304,11 +302,11 @@ impl Daemon {
                 node: host.name.clone(),
                 refusal,
             },
-            Ok(_) => failed(brigade_wire::FrameError::Foreign),
+            Ok(_) => failed(FrameError::Foreign),
             Err(error) => failed(error),
         };
         // What is bound stays open otherwise.
-        let _ = link.socket().shutdown(std::net::Shutdown::Both);
+        let _ = link.socket().shutdown(Shutdown::Both);
         Err(refusal)
     }
 
@@ -319,7 +317,7 @@ impl Daemon {
         shared.lock().cut_all();
         shared.changed.notify_all();
         // Wakes the thread that accepts.
-        let _ = std::net::TcpStream::connect_timeout(&shared.address, PULSE);
+        let _ = TcpStream::connect_timeout(&shared.address, PULSE);
     }
 
     /// The address of this machine that the cluster's nodes reach.
@@ -367,11 +365,7 @@ impl Shared {
     }
 
     /// Takes over a peer's table.
-    fn learn(
-        self: &Arc<Self>,
-        members: &[brigade_wire::members::Member],
-        from: brigade_wire::NodeKey,
-    ) {
+    fn learn(self: &Arc<Self>, members: &[Member], from: NodeKey) {
         let mut state = self.lock();
         if state.members.merge(members, Some(from)) {
             state.cut_forgotten();

@@ -216,6 +216,6 @@ fn obey(
             let _ = conversation.say(&Reply::Progress(line));
         })?),
         Request::Unload => Reply::Unloaded(serving.unload()?),
-        Request::Ps => Reply::Running(serving.running()?),
+        Request::Ps => Reply::Running(serving.running()),
     })
 }

@@ -92,7 +92,7 @@ fn stay(
             }
             state.pulse(shared.now())
         };
-        let ours = pulse.digest;
+        let digest = pulse.digest;
         let sent = Instant::now();
         send_value(&mut link, &PeerMessage::Pulse(pulse))?;
         let theirs = match receive_value(&mut link, MEMBER_LIMIT)? {
@@ -100,22 +100,22 @@ fn stay(
             PeerMessage::Refused(refusal) => return Err(Trouble::Refused(refusal)),
             PeerMessage::Table(_) => return Err(Trouble::Confused),
         };
-        let digests = (ours, theirs.digest);
+        let digests = (digest, theirs.digest);
         {
             let mut state = shared.lock();
             let now = shared.now();
             let peer = state.peer(key);
-            let found = peer.trouble.take().is_some() || told.is_none();
             peer.presence.found(now);
             peer.pulse = theirs;
             peer.round_trip = Some(sent.elapsed());
-            if found && told.is_none() {
+            peer.trouble = None;
+            if told.is_none() {
                 let name = state.members.get(key).map(|member| member.name.clone());
                 tracing::info!(node = name, %address, "linked");
             }
         }
         // Two tables that stay different, whatever they tell each other, are told once.
-        if ours != digests.1 && told != Some(digests) {
+        if digests.0 != digests.1 && told != Some(digests) {
             let table = shared.lock().members.entries();
             send_value(&mut link, &PeerMessage::Table(table))?;
             match receive_value(&mut link, MEMBER_LIMIT)? {

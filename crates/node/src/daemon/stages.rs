@@ -1,6 +1,7 @@
 //! A stage that runs here for a coordinator elsewhere: a node process as the lab has them, whose
 //! reports go over the link, and which ends with it.
 
+use std::net::Shutdown;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
@@ -21,9 +22,22 @@ pub(super) fn serve(
     order: Shard,
 ) -> Result<(), FrameError> {
     let socket = link.socket().try_clone()?;
-    socket.set_read_timeout(None)?;
     shared.lock().peer(coordinator).bind(&socket)?;
-    send_value(&mut link, &Answer::Stage)?;
+    let result = run(shared, &mut link, coordinator, order);
+    // What is bound stays open otherwise.
+    let _ = socket.shutdown(Shutdown::Both);
+    result
+}
+
+fn run(
+    shared: &Shared,
+    link: &mut Link,
+    coordinator: NodeKey,
+    order: Shard,
+) -> Result<(), FrameError> {
+    let socket = link.socket().try_clone()?;
+    socket.set_read_timeout(None)?;
+    send_value(link, &Answer::Stage)?;
     let layers = order.layers;
     let order = NodeOrder::Stage {
         shard: order,
@@ -36,7 +50,7 @@ pub(super) fn serve(
     });
     let (process, mut reports) = match started {
         Ok(started) => started,
-        Err(error) => return send_value(&mut link, &NodeReport::Failed(error.to_string())),
+        Err(error) => return send_value(link, &NodeReport::Failed(error.to_string())),
     };
     tracing::info!(%layers, coordinator = %coordinator.id(), "a stage starts");
     let process = Arc::new(Mutex::new(process));
@@ -53,16 +67,16 @@ pub(super) fn serve(
             Ok(None) => {
                 let mut process = process.lock().unwrap_or_else(PoisonError::into_inner);
                 let gone = NodeReport::Gone(process.gone().to_string());
-                break send_value(&mut link, &gone);
+                break send_value(link, &gone);
             }
             Err(error) => NodeReport::Failed(error.to_string()),
         };
-        if let Err(error) = send_value(&mut link, &report) {
+        if let Err(error) = send_value(link, &report) {
             break Err(error);
         }
     };
     // Wakes the watcher, whoever was first.
-    let _ = link.socket().shutdown(std::net::Shutdown::Both);
+    let _ = link.socket().shutdown(Shutdown::Both);
     process.lock().unwrap_or_else(PoisonError::into_inner).end();
     tracing::info!(%layers, "the stage has ended");
     result

@@ -1,12 +1,12 @@
 //! Daemons over real sockets, each with a state folder of its own.
 
 use std::io::Write;
-use std::net::{Ipv4Addr, TcpStream};
+use std::net::Ipv4Addr;
 use std::path::Path;
 
+use brigade_wire::PROTOCOL_VERSION;
 use brigade_wire::frame::{read_preamble, send_value, write_preamble};
 use brigade_wire::token::TokenSecret;
-use brigade_wire::{NodeKey, PROTOCOL_VERSION};
 use tempfile::TempDir;
 
 use super::*;
@@ -281,7 +281,7 @@ fn an_unknown_key_gets_nothing_but_advice() {
     let Answer::Refused(Refusal::UnknownKey) = answer.unwrap() else {
         panic!("it was let in");
     };
-    let shard = crate::worker::Shard {
+    let shard = Shard {
         path: "/model.gguf".into(),
         identity: String::new(),
         layers: brigade_gguf::Layers { start: 0, end: 1 },

@@ -1,7 +1,7 @@
 //! The model that a daemon serves, one at a time.
 
 use std::net::TcpListener;
-use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread;
 
 use anyhow::{Context, bail};
@@ -19,14 +19,10 @@ use crate::server::Server;
 pub(super) struct Serving {
     daemon: Arc<Daemon>,
     api: TcpListener,
-    state: Mutex<State>,
-}
-
-#[derive(Debug)]
-struct State {
-    loaded: Option<Loaded>,
-    /// Answers on the API's address; none only while one takes over from another.
-    server: Option<Server>,
+    loaded: Mutex<Option<Loaded>>,
+    /// Answers on the API's address; none only while one takes over from another. Locked for as
+    /// long as a model is being loaded or unloaded, which may be minutes.
+    server: Mutex<Option<Server>>,
 }
 
 #[derive(Debug)]
@@ -55,10 +51,8 @@ impl Serving {
         Ok(Self {
             daemon,
             api,
-            state: Mutex::new(State {
-                loaded: None,
-                server: Some(server),
-            }),
+            loaded: Mutex::new(None),
+            server: Mutex::new(Some(server)),
         })
     }
 
@@ -68,15 +62,15 @@ impl Serving {
         order: &LoadOrder,
         mut progress: impl FnMut(String),
     ) -> anyhow::Result<Running> {
-        let mut state = self.free()?;
-        if let Some(loaded) = &state.loaded {
-            if loaded.cluster.instance.failure().is_none() {
+        let mut server = self.change()?;
+        if let Some(running) = self.running() {
+            if running.failure.is_none() {
                 bail!(
                     "{} is loaded here: `brigade unload` it first",
-                    loaded.running.model
+                    running.model
                 );
             }
-            self.clear(&mut state)?;
+            self.clear(&mut server)?;
         }
         let source = model::open(&order.model)?;
         let context_tokens = model::context(&source, order.context)?;
@@ -110,8 +104,8 @@ impl Serving {
             }
         });
         let backend = LocalBackend::new(cluster.instance.clone(), tokenizer, name, context_tokens);
-        self.serve(&mut state, backend, template)?;
-        state.loaded = Some(Loaded {
+        self.serve(&mut server, backend, template)?;
+        *self.loaded() = Some(Loaded {
             cluster,
             running: running.clone(),
         });
@@ -120,52 +114,49 @@ impl Serving {
 
     /// Ends the model; returns its name.
     pub(super) fn unload(&self) -> anyhow::Result<String> {
-        let mut state = self.free()?;
-        let name = match &state.loaded {
-            Some(loaded) => loaded.running.model.clone(),
-            None => bail!("no model is loaded here"),
+        let mut server = self.change()?;
+        let Some(running) = self.running() else {
+            bail!("no model is loaded here");
         };
-        self.clear(&mut state)?;
-        Ok(name)
+        self.clear(&mut server)?;
+        Ok(running.model)
     }
 
     /// The model that is loaded.
-    pub(super) fn running(&self) -> anyhow::Result<Option<Running>> {
-        let state = self.free()?;
-        Ok(state.loaded.as_ref().map(|loaded| Running {
+    pub(super) fn running(&self) -> Option<Running> {
+        self.loaded().as_ref().map(|loaded| Running {
             failure: loaded.cluster.instance.failure(),
             ..loaded.running.clone()
-        }))
+        })
     }
 
     /// Ends everything. A model that is being loaded is not waited for: its processes end with
     /// the daemon.
     pub(super) fn stop(&self) {
-        let Ok(mut state) = self.free() else {
-            return;
-        };
-        state.loaded = None;
-        if let Some(server) = state.server.take() {
+        // First the cluster, so that answers in progress end with an error and not in silence.
+        drop(self.loaded().take());
+        if let Ok(mut server) = self.change()
+            && let Some(server) = server.take()
+        {
             server.stop();
         }
     }
 
-    fn clear(&self, state: &mut State) -> anyhow::Result<()> {
-        // First the cluster, so that answers in progress end with an error and not in silence.
-        state.loaded = None;
-        self.serve(state, NoModel, None)
+    fn clear(&self, server: &mut Option<Server>) -> anyhow::Result<()> {
+        drop(self.loaded().take());
+        self.serve(server, NoModel, None)
     }
 
     fn serve(
         &self,
-        state: &mut State,
+        server: &mut Option<Server>,
         backend: impl Backend,
         template: Option<brigade_api::ChatTemplate>,
     ) -> anyhow::Result<()> {
-        if let Some(server) = state.server.take() {
+        if let Some(server) = server.take() {
             server.stop();
         }
-        state.server = Some(Server::start(self.api.try_clone()?, backend, template)?);
+        *server = Some(Server::start(self.api.try_clone()?, backend, template)?);
         Ok(())
     }
 
@@ -198,10 +189,14 @@ impl Serving {
         Ok(seats)
     }
 
-    /// The state, unless a model is just being loaded or unloaded, which may take minutes.
-    fn free(&self) -> anyhow::Result<MutexGuard<'_, State>> {
-        match self.state.try_lock() {
-            Ok(state) => Ok(state),
+    fn loaded(&self) -> MutexGuard<'_, Option<Loaded>> {
+        self.loaded.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The right to load and unload, which one command has at a time.
+    fn change(&self) -> anyhow::Result<MutexGuard<'_, Option<Server>>> {
+        match self.server.try_lock() {
+            Ok(server) => Ok(server),
             Err(TryLockError::Poisoned(poisoned)) => Ok(poisoned.into_inner()),
             Err(TryLockError::WouldBlock) => bail!("a model is just being loaded or unloaded here"),
         }
