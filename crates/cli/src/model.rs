@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use anyhow::{Context, bail};
 use brigade_api::{ChatMessage, ChatTemplate, Role};
 use brigade_gguf::{Architecture, Layers, Source, plan_cuts, plan_even};
-use brigade_node::{ClusterSpec, Placement, Text, Tokenizer, VocabularyFacts};
+use brigade_node::{ClusterSpec, Links, Placement, Text, Tokenizer, VocabularyFacts};
 
 use crate::output;
 
@@ -146,8 +146,9 @@ pub(crate) fn spec(
         context_tokens,
         sequences: 4,
         chunk_tokens: 64,
-        threads: threads.unwrap_or((cores / sharing).max(1)),
+        threads: Some(threads.unwrap_or((cores / sharing).max(1))),
         cache: brigade_node::cache_dir()?,
+        links: Links::Plain,
     })
 }
 

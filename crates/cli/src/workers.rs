@@ -29,6 +29,7 @@ pub(crate) fn stage() -> anyhow::Result<ExitCode> {
                 build: ready.build.clone(),
                 model: order.model,
                 params: order.params,
+                guard: order.guard,
             };
             child::report(&StageReport::Ready(ready));
             let error = brigade_node::serve_stage(&listener, &identity, &mut stage);
@@ -59,7 +60,7 @@ pub(crate) fn load_stage(
         threads: order.threads,
         rpc: order.rpc.clone(),
     })?;
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let listener = TcpListener::bind((order.bind, 0))?;
     let memory = stage.memory_use();
     let ready = StageReady {
         address: listener.local_addr()?,

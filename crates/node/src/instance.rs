@@ -19,6 +19,7 @@ use tokio::sync::mpsc;
 
 use crate::NodeError;
 use crate::chain::{self, Chain, ChainSpec};
+use crate::link::Link;
 use crate::tokenizer::VocabularyFacts;
 
 /// A prompt to answer.
@@ -109,7 +110,7 @@ struct Shared {
 #[derive(Debug)]
 struct State {
     scheduler: Scheduler,
-    sender: FrameWriter<TcpStream>,
+    sender: FrameWriter<Link>,
     answers: HashMap<RequestId, Open>,
     next_id: u64,
     failure: Option<String>,
@@ -260,11 +261,7 @@ impl Shared {
     }
 
     /// Handles results until the chain breaks; returns why it did.
-    fn receive(
-        &self,
-        receiver: &mut FrameReader<std::io::BufReader<TcpStream>>,
-        row: usize,
-    ) -> String {
+    fn receive(&self, receiver: &mut FrameReader<std::io::BufReader<Link>>, row: usize) -> String {
         loop {
             let result = match receiver.receive() {
                 Ok(Message::Result(result)) => result,

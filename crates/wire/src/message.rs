@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::NodeKey;
+
 /// A token id of the model's vocabulary.
 pub type Token = u32;
 
@@ -31,6 +33,15 @@ pub struct StageParams {
     pub flash_attention: bool,
 }
 
+/// Where the next connection of a chain goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hop {
+    /// The address.
+    pub address: SocketAddr,
+    /// The key that whoever answers there must prove; without one the connection is not encrypted.
+    pub key: Option<NodeKey>,
+}
+
 /// The first message on a connection, passed on from stage to stage.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {
@@ -45,7 +56,7 @@ pub struct Hello {
     /// Index in the chain of the stage that reads this message.
     pub stage: u32,
     /// The stages that follow the reader, then the coordinator's return address.
-    pub route: Vec<SocketAddr>,
+    pub route: Vec<Hop>,
     /// Proves to the coordinator that the returning connection belongs to this chain.
     pub session: u64,
 }

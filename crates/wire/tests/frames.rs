@@ -6,8 +6,8 @@ use std::io::{self, Read};
 
 use brigade_wire::frame::{FrameReader, FrameWriter, read_preamble, write_preamble};
 use brigade_wire::{
-    FrameError, FrameLimits, Hello, KvOp, Message, Output, PROTOCOL_VERSION, SamplingParams, SeqId,
-    Span, StageParams, Step, StepId, StepResult, Want, WireError,
+    FrameError, FrameLimits, Hello, Hop, KvOp, Message, NodeKey, Output, PROTOCOL_VERSION,
+    SamplingParams, SeqId, Span, StageParams, Step, StepId, StepResult, Want, WireError,
 };
 use proptest::prelude::*;
 
@@ -103,7 +103,7 @@ fn hello() -> impl Strategy<Value = Hello> {
         ".{0,20}",
         any::<[u32; 5]>(),
         any::<bool>(),
-        prop::collection::vec(any::<std::net::SocketAddr>(), 0..5),
+        prop::collection::vec(any::<(std::net::SocketAddr, Option<[u8; 32]>)>(), 0..5),
         any::<u64>(),
     )
         .prop_map(|(build, model, numbers, flash_attention, route, session)| {
@@ -122,7 +122,10 @@ fn hello() -> impl Strategy<Value = Hello> {
                 // A flow label and a scope mean nothing to another machine and do not travel.
                 route: route
                     .into_iter()
-                    .map(|address| (address.ip(), address.port()).into())
+                    .map(|(address, key)| Hop {
+                        address: (address.ip(), address.port()).into(),
+                        key: key.map(NodeKey),
+                    })
                     .collect(),
                 session,
             }

@@ -9,8 +9,10 @@
 
 mod bad_input;
 mod client;
+mod cluster;
 mod failure;
 mod lab;
+mod machines;
 mod parity;
 mod rpc;
 mod run;
