@@ -115,6 +115,7 @@ impl Options {
                 presence_penalty: number(fields.number("presence_penalty", -2.0, 2.0)?, 0.0),
                 frequency_penalty: number(fields.number("frequency_penalty", -2.0, 2.0)?, 0.0),
                 seed: seed(fields)?,
+                ..SamplingParams::default()
             },
             stop: stop(fields)?,
             delivery: delivery(fields)?,
@@ -259,6 +260,7 @@ mod tests {
                     presence_penalty: 1.0,
                     frequency_penalty: -1.0,
                     seed: u64::MAX,
+                    ..SamplingParams::default()
                 },
                 stop: vec!["a".to_owned(), "b".to_owned()],
                 delivery: Delivery::StreamWithUsage,

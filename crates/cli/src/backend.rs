@@ -101,6 +101,7 @@ impl Backend for LocalBackend {
                 stop: request.stop,
                 end: End::Respected,
                 want_logits: false,
+                visible: Vec::new(),
             })
             .map_err(|error| self.error(error))?;
         let (sender, events) = mpsc::unbounded_channel();
@@ -125,7 +126,8 @@ async fn forward(mut answer: Answer, sender: mpsc::UnboundedSender<Event>) {
                 tokens += 1;
                 (Event::Text { text, tokens }, false)
             }
-            Some(NodeEvent::Done { text, reason }) => {
+            Some(NodeEvent::Started) => continue,
+            Some(NodeEvent::Done { text, reason, .. }) => {
                 if !text.is_empty() {
                     let _ = sender.send(Event::Text { text, tokens });
                 }
@@ -143,6 +145,9 @@ async fn forward(mut answer: Answer, sender: mpsc::UnboundedSender<Event>) {
             }
             Some(NodeEvent::Failed(reason)) => {
                 (Event::Failed(BackendError::Unavailable(reason)), true)
+            }
+            Some(NodeEvent::Refused(reason)) => {
+                (Event::Failed(BackendError::Invalid(reason)), true)
             }
             None => {
                 let reason = "the answer ended without a reason".to_owned();
