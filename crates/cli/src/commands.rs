@@ -6,6 +6,8 @@ pub(crate) mod bench;
 pub(crate) mod build_info;
 pub(crate) mod fit;
 #[cfg(feature = "engine")]
+pub(crate) mod key;
+#[cfg(feature = "engine")]
 pub(crate) mod lab;
 #[cfg(feature = "engine")]
 pub(crate) mod parity;

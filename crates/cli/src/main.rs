@@ -3,6 +3,8 @@
 //! Data goes to standard output, everything else to standard error. Only this crate prints.
 
 #[cfg(feature = "engine")]
+mod access;
+#[cfg(feature = "engine")]
 mod backend;
 mod commands;
 #[cfg(feature = "engine")]

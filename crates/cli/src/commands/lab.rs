@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, bail};
-use brigade_api::ChatTemplate;
+use brigade_api::{ChatTemplate, Settings};
 use brigade_node::{Cluster, End, NodeInfo, Prompt, Tokenizer};
 use serde_json::{Value, json};
 
+use crate::access::Access;
 use crate::backend::LocalBackend;
 use crate::model::{self, Engine};
 use crate::output;
@@ -31,6 +32,11 @@ pub(crate) struct Args {
     /// Address of the OpenAI-compatible API [default: 127.0.0.1:8811, or any free port]
     #[arg(long, value_name = "ADDR")]
     api: Option<SocketAddr>,
+    #[command(flatten)]
+    access: Access,
+    /// A file with another chat template than the model's own (Jinja)
+    #[arg(long, value_name = "PATH")]
+    chat_template: Option<PathBuf>,
     /// Context of one sequence, in tokens [default: the model's own, 4096 at most]
     #[arg(long, value_name = "N")]
     ctx: Option<u32>,
@@ -61,15 +67,17 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let placement = model::placement(&source, args.nodes, args.engine)?;
     let listener = match (&args.once, args.api) {
         (Some(_), None) => None,
-        (_, address) => Some(listen(address)?),
+        (_, address) => Some(listen(address, args.access.api_key_file.is_some())?),
     };
+    let settings = args.access.settings()?;
     let name = model::name(&source);
     let (layers, architecture) = (
         source.header().block_count()?,
         source.header().architecture()?.to_owned(),
     );
     let tokenizer = Tokenizer::start(&path)?;
-    let template = model::chat_template(&source, tokenizer.facts())?;
+    let template = model::chat_template(&source, args.chat_template.as_deref(), tokenizer.facts())?;
+    let facts = model::facts(&source)?;
     let spec = model::spec(source, placement, context_tokens, args.threads)?;
     let cluster = Cluster::start(&spec, &tokenizer, output::progress())?;
     output::progress_done();
@@ -99,8 +107,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             tokenizer.clone(),
             name.clone(),
             context_tokens,
+            facts,
         );
-        Server::start(listener, backend, template.clone())
+        Server::start(listener, backend, template.clone(), settings)
     });
     let server = server.transpose()?;
     if let Some(question) = question {
@@ -140,7 +149,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     })
 }
 
-fn listen(asked: Option<SocketAddr>) -> anyhow::Result<TcpListener> {
+fn listen(asked: Option<SocketAddr>, has_keys: bool) -> anyhow::Result<TcpListener> {
     let Some(address) = asked else {
         return TcpListener::bind(USUAL_API)
             .or_else(|_| {
@@ -152,9 +161,10 @@ fn listen(asked: Option<SocketAddr>) -> anyhow::Result<TcpListener> {
             })
             .context("cannot listen on this machine's loopback address");
     };
-    if !address.ip().is_loopback() {
+    if !address.ip().is_loopback() && !has_keys {
         bail!(
-            "the API has no keys yet and listens on loopback only: use 127.0.0.1:{}",
+            "without keys the API listens on loopback only: use 127.0.0.1:{}, or make a key with \
+             `brigade key` and name its file with --api-key-file",
             address.port()
         );
     }
@@ -245,13 +255,14 @@ impl Server {
         listener: TcpListener,
         backend: LocalBackend,
         template: Option<ChatTemplate>,
+        settings: Settings,
     ) -> anyhow::Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
             .build()?;
         let (stop, stopped) = tokio::sync::oneshot::channel();
-        let router = brigade_api::router(Arc::new(backend), template);
+        let router = brigade_api::router(Arc::new(backend), template, settings);
         let served = runtime.spawn(brigade_api::serve(listener, router, async {
             // A dropped sender means the same as a message.
             let _ = stopped.await;

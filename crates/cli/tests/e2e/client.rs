@@ -12,7 +12,7 @@ fn the_openai_client_holds_a_conversation() {
         &smollm2(),
         &["--nodes", "2", "--threads", "1"],
     );
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/e2e/openai_client.py");
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/e2e/python/openai_client.py");
     let output = Command::new(python)
         .args([script, &format!("http://{}/v1", lab.api())])
         .output()
