@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 
 fn chat(extra: &str) -> ChatRequest {
@@ -76,4 +78,79 @@ fn a_missing_seed_is_random() {
         chat("").options.sampling.seed,
         chat(r#","seed":null"#).options.sampling.seed
     );
+}
+
+/// JSON with the names and words of requests, mostly in the wrong place.
+fn request_like() -> impl Strategy<Value = Value> {
+    const WORDS: &[&str] = &[
+        "messages",
+        "role",
+        "content",
+        "user",
+        "tool",
+        "assistant",
+        "tool_calls",
+        "function",
+        "name",
+        "arguments",
+        "type",
+        "text",
+        "tools",
+        "tool_choice",
+        "response_format",
+        "json_schema",
+        "schema",
+        "stop",
+        "n",
+        "logit_bias",
+        "1",
+        "seed",
+        "stream",
+        "stream_options",
+        "max_tokens",
+        "{",
+        "",
+    ];
+    let word = || proptest::sample::select(WORDS);
+    let leaf = prop_oneof![
+        word().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        any::<bool>().prop_map(Value::from),
+    ];
+    leaf.prop_recursive(5, 60, 6, move |inner| {
+        let members = prop::collection::vec((word(), inner.clone()), 0..6);
+        let object = members.prop_map(|members| {
+            let members = members
+                .into_iter()
+                .map(|(name, value)| (name.to_owned(), value));
+            Value::Object(members.collect())
+        });
+        prop_oneof![
+            object,
+            prop::collection::vec(inner, 0..4).prop_map(Value::from)
+        ]
+    })
+}
+
+proptest! {
+    #[test]
+    fn whatever_is_sent_is_a_request_or_an_error(mut body in request_like()) {
+        let _ = ChatRequest::parse(body.to_string().as_bytes());
+        // Further in: what the messages and the tools are made of.
+        let inner = body.take();
+        for name in ["messages", "tools", "response_format", "tool_choice"] {
+            let mut chat = serde_json::json!({"messages": [{"role": "user", "content": "a"}]});
+            chat[name] = inner.clone();
+            let _ = ChatRequest::parse(chat.to_string().as_bytes());
+        }
+    }
+
+    #[test]
+    fn bytes_are_no_request(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
+        let chat = ChatRequest::parse(&bytes);
+        prop_assert!(chat.is_err());
+        let completion = CompletionRequest::parse(&bytes);
+        prop_assert!(completion.is_err());
+    }
 }

@@ -27,6 +27,8 @@ pub(crate) struct Parser {
     calls: usize,
     held: String,
     within: bool,
+    /// An answer without marks has begun like text, and so is text to its end.
+    plain: bool,
     /// White space before a call is not part of the text.
     blank: String,
 }
@@ -40,6 +42,7 @@ impl Parser {
             calls: 0,
             held: String::new(),
             within: false,
+            plain: false,
             blank: String::new(),
         }
     }
@@ -114,9 +117,6 @@ impl Parser {
 
     /// Passes text on, without white space at the end until more follows.
     fn text(&mut self, text: &str, parts: &mut Vec<Part>) {
-        if self.calls > 0 && text.trim().is_empty() {
-            return;
-        }
         let all = std::mem::take(&mut self.blank) + text;
         let shown = all.trim_end().len();
         all[shown..].clone_into(&mut self.blank);
@@ -152,9 +152,10 @@ impl Parser {
         }
         let begun = self.held.trim_start();
         let tag = "<|python_tag|>";
-        if begun.starts_with('{') || begun.starts_with(tag) {
+        if !self.plain && (begun.starts_with('{') || begun.starts_with(tag)) {
             self.within = true;
-        } else if !begun.is_empty() && !tag.starts_with(begun) {
+        } else if self.plain || !tag.starts_with(begun) {
+            self.plain = true;
             let held = std::mem::take(&mut self.held);
             parts.push(Part::Text(held));
         }
@@ -182,6 +183,10 @@ impl Parser {
             let start = part.find('{')?;
             let (name, arguments) = part.split_at(start);
             let name = name.split('[').next()?.trim();
+            // Any text could stand there.
+            if !self.names.iter().any(|known| known == name) {
+                return None;
+            }
             calls.push((name.to_owned(), serde_json::from_str(arguments).ok()?));
         }
         (!calls.is_empty()).then_some(calls)

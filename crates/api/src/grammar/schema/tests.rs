@@ -1,3 +1,6 @@
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
@@ -94,12 +97,7 @@ fn every_rule_is_defined_once_and_a_reference_may_be_its_own() {
         "$ref": "#/$defs/node",
     });
     let text = grammar(&schema).unwrap();
-    let mut names = std::collections::BTreeSet::new();
-    for line in text.lines() {
-        let (name, body) = line.split_once(" ::= ").unwrap();
-        assert!(names.insert(name), "{name} twice");
-        assert!(!body.trim().is_empty(), "{line}");
-    }
+    check_rules(&text);
 }
 
 #[test]
@@ -148,5 +146,126 @@ fn alternatives_differ_before_they_nest() {
     ] {
         let message = any_of(schemas.clone()).expect_err("ambiguous").to_string();
         assert!(message.starts_with("#/anyOf has "), "{schemas}: {message}");
+    }
+}
+
+/// The rules that a body refers to: words outside of literals, classes and counts.
+fn references(body: &str) -> BTreeSet<String> {
+    let mut words = BTreeSet::new();
+    let mut word = String::new();
+    let mut end = None;
+    let mut characters = body.chars();
+    while let Some(character) = characters.next() {
+        if let Some(closing) = end {
+            match character {
+                '\\' => drop(characters.next()),
+                _ if character == closing => end = None,
+                _ => {}
+            }
+            continue;
+        }
+        if character.is_ascii_alphanumeric() || character == '-' {
+            word.push(character);
+            continue;
+        }
+        words.insert(std::mem::take(&mut word));
+        end = match character {
+            '"' => Some('"'),
+            '[' => Some(']'),
+            '{' => Some('}'),
+            _ => None,
+        };
+    }
+    words.insert(word);
+    words.remove("");
+    words
+}
+
+/// Every rule is defined once, has a body, and refers to rules that there are.
+fn check_rules(text: &str) {
+    let rules: Vec<_> = text
+        .lines()
+        .map(|line| line.split_once(" ::= ").expect("a rule"))
+        .collect();
+    let names: BTreeSet<&str> = rules.iter().map(|(name, _)| *name).collect();
+    assert_eq!(names.len(), rules.len(), "a rule twice\n{text}");
+    for (name, body) in &rules {
+        assert!(!body.trim().is_empty(), "{name} is empty\n{text}");
+        for reference in references(body) {
+            assert!(
+                names.contains(reference.as_str()),
+                "{name} needs '{reference}'\n{text}"
+            );
+        }
+    }
+}
+
+/// JSON that looks like a schema, mostly a wrong one.
+fn schema_like() -> impl Strategy<Value = Value> {
+    const KEYS: &[&str] = &[
+        "type",
+        "properties",
+        "required",
+        "additionalProperties",
+        "items",
+        "minItems",
+        "maxItems",
+        "enum",
+        "const",
+        "anyOf",
+        "allOf",
+        "$ref",
+        "$defs",
+        "minLength",
+        "maxLength",
+        "format",
+        "title",
+        "a",
+        "\"]\n",
+    ];
+    const WORDS: &[&str] = &[
+        "object",
+        "array",
+        "string",
+        "integer",
+        "null",
+        "date",
+        "#",
+        "#/$defs/a",
+        "a",
+        "\"]\n",
+    ];
+    let word = || proptest::sample::select(WORDS);
+    let leaf = prop_oneof![
+        word().prop_map(Value::from),
+        (0u64..1200).prop_map(Value::from),
+        any::<bool>().prop_map(Value::from),
+        Just(Value::Null),
+    ];
+    leaf.prop_recursive(5, 60, 5, move |inner| {
+        let members = (proptest::sample::select(KEYS), inner.clone());
+        let typed = (word(), prop::collection::vec(members, 0..5)).prop_map(|(kind, members)| {
+            let mut object: Map<String, Value> =
+                [("type".to_owned(), json!(kind))].into_iter().collect();
+            object.extend(
+                members
+                    .into_iter()
+                    .map(|(key, value)| (key.to_owned(), value)),
+            );
+            Value::Object(object)
+        });
+        prop_oneof![
+            prop::collection::vec(inner, 0..4).prop_map(Value::from),
+            typed.boxed()
+        ]
+    })
+}
+
+proptest! {
+    #[test]
+    fn whatever_is_sent_becomes_rules_or_an_error(schema in schema_like()) {
+        if let Ok(text) = grammar(&schema) {
+            check_rules(&text);
+        }
     }
 }

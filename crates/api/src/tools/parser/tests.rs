@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 
 fn tool(name: &str) -> Tool {
@@ -126,4 +128,49 @@ fn mistral_and_bar() {
     let bar =
         r#"<|tool_call|>[{"name": "add", "arguments": {"a": 1}}, {"name": "now"}]<|/tool_call|>"#;
     assert_eq!(read(Format::Bar, bar), (String::new(), calls));
+}
+
+/// Pieces of calls of all families, in any order.
+fn fragments() -> impl Strategy<Value = String> {
+    const FRAGMENTS: &[&str] = &[
+        "<tool_call>",
+        "</tool_call>",
+        "[TOOL_CALLS]",
+        "[ARGS]",
+        "<|tool_call|>",
+        "<|python_tag|>",
+        "{\"name\": \"add\", \"arguments\": {}}",
+        "{\"name\": \"add\",",
+        "{",
+        "}",
+        "[",
+        "]",
+        "add",
+        "\"",
+        " ",
+        "\n",
+        "<",
+        "é",
+        "text",
+        ";",
+    ];
+    prop::collection::vec(proptest::sample::select(FRAGMENTS), 0..12).prop_map(|f| f.concat())
+}
+
+proptest! {
+    /// An answer without a call comes out as it went in, however it was cut.
+    #[test]
+    fn nothing_is_lost(answer in fragments()) {
+        for format in [Format::Hermes, Format::Llama, Format::Mistral, Format::MistralArgs, Format::Bar] {
+            if answer.is_empty() {
+                continue;
+            }
+            let (text, calls) = read(format, &answer);
+            if calls.is_empty() {
+                prop_assert_eq!(text, &answer[..]);
+            } else {
+                prop_assert!(calls.iter().all(|(name, _)| name == "add"));
+            }
+        }
+    }
 }
