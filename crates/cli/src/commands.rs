@@ -9,6 +9,8 @@ pub(crate) mod build_info;
 pub(crate) mod cluster;
 pub(crate) mod fit;
 #[cfg(feature = "engine")]
+pub(crate) mod key;
+#[cfg(feature = "engine")]
 pub(crate) mod lab;
 #[cfg(feature = "engine")]
 pub(crate) mod parity;

@@ -44,6 +44,8 @@ pub(crate) enum Command {
     Parity(commands::parity::Args),
     /// Measure stages against the whole model: speed and memory
     Bench(commands::bench::Args),
+    /// Make a key for the API
+    Key(commands::key::Args),
     /// What llama.cpp was built with
     BuildInfo(commands::build_info::Args),
     #[command(hide = true)]
@@ -98,6 +100,7 @@ pub(crate) fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Run(args) => commands::run::run(args),
         Command::Parity(args) => commands::parity::run(&args),
         Command::Bench(args) => commands::bench::run(&args),
+        Command::Key(args) => commands::key::run(&args),
         Command::BuildInfo(args) => commands::build_info::run(&args),
         _ if !child::has_parent() => bail!("this command is for brigade itself to start"),
         Command::Node => {

@@ -270,7 +270,13 @@ fn run(
         }
         if let Some(vocabulary) = stage.vocabulary() {
             returned.clear();
-            let result = samplers.answer(&step, &computed, vocabulary, &mut returned)?;
+            let result = samplers.answer(
+                &step,
+                &computed,
+                vocabulary,
+                stage.grammars(),
+                &mut returned,
+            )?;
             output.send(&Message::Result(result), &returned)?;
         } else {
             output.send(&Message::Step(step), &computed)?;

@@ -35,8 +35,10 @@ impl FrameLimits {
     /// For steps of at most `batch_tokens` rows of `row_floats` floats.
     pub fn for_rows(batch_tokens: u32, row_floats: u32) -> Self {
         Self {
-            // A token costs at most 5 bytes, a span with its sampling parameters well under 100.
-            head_bytes: batch_tokens.saturating_mul(128).saturating_add(64 * 1024),
+            // A token costs at most 5 bytes, a span with its sampling parameters well under 100, an
+            // output with its likeliest tokens under 512; a step that starts a sequence may bring
+            // a grammar and biases.
+            head_bytes: batch_tokens.saturating_mul(512).saturating_add(512 * 1024),
             payload_floats: batch_tokens.saturating_mul(row_floats),
         }
     }

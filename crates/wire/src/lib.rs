@@ -34,3 +34,13 @@ pub use message::{
 
 /// Version of this protocol; a peer that speaks another one is refused by name.
 pub const PROTOCOL_VERSION: u16 = 2;
+
+/// The longest grammar of [`SamplingParams`], in bytes. A step that starts one sequence fits its
+/// frame with it.
+pub const MAX_GRAMMAR_BYTES: usize = 256 * 1024;
+
+/// The most tokens that [`SamplingParams`] may have a bias for.
+pub const MAX_LOGIT_BIAS: usize = 1024;
+
+/// The most of the likely tokens that [`SamplingParams`] may ask for.
+pub const MAX_TOP_LOGPROBS: u32 = 20;

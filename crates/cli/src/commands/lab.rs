@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::backend::LocalBackend;
 use crate::model::{self, Engine};
 use crate::output;
-use crate::server::{self, Server};
+use crate::server::{ApiArgs, Server};
 use crate::signals::Signals;
 
 /// Tokens of an answer whose speed is worth comparing with a prediction.
@@ -28,9 +28,8 @@ pub(crate) struct Args {
     /// A GGUF file, or the first of several [default: the demo model]
     #[arg(long, value_name = "PATH")]
     model: Option<PathBuf>,
-    /// Address of the OpenAI-compatible API [default: 127.0.0.1:8811, or any free port]
-    #[arg(long, value_name = "ADDR")]
-    api: Option<SocketAddr>,
+    #[command(flatten)]
+    serving: ApiArgs,
     /// Context of one sequence, in tokens [default: the model's own, 4096 at most]
     #[arg(long, value_name = "N")]
     ctx: Option<u32>,
@@ -59,9 +58,11 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let source = model::open(&path)?;
     let context_tokens = model::context(&source, args.ctx)?;
     let placement = model::placement(&source, args.nodes, args.engine)?;
-    let listener = match (&args.once, args.api) {
+    let settings = args.serving.settings()?;
+    let named_template = args.serving.chat_template()?;
+    let listener = match (&args.once, args.serving.api) {
         (Some(_), None) => None,
-        (_, address) => Some(server::listen(address)?),
+        _ => Some(args.serving.listen(&settings)?),
     };
     let name = model::name(&source);
     let (layers, architecture) = (
@@ -69,7 +70,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         source.header().architecture()?.to_owned(),
     );
     let tokenizer = Tokenizer::start(&path)?;
-    let template = model::chat_template(&source, tokenizer.facts())?;
+    let template = model::chat_template(&source, named_template.as_deref(), tokenizer.facts())?;
+    let facts = model::facts(&source)?;
     let spec = model::spec(source, placement, context_tokens, args.threads)?;
     let cluster = Cluster::start(&spec, &tokenizer, output::progress())?;
     output::progress_done();
@@ -99,8 +101,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             tokenizer.clone(),
             name.clone(),
             context_tokens,
+            facts,
         );
-        Server::start(listener, backend, template.clone())
+        Server::start(listener, backend, template.clone(), settings)
     });
     let server = server.transpose()?;
     if let Some(question) = question {

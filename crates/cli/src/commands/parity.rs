@@ -185,8 +185,8 @@ fn side(
                 side.logits
                     .push(logits.context("the stage returned no logits")?);
             }
-            Event::Done { .. } => {}
-            Event::Failed(reason) => bail!("{reason}"),
+            Event::Started | Event::Done { .. } => {}
+            Event::Failed(reason) | Event::Refused(reason) => bail!("{reason}"),
         }
     }
     Ok(side)

@@ -15,9 +15,10 @@ use brigade_wire::token::Token;
 use serde_json::json;
 
 use crate::control::{Invited, Reply, Request};
+use crate::output;
+use crate::server::ApiArgs;
 use crate::signals::Signals;
-use crate::{output, server};
-use serving::Serving;
+use serving::{Api, Serving};
 
 /// The port of a node where nothing else is said and it is free.
 const USUAL_PORT: u16 = 8810;
@@ -28,9 +29,8 @@ pub(crate) struct Args {
     /// machine that faces the inviting node; else 127.0.0.1]
     #[arg(long, value_name = "ADDR")]
     listen: Option<SocketAddr>,
-    /// Address of the OpenAI-compatible API [default: 127.0.0.1:8811, or any free port]
-    #[arg(long, value_name = "ADDR")]
-    api: Option<SocketAddr>,
+    #[command(flatten)]
+    serving: ApiArgs,
     /// What this node is called [default: the machine's name]
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
@@ -43,10 +43,16 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let settings = args.serving.settings()?;
+    let template = args.serving.chat_template()?;
     let home = Home::open(&brigade_node::home_dir()?)?;
     let listener = listen(args, &home)?;
-    let api = server::listen(args.api)?;
-    let api_address = api.local_addr()?;
+    let api = Api {
+        listener: args.serving.listen(&settings)?,
+        settings,
+        template,
+    };
+    let api_address = api.listener.local_addr()?;
     let commands = ControlListener::bind(home.folder())?;
     let id = home.identity().id();
     let name = args.name.clone().unwrap_or_else(machine_name);

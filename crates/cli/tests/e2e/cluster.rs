@@ -110,7 +110,10 @@ fn a_cluster_answers_as_the_whole_model_does_and_to_any_client() {
     }
     assert_eq!(fleet.json("b", &["ps"]), running);
 
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/e2e/openai_client.py");
+    let script = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/e2e/python/openai_client.py"
+    );
     let url = format!("http://{gateway}/v1");
     let client = Command::new(python())
         .args([script, &url])

@@ -126,6 +126,7 @@ fn vocabulary() -> Arc<VocabularyFacts> {
         bos: String::new(),
         eos: String::new(),
         end_of_generation: Vec::new(),
+        control: Vec::new(),
     })
 }
 
@@ -144,7 +145,8 @@ fn finish(mut answer: Answer) -> Result<String, String> {
         match answer.next_blocking() {
             Some(Event::Token { text, .. }) => whole.push_str(&text),
             Some(Event::Done { text, .. }) => return Ok(whole + &text),
-            Some(Event::Failed(reason)) => return Err(reason),
+            Some(Event::Started) => {}
+            Some(Event::Failed(reason) | Event::Refused(reason)) => return Err(reason),
             None => return Err("no end".to_owned()),
         }
     }

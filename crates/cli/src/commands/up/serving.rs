@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread;
 
 use anyhow::{Context, bail};
-use brigade_api::{Backend, BackendError, Generation, GenerationRequest, ModelInfo};
+use brigade_api::{
+    Backend, BackendError, ChatTemplate, Generation, GenerationRequest, Load, ModelInfo, Settings,
+};
 use brigade_node::{Cluster, Daemon, Host, Links, Placement, Seat, Tokenizer};
 
 use crate::backend::LocalBackend;
@@ -14,11 +16,31 @@ use crate::model;
 use crate::output;
 use crate::server::Server;
 
+/// How the API is served, whatever the model.
+#[derive(Debug)]
+pub(super) struct Api {
+    pub(super) listener: TcpListener,
+    pub(super) settings: Settings,
+    /// Another chat template than the models' own.
+    pub(super) template: Option<String>,
+}
+
+impl Api {
+    fn start(
+        &self,
+        backend: impl Backend,
+        template: Option<ChatTemplate>,
+    ) -> anyhow::Result<Server> {
+        let listener = self.listener.try_clone()?;
+        Server::start(listener, backend, template, self.settings.clone())
+    }
+}
+
 /// What the API serves.
 #[derive(Debug)]
 pub(super) struct Serving {
     daemon: Arc<Daemon>,
-    api: TcpListener,
+    api: Api,
     loaded: Mutex<Option<Loaded>>,
     /// Answers on the API's address; none only while one takes over from another. Locked for as
     /// long as a model is being loaded or unloaded, which may be minutes.
@@ -40,14 +62,20 @@ impl Backend for NoModel {
         Vec::new()
     }
 
+    fn load(&self) -> Result<Load, BackendError> {
+        Err(BackendError::Unavailable(
+            "no model is loaded: `brigade load` runs one".to_owned(),
+        ))
+    }
+
     async fn generate(&self, request: GenerationRequest) -> Result<Generation, BackendError> {
         Err(BackendError::UnknownModel(request.model))
     }
 }
 
 impl Serving {
-    pub(super) fn start(daemon: Arc<Daemon>, api: TcpListener) -> anyhow::Result<Self> {
-        let server = Server::start(api.try_clone()?, NoModel, None)?;
+    pub(super) fn start(daemon: Arc<Daemon>, api: Api) -> anyhow::Result<Self> {
+        let server = api.start(NoModel, None)?;
         Ok(Self {
             daemon,
             api,
@@ -79,7 +107,9 @@ impl Serving {
         let name = model::name(&source);
         progress(format!("{name} on {} nodes", seats.len()));
         let tokenizer = Tokenizer::start(source.path())?;
-        let template = model::chat_template(&source, tokenizer.facts())?;
+        let template =
+            model::chat_template(&source, self.api.template.as_deref(), tokenizer.facts())?;
+        let facts = model::facts(&source)?;
         let mut spec = model::spec(source, Placement::Stages(ranges), context_tokens, None)?;
         spec.threads = order.threads;
         spec.links = Links::Encrypted;
@@ -89,7 +119,7 @@ impl Serving {
         let running = Running {
             model: name.clone(),
             context_tokens,
-            api: self.api.local_addr()?,
+            api: self.api.listener.local_addr()?,
             stages: stages(&cluster),
             chats: template.is_some(),
             failure: None,
@@ -103,7 +133,13 @@ impl Serving {
                 ));
             }
         });
-        let backend = LocalBackend::new(cluster.instance.clone(), tokenizer, name, context_tokens);
+        let backend = LocalBackend::new(
+            cluster.instance.clone(),
+            tokenizer,
+            name,
+            context_tokens,
+            facts,
+        );
         self.serve(&mut server, backend, template)?;
         *self.loaded() = Some(Loaded {
             cluster,
@@ -151,12 +187,12 @@ impl Serving {
         &self,
         server: &mut Option<Server>,
         backend: impl Backend,
-        template: Option<brigade_api::ChatTemplate>,
+        template: Option<ChatTemplate>,
     ) -> anyhow::Result<()> {
         if let Some(server) = server.take() {
             server.stop();
         }
-        *server = Some(Server::start(self.api.try_clone()?, backend, template)?);
+        *server = Some(self.api.start(backend, template)?);
         Ok(())
     }
 
