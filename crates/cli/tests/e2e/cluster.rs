@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::support::{
     Event, Fleet, GONE, SOON, Scratch, Signal, Stream, chat, command_line, get, post, python, send,
-    smollm2, text, wait_until, wait_until_gone,
+    smollm2, status, text, wait_until, wait_until_gone,
 };
 
 const FOUR: [&str; 4] = ["a", "b", "c", "d"];
@@ -138,6 +138,50 @@ fn a_cluster_answers_as_the_whole_model_does_and_to_any_client() {
     let running = load(&fleet, "d", &smollm2(), &["--on", "c,a"]);
     assert_eq!(running["models"][0]["stages"][0]["node"], "c");
     assert_eq!(answer(fleet.node("d").api(), questions[0]), expected[0]);
+    fleet.end();
+}
+
+/// Beyond loopback, with keys, over encrypted links: what the lab's API can, a cluster's can.
+#[test]
+fn a_cluster_with_keys_serves_tools_and_schemas_beyond_loopback() {
+    let script = |name: &str| format!("{}/tests/e2e/python/{name}", env!("CARGO_MANIFEST_DIR"));
+    let template = script("tools.jinja");
+    let mut fleet = Fleet::new();
+    let keys = fleet.scratch.path("keys");
+    let made = fleet.scratch.run(&["key", "ann", "--file", text(&keys)]);
+    assert_eq!(made.code, Some(0), "{}", made.stderr);
+    let key = made.stdout.trim_end();
+    let api = ["--api", "0.0.0.0:0", "--api-key-file", text(&keys)];
+    fleet.start("a", &[&api[..], &["--chat-template", &template]].concat());
+    for name in ["b", "c"] {
+        let token = fleet.token("a");
+        fleet.start(name, &["--join", &token]);
+    }
+    fleet.wait_until_all_up();
+
+    let port = fleet.node("a").api().rsplit_once(':').unwrap().1;
+    let gateway = format!("127.0.0.1:{port}");
+    let statuses = || ["/v1/models", "/readyz"].map(|path| status(&gateway, path));
+    assert_eq!(statuses(), [401, 503]);
+    load(&fleet, "a", &smollm2(), &[]);
+    assert_eq!(statuses(), [401, 200]);
+    let client = Command::new(python())
+        .args([
+            &script("openai_features.py"),
+            &format!("http://{gateway}/v1"),
+            key,
+        ])
+        .output()
+        .unwrap();
+    let complaint = String::from_utf8_lossy(&client.stderr);
+    assert!(
+        client.status.success(),
+        "{complaint}\n{}",
+        fleet.node("a").stderr()
+    );
+    assert_eq!(client.stdout, b"all good\n");
+    assert_eq!(fleet.run("a", &["unload"]).code, Some(0));
+    assert_eq!(statuses(), [401, 503]);
     fleet.end();
 }
 
@@ -370,6 +414,15 @@ fn what_a_daemon_cannot_do_gets_one_sentence() {
     let complaint = up(&fleet, "b", &["--listen", "127.0.0.1:0", "--api", &address]);
     assert!(
         complaint.starts_with(&format!("cannot listen at {address}")),
+        "{complaint}"
+    );
+    let complaint = up(
+        &fleet,
+        "b",
+        &["--listen", "127.0.0.1:0", "--api", "0.0.0.0:8811"],
+    );
+    assert!(
+        complaint.starts_with("without keys the API listens on loopback only"),
         "{complaint}"
     );
     let complaint = up(

@@ -1,6 +1,6 @@
-"""What a model is made to do, through the official client: openai_features.py BASE_URL.
+"""What a model is made to do, through the official client: openai_features.py BASE_URL [KEY].
 
-The lab serves one small model, with a chat template that knows tools. What is checked holds
+The server has one small model, with a chat template that knows tools. What is checked holds
 whatever the model makes of a question. Prints "all good", or fails.
 """
 
@@ -10,7 +10,8 @@ import sys
 
 import openai
 
-client = openai.OpenAI(base_url=sys.argv[1], api_key="none", max_retries=0, timeout=120)
+key = sys.argv[2] if len(sys.argv) > 2 else "none"
+client = openai.OpenAI(base_url=sys.argv[1], api_key=key, max_retries=0, timeout=120)
 model = client.models.list().data[0].id
 question = [{"role": "user", "content": "What is the weather in Oslo?"}]
 

@@ -83,12 +83,16 @@ impl Fleet {
         self.scratch.path(&format!("home-{name}"))
     }
 
-    /// Starts a node on any ports.
+    /// Starts a node on any ports, if the arguments name none for the API.
     pub(crate) fn start(&mut self, name: &str, args: &[&str]) -> &Up {
-        let usual = ["up", "--json", "--name", name, "--api", "127.0.0.1:0"];
+        let mut all = vec!["up", "--json", "--name", name, "--listen", "127.0.0.1:0"];
+        if !args.contains(&"--api") {
+            all.extend(["--api", "127.0.0.1:0"]);
+        }
+        all.extend(args);
         let mut child = self
             .scratch
-            .command(&[&usual[..], &["--listen", "127.0.0.1:0"], args].concat())
+            .command(&all)
             .env("BRIGADE_HOME", self.home(name))
             .spawn()
             .unwrap();
