@@ -1,4 +1,4 @@
-//! Python, which fetches the models and runs the OpenAI client in the tests.
+//! Python, which fetches the models and runs the clients in the tests.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -11,15 +11,21 @@ use anyhow::{Context, Result, bail};
 use crate::cache;
 use crate::host::output_of;
 
-/// The client that the end-to-end tests hold a conversation with.
-const OPENAI: &str = "3.54.0";
+/// The clients that the end-to-end tests hold conversations with, and the program that looks for
+/// faults in the API by its own description.
+const PACKAGES: [(&str, &str); 4] = [
+    ("anthropic", "2.13.0"),
+    ("ollama", "0.6.3"),
+    ("openai", "3.54.0"),
+    ("schemathesis", "4.32.5"),
+];
 
 /// What a Python must be able to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ability {
     /// Download from the Python index, by its own pip or by a virtual environment's.
     Download,
-    /// Make a virtual environment that the OpenAI client runs in.
+    /// Make a virtual environment that the clients run in.
     Environment,
 }
 
@@ -106,28 +112,34 @@ pub(crate) fn download(cache: &Path, requirements: &[&str], folder: &Path) -> Re
     Ok(())
 }
 
-/// A Python with the `openai` client, in a virtual environment inside the cache.
-pub(crate) fn with_openai_client() -> Result<PathBuf> {
+/// A Python with the clients, in a virtual environment inside the cache.
+pub(crate) fn with_clients() -> Result<PathBuf> {
     let cache = cache::dir()?;
     let _lock = cache::lock(&cache)?;
     let (base, has) = found(Ability::Environment)
         .context("no python3 (3.10 or later) with venv; `cargo xtask setup` installs one")?;
     let python = environment(&cache, &base, has)?;
-    let version = || {
-        const QUESTION: &str = "import importlib.metadata as m; print(m.version('openai'))";
-        output_of(&python, &["-c", QUESTION])
+    let wanted = PACKAGES.map(|(name, version)| format!("{name}=={version}"));
+    let installed = || {
+        const QUESTION: &str = "import sys, importlib.metadata as m\n\
+            has = {d.metadata['name'].lower() + '==' + d.version for d in m.distributions()}\n\
+            print(int(has.issuperset(sys.argv[1:])))";
+        let mut arguments = vec!["-c", QUESTION];
+        arguments.extend(wanted.iter().map(String::as_str));
+        output_of(&python, &arguments).is_some_and(|answer| answer.trim() == "1")
     };
-    if version().as_deref() != Some(OPENAI) {
+    if !installed() {
+        let names = wanted.join(" ");
         eprintln!(
-            "      installing the Python package openai {OPENAI} in {}",
+            "      installing the Python packages {names} in {}",
             cache.join("venv").display()
         );
         let status = pip(&python)
             .args(["install", "--quiet", "--only-binary", ":all:"])
-            .arg(format!("openai=={OPENAI}"))
+            .args(&wanted)
             .status()?;
         if !status.success() {
-            bail!("pip could not install openai {OPENAI} ({status}); is PyPI reachable?");
+            bail!("pip could not install {names} ({status}); is PyPI reachable?");
         }
     }
     Ok(python)

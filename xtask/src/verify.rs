@@ -28,9 +28,9 @@ pub(crate) fn run(depth: Depth, consent: Consent) -> Result<()> {
     }
 
     steps.step("set-up", || setup::run(Purpose::Verify, consent))?;
-    let python = steps.step("models and client", || {
+    let python = steps.step("models and clients", || {
         models::fetch(Set::Test)?;
-        python::with_openai_client()
+        python::with_clients()
     })?;
     steps.step("format", || {
         let mut fmt = cargo();

@@ -10,12 +10,24 @@ pub trait Backend: Send + Sync + 'static {
     /// The models that can be asked for, now.
     fn models(&self) -> Vec<ModelInfo>;
 
+    /// How busy it is, or why it can answer nothing now.
+    fn load(&self) -> Result<Load, BackendError>;
+
     /// Tokenizes the prompt and queues it. Returns as soon as the request is accepted; an error
     /// here still becomes an HTTP status, one in [`Event::Failed`] may come too late for that.
     fn generate(
         &self,
         request: GenerationRequest,
     ) -> impl Future<Output = Result<Generation, BackendError>> + Send;
+}
+
+/// How busy a backend is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Load {
+    /// Requests that wait for a sequence.
+    pub waiting: usize,
+    /// Requests that have one.
+    pub active: usize,
 }
 
 /// A model that is being served.
@@ -27,6 +39,21 @@ pub struct ModelInfo {
     pub created: u64,
     /// Longest prompt and answer together, in tokens.
     pub context_tokens: u32,
+    /// What its file says of it.
+    pub facts: ModelFacts,
+}
+
+/// What a model's file says of it, as far as clients ask.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ModelFacts {
+    /// `general.architecture` of its header.
+    pub architecture: String,
+    /// Bytes of its file, or files.
+    pub size_bytes: u64,
+    /// Weights, counted.
+    pub parameters: u64,
+    /// The name of its quantization, where the header has one llama.cpp knows: `Q4_K_M`.
+    pub quantization: Option<String>,
 }
 
 /// Text to continue.
@@ -52,6 +79,10 @@ pub struct GenerationRequest {
     pub sampling: SamplingParams,
     /// The answer ends before the first of these; at most 16, none is empty.
     pub stop: Vec<String>,
+    /// Control tokens, by their text, that stand in the answer's text: marks of tool calls.
+    pub visible: Vec<&'static str>,
+    /// Whether events have the log-probabilities of tokens.
+    pub logprobs: bool,
 }
 
 /// An accepted request.
@@ -67,12 +98,16 @@ pub struct Generation {
 /// Something that happened to a generation.
 #[derive(Debug)]
 pub enum Event {
+    /// It waits no longer: the prompt is being read.
+    Started,
     /// More of the answer: whole characters, and nothing that may still become a stop string.
     Text {
         /// The piece.
         text: String,
         /// Tokens generated so far.
         tokens: u32,
+        /// The token that brought it, if log-probabilities are wanted.
+        logprob: Option<TokenLogprob>,
     },
     /// The answer is complete.
     Done {
@@ -85,11 +120,32 @@ pub enum Event {
     Failed(BackendError),
 }
 
+/// A token of an answer and how likely it was, before bias, penalties, grammar, temperature and
+/// filters.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TokenLogprob {
+    /// The token itself.
+    pub token: Likely,
+    /// The most likely ones in its place, likeliest first; as many as were asked for.
+    pub top: Vec<Likely>,
+}
+
+/// A token with its probability.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Likely {
+    /// The bytes that it stands for, the text of control tokens included.
+    pub bytes: Vec<u8>,
+    /// Natural logarithm of its probability.
+    pub logprob: f32,
+}
+
 /// Why an answer ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FinishReason {
-    /// The model ended it, or a stop string was found.
+    /// The model ended it.
     Stop,
+    /// This stop string was found.
+    StopString(String),
     /// `max_tokens` or the context was reached.
     Length,
 }

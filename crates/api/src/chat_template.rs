@@ -15,6 +15,8 @@ use std::time::SystemTime;
 use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior, Value, context};
 use serde::Serialize;
 
+use crate::{reasoning, tools};
+
 const NAME: &str = "chat_template";
 
 /// Instructions that one rendering may take. A conversation of 1,000 messages takes some 50,000.
@@ -37,10 +39,12 @@ pub enum Role {
     User,
     /// The model.
     Assistant,
+    /// What a tool returned.
+    Tool,
 }
 
 /// One message of a conversation, as templates see it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ChatMessage {
     /// Who says it.
     pub role: Role,
@@ -49,6 +53,30 @@ pub struct ChatMessage {
     /// A name for who says it, which few templates use.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+    /// Calls that the model made: `{"id", "type": "function", "function": {"name", "arguments"}}`,
+    /// with arguments as an object.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tool_calls: Vec<serde_json::Value>,
+    /// Which call a tool's message answers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tool_call_id: Option<String>,
+    /// What the model thought before it answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reasoning_content: Option<String>,
+}
+
+impl ChatMessage {
+    /// A message of text.
+    pub fn new(role: Role, content: impl Into<String>) -> Self {
+        Self {
+            role,
+            content: content.into(),
+            name: None,
+            tool_calls: Vec::new(),
+            tool_call_id: None,
+            reasoning_content: None,
+        }
+    }
 }
 
 /// Why a template or a conversation does not work.
@@ -74,6 +102,8 @@ pub struct ChatTemplate {
     environment: Environment<'static>,
     bos: String,
     eos: String,
+    source: String,
+    tools: tools::Support,
 }
 
 /// Carries the text of `raise_exception` through minijinja's own error.
@@ -109,14 +139,40 @@ impl ChatTemplate {
             environment,
             bos: bos.to_owned(),
             eos: eos.to_owned(),
+            tools: tools::Support::of(source),
+            source: source.to_owned(),
         })
     }
 
-    /// Writes the conversation and the beginning of the answer. `now` is what templates that
+    /// How the model calls tools.
+    pub(crate) fn tools(&self) -> tools::Support {
+        self.tools
+    }
+
+    /// Whether the model thinks aloud.
+    pub(crate) fn thinks(&self) -> bool {
+        reasoning::thinks(&self.source)
+    }
+
+    /// Whether a request may choose.
+    pub(crate) fn thinks_by_choice(&self) -> bool {
+        self.source.contains("enable_thinking")
+    }
+
+    /// The template's text.
+    pub(crate) fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// Writes the conversation and the beginning of the answer. `tools` are the functions that the
+    /// model may call, each as `{"type": "function", "function": {…}}`; `think` is whether a model
+    /// that leaves the choice shall think aloud, where somebody says. `now` is what templates that
     /// state the date get, in UTC.
     pub fn render(
         &self,
         messages: &[ChatMessage],
+        tools: &[serde_json::Value],
+        think: Option<bool>,
         now: SystemTime,
     ) -> Result<String, TemplateError> {
         let template = self
@@ -125,22 +181,33 @@ impl ChatTemplate {
             .map_err(|error| TemplateError::Broken(one_line(&error)))?;
         let strftime_now = move |format: String| time::strftime(now, &format);
         let mut prompt = Bounded(Vec::new());
+        // Where nobody says, the variable is undefined, which templates look at.
+        let choice = think.map_or_else(
+            || context! {},
+            |think| context! { enable_thinking => think },
+        );
         template
             .render_captured_to(
                 context! {
                     messages,
-                    tools => Value::from(()),
+                    tools => (!tools.is_empty()).then_some(tools),
                     documents => Value::from(()),
                     add_generation_prompt => true,
                     bos_token => self.bos,
                     eos_token => self.eos,
                     strftime_now => Value::from_function(strftime_now),
+                    ..choice
                 },
                 &mut prompt,
             )
             .map_err(|error| failure(&error))?;
         String::from_utf8(prompt.0).map_err(|error| TemplateError::Failed(error.to_string()))
     }
+}
+
+/// A time as RFC 3339 has it, in UTC and whole seconds.
+pub(crate) fn rfc3339(time: SystemTime) -> String {
+    time::strftime(time, "%Y-%m-%dT%H:%M:%SZ").expect("only directives that are known")
 }
 
 /// A prompt that refuses to grow beyond [`MAX_PROMPT_BYTES`].

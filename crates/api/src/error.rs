@@ -1,5 +1,7 @@
 //! OpenAI's error object and the HTTP status that goes with it.
 
+use std::time::Duration;
+
 use axum::{
     Json,
     http::{HeaderValue, StatusCode, header::RETRY_AFTER},
@@ -95,6 +97,34 @@ impl ApiError {
         )
     }
 
+    /// 504: it took longer than the server lets a request take.
+    pub(crate) fn timeout(limit: Duration) -> Self {
+        Self::new(
+            StatusCode::GATEWAY_TIMEOUT,
+            "server_error",
+            Some("timeout"),
+            format!("the request took longer than {} s", limit.as_secs_f64()),
+        )
+    }
+
+    /// 401.
+    pub(crate) fn unauthorized(message: impl Into<String>) -> Self {
+        Self::new(
+            StatusCode::UNAUTHORIZED,
+            "authentication_error",
+            Some("invalid_api_key"),
+            message,
+        )
+    }
+
+    pub(crate) fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    pub(crate) fn message(&self) -> &str {
+        &self.detail.message
+    }
+
     /// 404 for a model, naming those that there are.
     pub(crate) fn unknown_model(asked: &str, served: &[String]) -> Self {
         let served = match served {
@@ -167,19 +197,26 @@ impl From<TemplateError> for ApiError {
     }
 }
 
-impl IntoResponse for ApiError {
-    fn into_response(self) -> Response {
+impl ApiError {
+    /// The response with a body of the caller's dialect.
+    pub(crate) fn with_body(&self, body: &impl Serialize) -> Response {
         if self.status.is_server_error() {
             tracing::error!(status = self.status.as_u16(), error = %self.detail.message, "request failed");
         } else {
             tracing::debug!(status = self.status.as_u16(), error = %self.detail.message, "request refused");
         }
-        let mut response = (self.status, Json(self.body())).into_response();
+        let mut response = (self.status, Json(body)).into_response();
         if let Some(seconds) = self.retry_after_s {
             response
                 .headers_mut()
                 .insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        self.with_body(&self.body())
     }
 }

@@ -1,20 +1,25 @@
-//! The HTTP side of Brigade: OpenAI's routes and the model's chat template.
+//! The HTTP side of Brigade: the routes of OpenAI, Anthropic and Ollama, and the model's chat
+//! template.
 //!
 //! This crate knows a trait, [`Backend`], and nothing of nodes, stages or llama.cpp. A request
 //! goes through it like this:
 //!
-//! 1. The body is read up to a limit, parsed, and every parameter is checked. What would change
-//!    the answer and is not supported is refused by name; nothing is silently ignored.
+//! 1. The body is read up to a limit, parsed, and every parameter is checked (`request`, `ollama`,
+//!    `anthropic`). What would change the answer and is not supported is refused by name; nothing
+//!    is silently ignored.
 //! 2. A conversation becomes one prompt by the model's own [`ChatTemplate`]; `/v1/completions`
-//!    takes the prompt as it is.
-//! 3. [`Backend::generate`] gives a stream of [`Event`]s, which becomes one JSON object or
-//!    server-sent events.
+//!    takes the prompt as it is. What the answer must look like becomes a grammar (`grammar`,
+//!    `tools`).
+//! 3. [`Backend::generate`] gives a stream of [`Event`]s for each choice. `run` makes parts of
+//!    them: thoughts, text, calls of tools.
+//! 4. The dialect that was asked tells the parts (`openai`, `anthropic`, `ollama`), as one JSON
+//!    object or as a stream (`stream`).
 //!
 //! Invariants:
 //!
 //! - A client that goes away drops the [`Generation`]'s receiver, and that is how a backend learns
 //!   that nobody wants the rest.
-//! - Every refusal and failure is OpenAI's error object. Once a stream has begun, a failure is an
+//! - Every refusal and failure is the dialect's error object. Once a stream has begun, a failure is an
 //!   event with that object and the stream ends without `[DONE]`; it never just stops.
 //! - A request is `application/json` or refused, so that a web page of another origin cannot send
 //!   one without the browser asking first.
@@ -23,18 +28,31 @@
 //! `max_tokens` 16, and a random seed. `developer` messages are given to the template as `system`,
 //! the parts of a message are joined by line ends.
 
-mod answer;
+mod anthropic;
 mod backend;
 mod chat_template;
 mod error;
+mod gateway;
+mod grammar;
+mod keys;
+mod marks;
+mod metrics;
+mod ollama;
+mod openai;
+mod openapi;
+mod reasoning;
 mod request;
 mod routes;
+mod run;
 mod serve;
-mod sse;
+mod stream;
+mod tools;
 
 pub use backend::{
-    Backend, BackendError, Event, FinishReason, Generation, GenerationRequest, ModelInfo, Prompt,
+    Backend, BackendError, Event, FinishReason, Generation, GenerationRequest, Likely, Load,
+    ModelFacts, ModelInfo, Prompt, TokenLogprob,
 };
 pub use chat_template::{ChatMessage, ChatTemplate, Role, TemplateError};
-pub use routes::router;
+pub use keys::{ApiKeys, KeyFileError, new_key};
+pub use routes::{Settings, router};
 pub use serve::serve;

@@ -2,17 +2,27 @@
 
 mod body;
 mod fields;
+mod format;
 mod messages;
+mod tools;
 mod unsupported;
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 
-use brigade_wire::SamplingParams;
+use brigade_wire::{MAX_LOGIT_BIAS, MAX_TOP_LOGPROBS, SamplingParams, Token};
 use serde_json::{Map, Value};
 
-use crate::{ChatMessage, error::ApiError};
+use crate::{
+    ChatMessage,
+    error::ApiError,
+    tools::{Tool, ToolChoice},
+};
 pub(crate) use body::read;
-use fields::Fields;
+pub(crate) use fields::Fields;
+pub(crate) use tools::{check as check_choice, declared as parse_tools, function as parse_tool};
+
+/// How many answers one request may ask for; each is a sequence.
+const MAX_CHOICES: i64 = 16;
 
 /// OpenAI's default for completions; chat has none.
 const COMPLETION_MAX_TOKENS: u32 = 16;
@@ -37,13 +47,39 @@ pub(crate) struct Options {
     pub(crate) max_tokens: Option<u32>,
     pub(crate) sampling: SamplingParams,
     pub(crate) stop: Vec<String>,
+    /// Answers to the same prompt, at least 1.
+    pub(crate) choices: u32,
+    /// Events have log-probabilities.
+    pub(crate) logprobs: bool,
+    /// Refuse unless the context of a sequence has at least these tokens.
+    pub(crate) context_tokens: Option<u32>,
     pub(crate) delivery: Delivery,
+}
+
+/// What the answer's text must be.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) enum ResponseFormat {
+    #[default]
+    Text,
+    /// Any JSON object.
+    JsonObject,
+    /// JSON that satisfies the schema.
+    JsonSchema(Value),
 }
 
 #[derive(Debug, PartialEq)]
 pub(crate) struct ChatRequest {
     pub(crate) options: Options,
     pub(crate) messages: Vec<ChatMessage>,
+    pub(crate) tools: Vec<Tool>,
+    pub(crate) tool_choice: ToolChoice,
+    /// An answer may call several tools.
+    pub(crate) parallel_tool_calls: bool,
+    pub(crate) format: ResponseFormat,
+    /// Drop the oldest messages where the context does not hold all.
+    pub(crate) truncate: bool,
+    /// Whether a model that can think aloud shall, where the request says.
+    pub(crate) think: Option<bool>,
 }
 
 #[derive(Debug, PartialEq)]
@@ -53,6 +89,20 @@ pub(crate) struct CompletionRequest {
 }
 
 impl ChatRequest {
+    /// A conversation without anything special.
+    pub(crate) fn new(options: Options, messages: Vec<ChatMessage>) -> Self {
+        Self {
+            options,
+            messages,
+            tools: Vec::new(),
+            tool_choice: ToolChoice::Auto,
+            parallel_tool_calls: true,
+            format: ResponseFormat::Text,
+            truncate: false,
+            think: None,
+        }
+    }
+
     pub(crate) fn parse(body: &[u8]) -> Result<Self, ApiError> {
         let mut fields = Fields::new(parse_object(body)?);
         let messages = messages::parse(fields.take("messages"))?;
@@ -67,9 +117,29 @@ impl ChatRequest {
             ));
         }
         options.max_tokens = options.max_tokens.or(completion_tokens);
+        options.logprobs = fields.boolean("logprobs")?.unwrap_or(false);
+        if let Some(top) = fields.integer("top_logprobs", 0, i64::from(MAX_TOP_LOGPROBS))? {
+            if !options.logprobs {
+                return Err(ApiError::invalid(
+                    "top_logprobs",
+                    "top_logprobs needs logprobs to be true",
+                ));
+            }
+            options.sampling.top_logprobs = top as u32;
+        }
+        let mut chat = Self::new(options, messages);
+        chat.tools = tools::declared(fields.take("tools"))?;
+        chat.tool_choice = tools::choice(fields.take("tool_choice"), &chat.tools)?;
+        chat.parallel_tool_calls = fields.boolean("parallel_tool_calls")?.unwrap_or(true);
+        chat.format = format::parse(fields.take("response_format"))?;
+        chat.truncate = match fields.string("truncation")?.as_deref() {
+            None | Some("disabled") => false,
+            Some("auto") => true,
+            Some(_) => return Err(fields.invalid("truncation", "must be 'auto' or 'disabled'")),
+        };
         unsupported::refuse(&mut fields, unsupported::CHAT)?;
         fields.finish()?;
-        Ok(Self { options, messages })
+        Ok(chat)
     }
 }
 
@@ -92,6 +162,11 @@ impl CompletionRequest {
         };
         let mut options = Options::parse(&mut fields)?;
         options.max_tokens.get_or_insert(COMPLETION_MAX_TOKENS);
+        // The older routes' number means what chat's two parameters mean.
+        if let Some(top) = fields.integer("logprobs", 0, i64::from(MAX_TOP_LOGPROBS))? {
+            options.logprobs = true;
+            options.sampling.top_logprobs = top as u32;
+        }
         unsupported::refuse(&mut fields, unsupported::COMPLETION)?;
         fields.finish()?;
         Ok(Self { options, prompt })
@@ -115,14 +190,62 @@ impl Options {
                 presence_penalty: number(fields.number("presence_penalty", -2.0, 2.0)?, 0.0),
                 frequency_penalty: number(fields.number("frequency_penalty", -2.0, 2.0)?, 0.0),
                 seed: seed(fields)?,
+                logit_bias: logit_bias(fields)?,
+                top_logprobs: 0,
+                grammar: None,
             },
             stop: stop(fields)?,
+            choices: fields.integer("n", 1, MAX_CHOICES)?.map_or(1, |n| n as u32),
+            logprobs: false,
+            context_tokens: None,
             delivery: delivery(fields)?,
         })
     }
 }
 
-fn parse_object(body: &[u8]) -> Result<Map<String, Value>, ApiError> {
+/// OpenAI's default sampling, for the dialects that build options themselves.
+pub(crate) fn default_options(model: Option<String>, delivery: Delivery) -> Options {
+    Options {
+        model,
+        max_tokens: None,
+        sampling: SamplingParams {
+            temperature: 1.0,
+            seed: random(),
+            ..SamplingParams::default()
+        },
+        stop: Vec::new(),
+        choices: 1,
+        logprobs: false,
+        context_tokens: None,
+        delivery,
+    }
+}
+
+/// `{"token id": bias}`, each bias from -100 to 100.
+fn logit_bias(fields: &mut Fields) -> Result<Vec<(Token, f32)>, ApiError> {
+    let refuse = |message: &str| Err(ApiError::invalid("logit_bias", message));
+    let biases = match fields.take("logit_bias") {
+        None => return Ok(Vec::new()),
+        Some(Value::Object(biases)) => biases,
+        Some(_) => return refuse("logit_bias must be an object of token ids and numbers"),
+    };
+    if biases.len() > MAX_LOGIT_BIAS {
+        return refuse("logit_bias must have at most 1024 tokens");
+    }
+    let mut result = Vec::with_capacity(biases.len());
+    for (token, bias) in biases {
+        let Ok(token) = token.parse::<Token>() else {
+            return refuse("logit_bias must have token ids, such as \"15043\", as names");
+        };
+        match bias.as_f64() {
+            Some(bias) if (-100.0..=100.0).contains(&bias) => result.push((token, bias as f32)),
+            _ => return refuse("logit_bias must have numbers between -100 and 100"),
+        }
+    }
+    Ok(result)
+}
+
+pub(crate) fn parse_object(body: &[u8]) -> Result<Map<String, Value>, ApiError> {
     match serde_json::from_slice(body) {
         Ok(Value::Object(object)) => Ok(object),
         Ok(_) => Err(ApiError::bad_request("the body must be a JSON object")),
@@ -132,7 +255,7 @@ fn parse_object(body: &[u8]) -> Result<Map<String, Value>, ApiError> {
     }
 }
 
-fn missing(name: &str) -> ApiError {
+pub(crate) fn missing(name: &str) -> ApiError {
     ApiError::invalid(name, format!("{name} is required"))
 }
 
@@ -158,24 +281,29 @@ pub(crate) fn random() -> u64 {
     RandomState::new().build_hasher().finish()
 }
 
-fn stop(fields: &mut Fields) -> Result<Vec<String>, ApiError> {
-    let refuse = |message: &str| Err(ApiError::invalid("stop", message));
-    let values = match fields.take("stop") {
+pub(crate) fn stop(fields: &mut Fields) -> Result<Vec<String>, ApiError> {
+    stop_strings(fields, "stop")
+}
+
+/// Stop strings: one, or an array of them.
+pub(crate) fn stop_strings(fields: &mut Fields, name: &str) -> Result<Vec<String>, ApiError> {
+    let refuse = |rest: &str| Err(ApiError::invalid(name, format!("{name} {rest}")));
+    let values = match fields.take(name) {
         None => return Ok(Vec::new()),
         Some(Value::Array(values)) => values,
         Some(value) => vec![value],
     };
     if values.len() > MAX_STOP_STRINGS {
-        return refuse("stop must have at most 16 strings");
+        return refuse("must have at most 16 strings");
     }
     let mut stop = Vec::with_capacity(values.len());
     for value in values {
         match value {
             Value::String(text) if text.is_empty() => {
-                return refuse("stop must not have an empty string");
+                return refuse("must not have an empty string");
             }
             Value::String(text) => stop.push(text),
-            _ => return refuse("stop must be a string or an array of strings"),
+            _ => return refuse("must be a string or an array of strings"),
         }
     }
     Ok(stop)
@@ -209,77 +337,4 @@ fn delivery(fields: &mut Fields) -> Result<Delivery, ApiError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn chat(extra: &str) -> ChatRequest {
-        let body = format!(r#"{{"messages":[{{"role":"user","content":"hi"}}]{extra}}}"#);
-        ChatRequest::parse(body.as_bytes()).unwrap()
-    }
-
-    #[test]
-    fn defaults_are_openai_defaults() {
-        let options = chat("").options;
-        assert_eq!(options.model, None);
-        assert_eq!(options.max_tokens, None);
-        assert_eq!(options.delivery, Delivery::Whole);
-        assert_eq!(
-            SamplingParams {
-                seed: 0,
-                ..options.sampling
-            },
-            SamplingParams {
-                temperature: 1.0,
-                ..SamplingParams::default()
-            }
-        );
-        let completion = CompletionRequest::parse(br#"{"prompt":"a"}"#).unwrap();
-        assert_eq!(completion.options.max_tokens, Some(16));
-    }
-
-    #[test]
-    fn every_parameter_is_honoured() {
-        let options = chat(
-            r#","model":"m","max_completion_tokens":7,"temperature":0.5,"top_p":0.9,"top_k":40,
-            "min_p":0.05,"seed":-1,"stop":["a","b"],"presence_penalty":1,"frequency_penalty":-1,
-            "repetition_penalty":1.5,"stream":true,"stream_options":{"include_usage":true}"#,
-        )
-        .options;
-        assert_eq!(
-            options,
-            Options {
-                model: Some("m".to_owned()),
-                max_tokens: Some(7),
-                sampling: SamplingParams {
-                    temperature: 0.5,
-                    top_k: 40,
-                    top_p: 0.9,
-                    min_p: 0.05,
-                    repetition_penalty: 1.5,
-                    presence_penalty: 1.0,
-                    frequency_penalty: -1.0,
-                    seed: u64::MAX,
-                },
-                stop: vec!["a".to_owned(), "b".to_owned()],
-                delivery: Delivery::StreamWithUsage,
-            }
-        );
-        assert_eq!(chat(r#","stop":"x""#).options.stop, ["x"]);
-        assert_eq!(chat(r#","max_tokens":3"#).options.max_tokens, Some(3));
-        assert_eq!(
-            chat(r#","seed":18446744073709551615"#)
-                .options
-                .sampling
-                .seed,
-            u64::MAX
-        );
-    }
-
-    #[test]
-    fn a_missing_seed_is_random() {
-        assert_ne!(
-            chat("").options.sampling.seed,
-            chat(r#","seed":null"#).options.sampling.seed
-        );
-    }
-}
+mod tests;

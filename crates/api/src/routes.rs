@@ -1,181 +1,212 @@
-//! The routes, from a request to a [`GenerationRequest`].
+//! The routes.
 
-use std::{sync::Arc, time::SystemTime};
+mod access;
+
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
     extract::{Path, Request, State, rejection::PathRejection},
-    http::{Method, StatusCode, Uri},
-    response::Response,
-    routing::{get, post},
+    http::{HeaderValue, Method, StatusCode, Uri, header::CONTENT_TYPE},
+    middleware,
+    response::{IntoResponse, Response},
+    routing::{MethodRouter, get, post},
 };
-use serde::Serialize;
+use serde_json::json;
 
 use crate::{
-    Backend, ChatMessage, ChatTemplate, GenerationRequest, ModelInfo, Prompt,
-    answer::{Kind, respond},
+    ApiKeys, Backend, ChatTemplate, ModelInfo, anthropic,
     error::ApiError,
-    request::{self, ChatRequest, CompletionRequest, Options},
+    gateway::Gateway,
+    metrics::Metrics,
+    ollama,
+    openai::{Answer, Kind},
+    openapi,
+    request::{self, ChatRequest, CompletionRequest, Delivery, Options},
+    run::{self, Run},
+    stream,
 };
 
-struct Gateway<B> {
-    backend: Arc<B>,
-    template: Option<Arc<ChatTemplate>>,
+/// What the operator decides.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// Keys, one of which a request must bring; without any, everybody may ask.
+    pub keys: Option<ApiKeys>,
+    /// Origins of web pages that may ask, such as `https://chat.example`; none by default.
+    pub cors_origins: Vec<String>,
+    /// How long a request may take, from its arrival to the last token.
+    pub timeout: Option<Duration>,
 }
 
-/// OpenAI's routes over a backend: `/v1/models`, `/v1/models/{id}`, `/v1/chat/completions` and
-/// `/v1/completions`. Without a template, chat requests are refused.
-pub fn router<B: Backend>(backend: Arc<B>, template: Option<ChatTemplate>) -> Router {
-    Router::new()
-        .route("/v1/models", get(models::<B>))
-        // An id may have slashes.
-        .route("/v1/models/{*id}", get(model::<B>))
-        .route("/v1/chat/completions", post(chat::<B>))
-        .route("/v1/completions", post(completions::<B>))
+type Route<B> = (Method, &'static str, MethodRouter<Arc<Gateway<B>>>);
+
+/// Every route, as `(method, path, handler)`; [`openapi`] describes the same ones.
+fn table<B: Backend>() -> Vec<Route<B>> {
+    vec![
+        (Method::GET, "/healthz", get(async || "ok\n")),
+        (Method::GET, "/readyz", get(ready::<B>)),
+        (Method::GET, "/metrics", get(metrics::<B>)),
+        (
+            Method::GET,
+            "/openapi.json",
+            get(async || openapi::document()),
+        ),
+        (Method::GET, "/v1/models", get(models::<B>)),
+        (Method::GET, "/v1/models/{id}", get(model::<B>)),
+        (Method::POST, "/v1/chat/completions", post(chat::<B>)),
+        (Method::POST, "/v1/completions", post(completions::<B>)),
+        (Method::POST, "/v1/messages", post(anthropic::messages::<B>)),
+        (Method::POST, "/api/chat", post(ollama::chat::<B>)),
+        (Method::POST, "/api/generate", post(ollama::generate::<B>)),
+        (Method::GET, "/api/tags", get(ollama::tags::<B>)),
+        (Method::POST, "/api/show", post(ollama::show::<B>)),
+        (Method::GET, "/api/version", get(ollama::version)),
+    ]
+}
+
+/// All routes over a backend: OpenAI's, Anthropic's `/v1/messages`, Ollama's `/api`, and those for
+/// operators. Without a template, chat requests are refused.
+pub fn router<B: Backend>(
+    backend: Arc<B>,
+    template: Option<ChatTemplate>,
+    settings: Settings,
+) -> Router {
+    let metrics = Arc::new(Metrics::default());
+    let gateway = Arc::new(Gateway {
+        backend,
+        template: template.map(Arc::new),
+        metrics: Arc::clone(&metrics),
+        timeout: settings.timeout,
+    });
+    let mut router = Router::new();
+    for (_, path, handler) in table::<B>() {
+        // A model's id may have slashes.
+        router = router.route(&path.replace("{id}", "{*id}"), handler);
+    }
+    let access = Arc::new(access::Access::new(settings, metrics));
+    router
         .fallback(unknown_route)
         .method_not_allowed_fallback(wrong_method)
-        .with_state(Arc::new(Gateway {
-            backend,
-            template: template.map(Arc::new),
-        }))
+        .layer(middleware::from_fn_with_state(access, access::check))
+        .with_state(gateway)
 }
 
-#[derive(Serialize)]
-struct Model {
-    id: String,
-    object: &'static str,
-    created: u64,
-    owned_by: &'static str,
-    /// Not OpenAI's; other servers of open models have it under this name.
-    max_model_len: u32,
-}
-
-#[derive(Serialize)]
-struct Models {
-    object: &'static str,
-    data: Vec<Model>,
-}
-
-impl From<ModelInfo> for Model {
-    fn from(info: ModelInfo) -> Self {
-        Self {
-            id: info.id,
-            object: "model",
-            created: info.created,
-            owned_by: "brigade",
-            max_model_len: info.context_tokens,
-        }
-    }
-}
-
-async fn models<B: Backend>(State(gateway): State<Arc<Gateway<B>>>) -> Json<Models> {
-    Json(Models {
-        object: "list",
-        data: gateway
-            .backend
-            .models()
-            .into_iter()
-            .map(Model::from)
-            .collect(),
+fn model_value(info: &ModelInfo) -> serde_json::Value {
+    json!({
+        "id": info.id,
+        "object": "model",
+        "created": info.created,
+        "owned_by": "brigade",
+        // Not OpenAI's; other servers of open models have it under this name.
+        "max_model_len": info.context_tokens,
     })
+}
+
+async fn models<B: Backend>(State(gateway): State<Arc<Gateway<B>>>) -> Response {
+    let models = gateway.backend.models();
+    let models = models.iter().map(model_value);
+    Json(json!({"object": "list", "data": models.collect::<Vec<_>>()})).into_response()
 }
 
 async fn model<B: Backend>(
     State(gateway): State<Arc<Gateway<B>>>,
     id: Result<Path<String>, PathRejection>,
-) -> Result<Json<Model>, ApiError> {
+) -> Result<Response, ApiError> {
     // A name that is not UTF-8 is no model's.
     let id = id.map_or_else(|_| "\u{fffd}".to_owned(), |Path(id)| id);
-    Ok(Json(gateway.find(Some(id))?.into()))
+    Ok(Json(model_value(&gateway.find(Some(id))?)).into_response())
 }
 
 async fn chat<B: Backend>(
     State(gateway): State<Arc<Gateway<B>>>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let ChatRequest { options, messages } = ChatRequest::parse(&request::read(request).await?)?;
-    let model = gateway.find(options.model.clone())?.id;
-    let prompt = gateway.render(messages).await?;
-    gateway
-        .answer(model, Prompt::Rendered(prompt), options, Kind::Chat)
-        .await
+    let request = ChatRequest::parse(&request::read(request).await?)?;
+    let shape = Shape::of(Kind::Chat, &request.options);
+    answer(gateway.chat(request).await?, shape).await
 }
 
 async fn completions<B: Backend>(
     State(gateway): State<Arc<Gateway<B>>>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let CompletionRequest { options, prompt } =
-        CompletionRequest::parse(&request::read(request).await?)?;
-    let model = gateway.find(options.model.clone())?.id;
-    gateway
-        .answer(model, Prompt::Raw(prompt), options, Kind::Completion)
-        .await
+    let request = CompletionRequest::parse(&request::read(request).await?)?;
+    let shape = Shape::of(Kind::Completion, &request.options);
+    answer(gateway.complete(request).await?, shape).await
 }
 
-async fn unknown_route(method: Method, uri: Uri) -> ApiError {
-    ApiError::client(
+struct Shape {
+    kind: Kind,
+    delivery: Delivery,
+    logprobs: bool,
+}
+
+impl Shape {
+    fn of(kind: Kind, options: &Options) -> Self {
+        Self {
+            kind,
+            delivery: options.delivery,
+            logprobs: options.logprobs,
+        }
+    }
+}
+
+async fn answer(mut run: Run, shape: Shape) -> Result<Response, ApiError> {
+    let sends_usage = shape.delivery == Delivery::StreamWithUsage;
+    let mut answer = Answer::new(shape.kind, &run, sends_usage, shape.logprobs);
+    if shape.delivery != Delivery::Whole {
+        return Ok(stream::events(answer, run));
+    }
+    let messages = run::collect(&mut run).await?;
+    Ok(Json(answer.whole(&run, &messages)).into_response())
+}
+
+/// 200 where a request would be taken, 503 where it would not.
+async fn ready<B: Backend>(State(gateway): State<Arc<Gateway<B>>>) -> Result<Response, ApiError> {
+    let load = gateway.backend.load()?;
+    Ok(Json(json!({"waiting": load.waiting, "active": load.active})).into_response())
+}
+
+async fn metrics<B: Backend>(State(gateway): State<Arc<Gateway<B>>>) -> Response {
+    let mut response = gateway
+        .metrics
+        .text(gateway.backend.load().ok())
+        .into_response();
+    response.headers_mut().insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"),
+    );
+    response
+}
+
+/// An error as the dialect of a path has it.
+fn refusal(path: &str, error: &ApiError) -> Response {
+    if path.starts_with("/api/") {
+        ollama::refuse(error)
+    } else if path == "/v1/messages" {
+        anthropic::refuse(error)
+    } else {
+        error.with_body(&error.body())
+    }
+}
+
+async fn unknown_route(method: Method, uri: Uri) -> Response {
+    let error = ApiError::client(
         StatusCode::NOT_FOUND,
         Some("unknown_route"),
         format!("there is no {method} {}", uri.path()),
-    )
+    );
+    refusal(uri.path(), &error)
 }
 
-async fn wrong_method(method: Method, uri: Uri) -> ApiError {
-    ApiError::client(
+async fn wrong_method(method: Method, uri: Uri) -> Response {
+    let error = ApiError::client(
         StatusCode::METHOD_NOT_ALLOWED,
         Some("method_not_allowed"),
         format!("{} does not take {method}", uri.path()),
-    )
+    );
+    refusal(uri.path(), &error)
 }
 
-impl<B: Backend> Gateway<B> {
-    /// The model of that id, or the only one where a request names none.
-    fn find(&self, asked: Option<String>) -> Result<ModelInfo, ApiError> {
-        let mut models = self.backend.models();
-        let Some(asked) = asked else {
-            return match (models.pop(), models.len()) {
-                (Some(only), 0) => Ok(only),
-                _ => Err(ApiError::invalid("model", "model is required")),
-            };
-        };
-        if let Some(index) = models.iter().position(|model| model.id == asked) {
-            return Ok(models.swap_remove(index));
-        }
-        let ids: Vec<_> = models.into_iter().map(|model| model.id).collect();
-        Err(ApiError::unknown_model(&asked, &ids))
-    }
-
-    /// Templates are somebody else's programs: they run where they hold up no other request.
-    async fn render(&self, messages: Vec<ChatMessage>) -> Result<String, ApiError> {
-        let template = self.template.clone().ok_or_else(|| {
-            ApiError::client(
-                StatusCode::BAD_REQUEST,
-                Some("chat_template"),
-                "the model has no chat template; use /v1/completions",
-            )
-        })?;
-        let prompt =
-            tokio::task::spawn_blocking(move || template.render(&messages, SystemTime::now()))
-                .await
-                .map_err(|error| ApiError::internal(format!("the chat template: {error}")))??;
-        Ok(prompt)
-    }
-
-    async fn answer(
-        &self,
-        model: String,
-        prompt: Prompt,
-        options: Options,
-        kind: Kind,
-    ) -> Result<Response, ApiError> {
-        let request = GenerationRequest {
-            model,
-            prompt,
-            max_tokens: options.max_tokens,
-            sampling: options.sampling,
-            stop: options.stop,
-        };
-        respond(&*self.backend, request, kind, options.delivery).await
-    }
-}
+#[cfg(test)]
+mod tests;

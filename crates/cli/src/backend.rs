@@ -1,12 +1,16 @@
 //! The HTTP side's [`Backend`] on an [`Instance`].
 
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use brigade_api::{
-    Backend, BackendError, Event, FinishReason, Generation, GenerationRequest, ModelInfo, Prompt,
+    Backend, BackendError, Event, FinishReason, Generation, GenerationRequest, Likely, Load,
+    ModelFacts, ModelInfo, Prompt, TokenLogprob,
 };
 use brigade_engine::scheduler::{FinishReason as EngineReason, SubmitError};
-use brigade_node::{Answer, End, Event as NodeEvent, Instance, NodeError, Text, Tokenizer};
+use brigade_node::{
+    Answer, End, Event as NodeEvent, Instance, NodeError, Text, Tokenizer, VocabularyFacts,
+};
 use tokio::sync::mpsc;
 
 /// One model that this process serves.
@@ -23,6 +27,7 @@ impl LocalBackend {
         tokenizer: Tokenizer,
         id: String,
         context_tokens: u32,
+        facts: ModelFacts,
     ) -> Self {
         let created = SystemTime::now()
             .duration_since(UNIX_EPOCH)
@@ -34,8 +39,21 @@ impl LocalBackend {
                 id,
                 created,
                 context_tokens,
+                facts,
             },
         }
+    }
+
+    /// What can be done with the tokenizer's process, away from the threads that serve.
+    async fn prepare<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Tokenizer) -> Result<T, NodeError> + Send + 'static,
+    ) -> Result<T, BackendError> {
+        let tokenizer = self.tokenizer.clone();
+        tokio::task::spawn_blocking(move || work(&tokenizer))
+            .await
+            .map_err(|error| BackendError::Internal(error.to_string()))?
+            .map_err(|error| self.error(error))
     }
 
     fn error(&self, error: NodeError) -> BackendError {
@@ -63,6 +81,17 @@ impl Backend for LocalBackend {
         vec![self.model.clone()]
     }
 
+    fn load(&self) -> Result<Load, BackendError> {
+        if let Some(failure) = self.instance.failure() {
+            return Err(BackendError::Unavailable(failure));
+        }
+        let load = self.instance.load();
+        Ok(Load {
+            waiting: load.waiting,
+            active: load.active,
+        })
+    }
+
     async fn generate(&self, request: GenerationRequest) -> Result<Generation, BackendError> {
         if request.model != self.model.id {
             return Err(BackendError::UnknownModel(request.model));
@@ -86,11 +115,23 @@ impl Backend for LocalBackend {
                 context_tokens,
             });
         }
-        let tokenizer = self.tokenizer.clone();
-        let tokens = tokio::task::spawn_blocking(move || tokenizer.tokenize(text))
-            .await
-            .map_err(|error| BackendError::Internal(error.to_string()))?
-            .map_err(|error| self.error(error))?;
+        let grammar = request.sampling.grammar.clone();
+        let tokens = self
+            .prepare(move |tokenizer| {
+                // A grammar comes from a stranger's schema: only one that a child has survived
+                // reaches the stage that every request shares.
+                grammar.map_or(Ok(()), |grammar| tokenizer.check_grammar(grammar))?;
+                tokenizer.tokenize(text)
+            })
+            .await?;
+        let vocabulary = Arc::clone(self.tokenizer.facts());
+        let visible = |text: &String| request.visible.contains(&text.as_str());
+        let visible = vocabulary
+            .control
+            .iter()
+            .filter(|(_, text)| visible(text))
+            .map(|(token, _)| *token)
+            .collect();
         let prompt_tokens = tokens.len() as u32;
         let answer = self
             .instance
@@ -101,10 +142,12 @@ impl Backend for LocalBackend {
                 stop: request.stop,
                 end: End::Respected,
                 want_logits: false,
+                visible,
             })
             .map_err(|error| self.error(error))?;
         let (sender, events) = mpsc::unbounded_channel();
-        tokio::spawn(forward(answer, sender));
+        let logprobs = request.logprobs.then_some(vocabulary);
+        tokio::spawn(forward(answer, logprobs, sender));
         Ok(Generation {
             prompt_tokens,
             events,
@@ -113,7 +156,12 @@ impl Backend for LocalBackend {
 }
 
 /// Passes events on until the answer ends or nobody listens; dropping the answer cancels it.
-async fn forward(mut answer: Answer, sender: mpsc::UnboundedSender<Event>) {
+/// With a vocabulary, every token brings its log-probability.
+async fn forward(
+    mut answer: Answer,
+    logprobs: Option<Arc<VocabularyFacts>>,
+    sender: mpsc::UnboundedSender<Event>,
+) {
     let mut tokens = 0;
     loop {
         let event = tokio::select! {
@@ -121,28 +169,56 @@ async fn forward(mut answer: Answer, sender: mpsc::UnboundedSender<Event>) {
             () = sender.closed() => return,
         };
         let (event, over) = match event {
-            Some(NodeEvent::Token { text, .. }) => {
+            Some(NodeEvent::Started) => (Event::Started, false),
+            Some(NodeEvent::Token {
+                text,
+                token,
+                logprob,
+                top,
+                ..
+            }) => {
                 tokens += 1;
-                (Event::Text { text, tokens }, false)
-            }
-            Some(NodeEvent::Done { text, reason }) => {
-                if !text.is_empty() {
-                    let _ = sender.send(Event::Text { text, tokens });
-                }
-                let reason = match reason {
-                    EngineReason::Stop => FinishReason::Stop,
-                    EngineReason::Length => FinishReason::Length,
+                let logprob = logprobs.as_deref().map(|vocabulary| {
+                    let likely = |(token, logprob)| Likely {
+                        bytes: vocabulary.text(token).to_vec(),
+                        logprob,
+                    };
+                    TokenLogprob {
+                        token: likely((token, logprob)),
+                        top: top.into_iter().map(likely).collect(),
+                    }
+                });
+                let event = Event::Text {
+                    text,
+                    tokens,
+                    logprob,
                 };
-                (
-                    Event::Done {
-                        reason,
-                        completion_tokens: tokens,
-                    },
-                    true,
-                )
+                (event, false)
+            }
+            Some(NodeEvent::Done { text, stop, reason }) => {
+                if !text.is_empty() {
+                    let _ = sender.send(Event::Text {
+                        text,
+                        tokens,
+                        logprob: None,
+                    });
+                }
+                let reason = match (stop, reason) {
+                    (Some(stop), _) => FinishReason::StopString(stop),
+                    (None, EngineReason::Stop) => FinishReason::Stop,
+                    (None, EngineReason::Length) => FinishReason::Length,
+                };
+                let done = Event::Done {
+                    reason,
+                    completion_tokens: tokens,
+                };
+                (done, true)
             }
             Some(NodeEvent::Failed(reason)) => {
                 (Event::Failed(BackendError::Unavailable(reason)), true)
+            }
+            Some(NodeEvent::Refused(reason)) => {
+                (Event::Failed(BackendError::Invalid(reason)), true)
             }
             None => {
                 let reason = "the answer ended without a reason".to_owned();

@@ -5,7 +5,11 @@ pub(crate) mod backtest;
 pub(crate) mod bench;
 #[cfg(feature = "engine")]
 pub(crate) mod build_info;
+#[cfg(all(feature = "engine", unix))]
+pub(crate) mod cluster;
 pub(crate) mod fit;
+#[cfg(feature = "engine")]
+pub(crate) mod key;
 #[cfg(feature = "engine")]
 pub(crate) mod lab;
 pub(crate) mod names;
@@ -15,3 +19,5 @@ pub(crate) mod plan;
 #[cfg(feature = "engine")]
 pub(crate) mod run;
 pub(crate) mod site;
+#[cfg(all(feature = "engine", unix))]
+pub(crate) mod up;

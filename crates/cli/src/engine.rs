@@ -12,6 +12,30 @@ use crate::{commands, workers};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Start this machine's node, alone or as part of a cluster
+    #[cfg(unix)]
+    Up(commands::up::Args),
+    /// Print the line that lets one more machine into the cluster
+    #[cfg(unix)]
+    Invite(commands::cluster::InviteArgs),
+    /// Let this machine's node join a cluster
+    #[cfg(unix)]
+    Join(commands::cluster::JoinArgs),
+    /// Show the cluster's nodes
+    #[cfg(unix)]
+    Nodes(commands::cluster::JsonArgs),
+    /// Take a node out of the cluster
+    #[cfg(unix)]
+    Forget(commands::cluster::ForgetArgs),
+    /// Run a model on the cluster, and serve it here
+    #[cfg(unix)]
+    Load(commands::cluster::LoadArgs),
+    /// End the model that is served here
+    #[cfg(unix)]
+    Unload,
+    /// Show the model that is served here
+    #[cfg(unix)]
+    Ps(commands::cluster::JsonArgs),
     /// A throwaway cluster on this machine: real node processes, one OpenAI-compatible address
     Lab(commands::lab::Args),
     /// Chat with a model on this machine, or answer once
@@ -20,6 +44,8 @@ pub(crate) enum Command {
     Parity(commands::parity::Args),
     /// Measure stages against the whole model: speed and memory
     Bench(commands::bench::Args),
+    /// Make a key for the API
+    Key(commands::key::Args),
     /// What llama.cpp was built with
     BuildInfo(commands::build_info::Args),
     #[command(hide = true)]
@@ -34,20 +60,47 @@ pub(crate) enum Command {
     BenchWhole,
 }
 
+/// What is logged where `BRIGADE_LOG` says nothing: a daemon says who comes and goes.
+fn usual_log(command: &Command) -> &'static str {
+    match command {
+        #[cfg(unix)]
+        Command::Up(_) => "error,brigade_node=info",
+        _ => "error",
+    }
+}
+
 pub(crate) fn run(command: Command) -> anyhow::Result<ExitCode> {
+    let usual = usual_log(&command);
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .with_env_filter(
-            EnvFilter::try_from_env("BRIGADE_LOG").unwrap_or_else(|_| EnvFilter::new("error")),
+            EnvFilter::try_from_env("BRIGADE_LOG").unwrap_or_else(|_| EnvFilter::new(usual)),
         )
         .with_target(false)
         .init();
     match command {
+        #[cfg(unix)]
+        Command::Up(args) => commands::up::run(&args),
+        #[cfg(unix)]
+        Command::Invite(args) => commands::cluster::invite(&args),
+        #[cfg(unix)]
+        Command::Join(args) => commands::cluster::join(args),
+        #[cfg(unix)]
+        Command::Nodes(args) => commands::cluster::nodes(&args),
+        #[cfg(unix)]
+        Command::Forget(args) => commands::cluster::forget(args),
+        #[cfg(unix)]
+        Command::Load(args) => commands::cluster::load(&args),
+        #[cfg(unix)]
+        Command::Unload => commands::cluster::unload(),
+        #[cfg(unix)]
+        Command::Ps(args) => commands::cluster::ps(&args),
         Command::Lab(args) => commands::lab::run(&args),
         Command::Run(args) => commands::run::run(args),
         Command::Parity(args) => commands::parity::run(&args),
         Command::Bench(args) => commands::bench::run(&args),
+        Command::Key(args) => commands::key::run(&args),
         Command::BuildInfo(args) => commands::build_info::run(&args),
         _ if !child::has_parent() => bail!("this command is for brigade itself to start"),
         Command::Node => {

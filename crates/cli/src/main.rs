@@ -5,6 +5,8 @@
 #[cfg(feature = "engine")]
 mod backend;
 mod commands;
+#[cfg(all(feature = "engine", unix))]
+mod control;
 #[cfg(feature = "engine")]
 mod engine;
 mod files;
@@ -13,6 +15,8 @@ mod model;
 mod output;
 mod planner;
 mod remote;
+#[cfg(feature = "engine")]
+mod server;
 #[cfg(feature = "engine")]
 mod signals;
 mod this_machine;

@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use anyhow::{Context, bail};
-use brigade_api::{ChatMessage, ChatTemplate, Role};
+use brigade_api::{ChatMessage, ChatTemplate, ModelFacts, Role};
 use brigade_gguf::{Architecture, Layers, Source, plan_cuts, plan_even};
-use brigade_node::{ClusterSpec, Placement, Text, Tokenizer, VocabularyFacts};
+use brigade_node::{ClusterSpec, Links, Placement, Text, Tokenizer, VocabularyFacts};
 
 use crate::output;
 
@@ -146,22 +146,69 @@ pub(crate) fn spec(
         context_tokens,
         sequences: 4,
         chunk_tokens: 64,
-        threads: threads.unwrap_or((cores / sharing).max(1)),
+        threads: Some(threads.unwrap_or((cores / sharing).max(1))),
         cache: brigade_node::cache_dir()?,
+        links: Links::Plain,
     })
 }
 
-/// The model's chat template, if it has one.
+/// The chat template: the one that is named, else the model's own, if it has one.
 pub(crate) fn chat_template(
     source: &Source,
+    named: Option<&str>,
     vocabulary: &VocabularyFacts,
 ) -> anyhow::Result<Option<ChatTemplate>> {
-    let Some(template) = source.header().chat_template() else {
+    let Some(template) = named.or(source.header().chat_template()) else {
         return Ok(None);
     };
     ChatTemplate::new(template, &vocabulary.bos, &vocabulary.eos)
         .map(Some)
-        .context("the model's chat template cannot be used")
+        .context("the chat template cannot be used")
+}
+
+/// What clients may ask about the file.
+pub(crate) fn facts(source: &Source) -> anyhow::Result<ModelFacts> {
+    let model = source.model();
+    let elements = |dims: &[u64]| dims.iter().product::<u64>();
+    Ok(ModelFacts {
+        architecture: source.header().architecture()?.to_owned(),
+        size_bytes: model.file_bytes(),
+        parameters: model
+            .parts()
+            .iter()
+            .flat_map(brigade_gguf::Header::tensors)
+            .map(|tensor| elements(tensor.dims()))
+            .sum(),
+        quantization: source
+            .header()
+            .get_u32("general.file_type")
+            .and_then(file_type)
+            .map(str::to_owned),
+    })
+}
+
+/// llama.cpp's names of `general.file_type`.
+fn file_type(number: u32) -> Option<&'static str> {
+    Some(match number {
+        0 => "F32",
+        1 => "F16",
+        2 => "Q4_0",
+        3 => "Q4_1",
+        7 => "Q8_0",
+        8 => "Q5_0",
+        9 => "Q5_1",
+        10 => "Q2_K",
+        11 => "Q3_K_S",
+        12 => "Q3_K_M",
+        13 => "Q3_K_L",
+        14 => "Q4_K_S",
+        15 => "Q4_K_M",
+        16 => "Q5_K_S",
+        17 => "Q5_K_M",
+        18 => "Q6_K",
+        32 => "BF16",
+        _ => return None,
+    })
 }
 
 /// The tokens of a conversation, or of the last message alone where the model has no template.
@@ -172,7 +219,7 @@ pub(crate) fn conversation(
 ) -> anyhow::Result<Vec<u32>> {
     let text = match (template, messages.last()) {
         (Some(template), _) => Text {
-            text: template.render(messages, SystemTime::now())?,
+            text: template.render(messages, &[], None, SystemTime::now())?,
             add_special: false,
             parse_special: true,
         },
@@ -187,9 +234,5 @@ pub(crate) fn conversation(
 
 /// A message of a person.
 pub(crate) fn user(content: &str) -> ChatMessage {
-    ChatMessage {
-        role: Role::User,
-        content: content.to_owned(),
-        name: None,
-    }
+    ChatMessage::new(Role::User, content)
 }

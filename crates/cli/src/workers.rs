@@ -29,6 +29,7 @@ pub(crate) fn stage() -> anyhow::Result<ExitCode> {
                 build: ready.build.clone(),
                 model: order.model,
                 params: order.params,
+                guard: order.guard,
             };
             child::report(&StageReport::Ready(ready));
             let error = brigade_node::serve_stage(&listener, &identity, &mut stage);
@@ -59,7 +60,7 @@ pub(crate) fn load_stage(
         threads: order.threads,
         rpc: order.rpc.clone(),
     })?;
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let listener = TcpListener::bind((order.bind, 0))?;
     let memory = stage.memory_use();
     let ready = StageReady {
         address: listener.local_addr()?,
@@ -109,7 +110,13 @@ pub(crate) fn tokenizer() -> ExitCode {
                     Err(error) => TokenizerReport::Failed(error.to_string()),
                 }
             }
-            (TokenizerOrder::Tokenize(_), None) => {
+            (TokenizerOrder::CheckGrammar(grammar), Some(vocabulary)) => {
+                match vocabulary.check_grammar(&grammar) {
+                    Ok(()) => TokenizerReport::GrammarWorks,
+                    Err(error) => TokenizerReport::Failed(error.to_string()),
+                }
+            }
+            (TokenizerOrder::Tokenize(_) | TokenizerOrder::CheckGrammar(_), None) => {
                 TokenizerReport::Failed("no vocabulary is loaded".to_owned())
             }
         };
@@ -124,9 +131,14 @@ fn vocabulary_facts(vocabulary: &Vocabulary) -> VocabularyFacts {
             String::from_utf8_lossy(&vocabulary.piece(token, true)).into_owned()
         })
     };
+    let pieces: Vec<_> = (0..vocabulary.len() as u32)
+        .map(|token| vocabulary.piece(token, false))
+        .collect();
+    let control = (0..).zip(&pieces).filter(|(_, piece)| piece.is_empty());
     VocabularyFacts {
-        pieces: (0..vocabulary.len() as u32)
-            .map(|token| vocabulary.piece(token, false))
+        control: control
+            .map(|(token, _)| (token, text(Some(token))))
+            .filter(|(_, text)| !text.is_empty())
             .collect(),
         longest_piece: (0..vocabulary.len() as u32)
             .map(|token| vocabulary.piece(token, true).len())
@@ -135,6 +147,7 @@ fn vocabulary_facts(vocabulary: &Vocabulary) -> VocabularyFacts {
         bos: text(vocabulary.bos()),
         eos: text(vocabulary.eos()),
         end_of_generation: vocabulary.end_of_generation(),
+        pieces,
     }
 }
 

@@ -1,22 +1,29 @@
 //! Turns logits into a token, on the last stage.
 //!
-//! The order of the filters is that of llama.cpp's default sampler chain: penalties, `top_k`,
+//! The order of the filters is that of llama.cpp's default sampler chain: bias, penalties, `top_k`,
 //! `top_p`, `min_p`, temperature. So `top_p` and `min_p` look at the distribution before
 //! temperature, and `top_p` at what `top_k` has left of it. The repetition penalty (CTRL,
 //! arXiv 1909.05858, section 4.1) covers prompt and answer; presence and frequency penalties,
 //! as in OpenAI's API, the answer alone.
+//!
+//! A grammar has the last word, as in llama.cpp's `common_sampler`: a token is drawn without it,
+//! and only if the grammar forbids that one, the row is masked and another is drawn. Both draws
+//! together follow the masked distribution, and the usual token costs one look-up instead of a
+//! pass over the vocabulary.
 //!
 //! A token is a function of the logits, the sequence's tokens, its parameters and its seed,
 //! and of nothing else: not of other sequences, nor of what was sampled for it before. The
 //! arithmetic is the same on every platform, the exponential function included.
 
 mod draw;
+mod sequences;
 
 use std::collections::HashMap;
 
-use brigade_wire::{KvOp, Output, SamplingParams, SeqId, Span, Step, StepResult, Token, Want};
+use brigade_wire::{SamplingParams, Token};
 
-use crate::StageError;
+use crate::{Constraint, StageError};
+pub use sequences::SequenceSamplers;
 
 /// A sampling parameter outside its range.
 #[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
@@ -70,7 +77,9 @@ pub fn check(params: &SamplingParams) -> Result<(), InvalidSampling> {
             "a finite number",
         ),
     ];
-    for (name, value, in_range, allowed) in rules {
+    let biases = params.logit_bias.iter();
+    let biases = biases.map(|&(_, bias)| ("logit_bias", bias, true, "a finite number"));
+    for (name, value, in_range, allowed) in rules.into_iter().chain(biases) {
         if !(in_range && value.is_finite()) {
             return Err(InvalidSampling {
                 name,
@@ -82,27 +91,53 @@ pub fn check(params: &SamplingParams) -> Result<(), InvalidSampling> {
     Ok(())
 }
 
-/// A sampled token with the natural logarithm of its probability before penalties,
-/// temperature and filters.
-#[derive(Debug, Clone, Copy, PartialEq)]
+/// A sampled token with the natural logarithm of its probability before bias, penalties,
+/// grammar, temperature and filters.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Sampled {
     /// The token.
     pub token: Token,
     /// Its log-probability.
     pub logprob: f32,
+    /// The `top_logprobs` most likely tokens with the same, likeliest first.
+    pub top: Vec<(Token, f32)>,
 }
 
 /// Buffers as large as the vocabulary, shared by all sequences of a thread.
 #[derive(Debug, Default)]
 pub struct Scratch {
-    penalised: Vec<f32>,
+    changed: Vec<f32>,
     candidates: Vec<draw::Candidate>,
+}
+
+/// What a grammar says about an answer.
+#[derive(Debug, Clone)]
+struct Grammar {
+    /// Before the answer's first token.
+    start: Box<dyn Constraint>,
+    /// After its last one; gone once the answer has left the grammar.
+    now: Option<Box<dyn Constraint>>,
+}
+
+impl Grammar {
+    fn accept(&mut self, token: Token) {
+        if !self.now.as_mut().is_some_and(|now| now.accept(token)) {
+            self.now = None;
+        }
+    }
+
+    fn now(&self) -> Result<&dyn Constraint, StageError> {
+        self.now.as_deref().ok_or_else(|| {
+            StageError::Constraint("the answer does not keep to its grammar".to_owned())
+        })
+    }
 }
 
 /// The sampling state of one sequence: its tokens and its parameters.
 #[derive(Debug, Clone)]
 pub struct Sampler {
     params: SamplingParams,
+    grammar: Option<Grammar>,
     prompt_tokens: usize,
     history: Vec<Token>,
     /// Every token of the history, with how often the answer holds it.
@@ -110,11 +145,20 @@ pub struct Sampler {
 }
 
 impl Sampler {
-    /// A sequence without tokens, whose first `prompt_tokens` will be its prompt.
-    pub fn new(params: SamplingParams, prompt_tokens: u32) -> Result<Self, InvalidSampling> {
+    /// A sequence without tokens, whose first `prompt_tokens` will be its prompt. The grammar
+    /// that its parameters name is `constraint`.
+    pub fn new(
+        params: SamplingParams,
+        prompt_tokens: u32,
+        constraint: Option<Box<dyn Constraint>>,
+    ) -> Result<Self, InvalidSampling> {
         check(&params)?;
         Ok(Self {
             params,
+            grammar: constraint.map(|start| Grammar {
+                now: Some(start.fork()),
+                start,
+            }),
             prompt_tokens: prompt_tokens as usize,
             history: Vec::new(),
             seen: HashMap::new(),
@@ -132,6 +176,9 @@ impl Sampler {
             let in_answer = self.history.len() >= self.prompt_tokens;
             *self.seen.entry(token).or_default() += u32::from(in_answer);
             self.history.push(token);
+            if let Some(grammar) = self.grammar.as_mut().filter(|_| in_answer) {
+                grammar.accept(token);
+            }
         }
     }
 
@@ -141,6 +188,9 @@ impl Sampler {
             let mut history = std::mem::take(&mut self.history);
             history.truncate(len);
             self.seen.clear();
+            if let Some(grammar) = &mut self.grammar {
+                grammar.now = Some(grammar.start.fork());
+            }
             self.extend(&history);
         }
     }
@@ -148,22 +198,41 @@ impl Sampler {
     /// Chooses the token that follows the sequence's last one, from a row of `vocabulary`
     /// logits. Minus infinity marks a token that can never come.
     ///
-    /// Fails if a logit is NaN or plus infinity, or if all are minus infinity.
+    /// Fails if a logit is NaN or plus infinity, if all are minus infinity, or if the grammar
+    /// allows no token.
     pub fn sample(&self, logits: &[f32], scratch: &mut Scratch) -> Result<Sampled, StageError> {
+        let Scratch {
+            changed,
+            candidates,
+        } = scratch;
         let raw = draw::scan(logits)?;
-        let token = if self.penalises() {
-            scratch.penalised.clear();
-            scratch.penalised.extend_from_slice(logits);
-            self.penalise(&mut scratch.penalised);
-            let scan = draw::scan(&scratch.penalised)?;
-            self.choose(&scratch.penalised, &scan, &mut scratch.candidates)
+        let mut free = draw::uniform(self.params.seed, self.position() as u64);
+        let mut token = if self.changes_logits() {
+            self.change(logits, changed);
+            self.choose(changed, &draw::scan(changed)?, free, candidates)
         } else {
-            self.choose(logits, &raw, &mut scratch.candidates)
+            self.choose(logits, &raw, free, candidates)
         };
-        let logprob = f64::from(logits[token as usize] - raw.max) - raw.mass.ln();
+        if let Some(grammar) = &self.grammar {
+            let now = grammar.now()?;
+            if !now.allows(token) {
+                self.change(logits, changed);
+                now.mask(changed);
+                let scan = draw::scan(changed).map_err(|_| {
+                    StageError::Constraint("no token continues the grammar".to_owned())
+                })?;
+                // The first number fell on what is forbidden, so it is not uniform any more.
+                free = draw::uniform(!self.params.seed, self.position() as u64);
+                token = self.choose(changed, &scan, free, candidates);
+            }
+        }
+        let logprob =
+            |token: Token| (f64::from(logits[token as usize] - raw.max) - raw.mass.ln()) as f32;
+        let likely = draw::likeliest(logits, &raw, self.params.top_logprobs as usize, candidates);
         Ok(Sampled {
             token,
-            logprob: logprob as f32,
+            logprob: logprob(token),
+            top: likely.map(|token| (token, logprob(token))).collect(),
         })
     }
 
@@ -171,13 +240,32 @@ impl Sampler {
         &self,
         logits: &[f32],
         scan: &draw::Scan,
+        uniform: f64,
         candidates: &mut Vec<draw::Candidate>,
     ) -> Token {
         if self.params.temperature > 0.0 {
-            let uniform = draw::uniform(self.params.seed, self.position() as u64);
             draw::draw(logits, scan, &self.params, uniform, candidates)
         } else {
             scan.argmax
+        }
+    }
+
+    fn changes_logits(&self) -> bool {
+        self.penalises() || !self.params.logit_bias.is_empty()
+    }
+
+    /// Copies the row and applies bias and penalties.
+    fn change(&self, logits: &[f32], changed: &mut Vec<f32>) {
+        changed.clear();
+        changed.extend_from_slice(logits);
+        for &(token, bias) in &self.params.logit_bias {
+            if let Some(logit) = changed.get_mut(token as usize) {
+                // Stays what it is where it is minus infinity.
+                *logit = (*logit + bias).min(f32::MAX);
+            }
+        }
+        if self.penalises() {
+            self.penalise(changed);
         }
     }
 
@@ -215,131 +303,5 @@ impl Sampler {
             }
             *logit = value.clamp(f64::from(f32::MIN), f64::from(f32::MAX)) as f32;
         }
-    }
-}
-
-/// The sampling states of all sequences of a last stage; follows the steps as the KV cache does.
-#[derive(Debug, Default)]
-pub struct SequenceSamplers {
-    samplers: HashMap<SeqId, Sampler>,
-    scratch: Scratch,
-}
-
-impl SequenceSamplers {
-    /// No sequences.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Follows a change of the KV cache.
-    pub fn apply(&mut self, op: KvOp) -> Result<(), StageError> {
-        match op {
-            KvOp::Remove { seq, from: 0 } => {
-                self.samplers.remove(&seq);
-            }
-            KvOp::Remove { seq, from } => {
-                if let Some(sampler) = self.samplers.get_mut(&seq) {
-                    sampler.truncate(from as usize);
-                }
-            }
-            KvOp::Copy { from, to } => {
-                if self.samplers.contains_key(&to) {
-                    return Err(StageError::BadStep(format!(
-                        "copy into sequence {}, which is not empty",
-                        to.0
-                    )));
-                }
-                if let Some(sampler) = self.samplers.get(&from).cloned() {
-                    self.samplers.insert(to, sampler);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Appends a span's tokens to its sequence.
-    pub fn observe(&mut self, span: &Span) -> Result<(), StageError> {
-        let actual = self.samplers.get(&span.seq).map_or(0, Sampler::position);
-        if actual != span.position as usize {
-            return Err(StageError::OutOfStep {
-                seq: span.seq.0,
-                actual: actual as u32,
-                expected: span.position,
-            });
-        }
-        if let Some(params) = &span.sampling {
-            let mut sampler = Sampler::new(params.clone(), span.prompt_tokens)
-                .map_err(|error| StageError::BadStep(error.to_string()))?;
-            if let Some(copied) = self.samplers.get(&span.seq) {
-                sampler.extend(&copied.history);
-            }
-            self.samplers.insert(span.seq, sampler);
-        }
-        let Some(sampler) = self.samplers.get_mut(&span.seq) else {
-            return Err(StageError::BadStep(format!(
-                "sequence {} starts without sampling parameters",
-                span.seq.0
-            )));
-        };
-        sampler.extend(&span.tokens);
-        Ok(())
-    }
-
-    /// Samples the token that follows a sequence's last one.
-    pub fn sample(&mut self, seq: SeqId, logits: &[f32]) -> Result<Output, StageError> {
-        let Some(sampler) = self.samplers.get(&seq) else {
-            return Err(StageError::BadStep(format!(
-                "sequence {} has no tokens to sample from",
-                seq.0
-            )));
-        };
-        let Sampled { token, logprob } = sampler.sample(logits, &mut self.scratch)?;
-        Ok(Output {
-            seq,
-            token,
-            logprob,
-        })
-    }
-
-    /// All that a last stage does with a step after computing it: follows its changes of the KV
-    /// cache and its spans, and samples.
-    ///
-    /// `logits` is `[spans that want a token, vocabulary]`, the output of
-    /// [`Stage::forward`](crate::Stage::forward). The rows that the step asks back are appended
-    /// to `returned`, the payload of the result.
-    pub fn answer(
-        &mut self,
-        step: &Step,
-        logits: &[f32],
-        vocabulary: usize,
-        returned: &mut Vec<f32>,
-    ) -> Result<StepResult, StageError> {
-        for &op in &step.kv {
-            self.apply(op)?;
-        }
-        let wants = |span: &&Span| span.want != Want::Nothing;
-        if logits.len() != step.spans.iter().filter(wants).count() * vocabulary {
-            return Err(StageError::Logits("there is not one row for each span"));
-        }
-        for span in &step.spans {
-            self.observe(span)?;
-        }
-        let mut outputs = Vec::new();
-        let rows = logits.chunks(vocabulary.max(1));
-        for (span, row) in step.spans.iter().filter(wants).zip(rows) {
-            outputs.push(self.sample(span.seq, row)?);
-            if span.want == Want::TokenAndLogits {
-                returned.extend_from_slice(row);
-            }
-        }
-        Ok(StepResult {
-            id: step.id,
-            outputs,
-        })
-    }
-
-    /// Forgets every sequence.
-    pub fn clear(&mut self) {
-        self.samplers.clear();
     }
 }

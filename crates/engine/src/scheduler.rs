@@ -20,7 +20,10 @@ mod types;
 
 use std::collections::VecDeque;
 
-use brigade_wire::{KvOp, Output, SeqId, Span, Step, StepId, StepResult, Token, Want};
+use brigade_wire::{
+    KvOp, MAX_GRAMMAR_BYTES, MAX_LOGIT_BIAS, MAX_TOP_LOGPROBS, Output, SeqId, Span, Step, StepId,
+    StepResult, Token, Want,
+};
 
 use crate::sampling;
 pub use types::{
@@ -87,6 +90,8 @@ pub struct Scheduler {
     /// Sequences whose last token is known, the longest waiting first.
     ready: VecDeque<SeqId>,
     removals: Vec<KvOp>,
+    /// Requests that got a sequence and that nobody was told of.
+    started: Vec<RequestId>,
     in_flight: VecDeque<InFlight>,
     next_step: StepId,
     next_ticket: u64,
@@ -110,6 +115,7 @@ impl Scheduler {
             prefilling: VecDeque::new(),
             ready: VecDeque::new(),
             removals: Vec::new(),
+            started: Vec::new(),
             in_flight: VecDeque::new(),
             next_step: StepId(0),
             next_ticket: 0,
@@ -141,6 +147,12 @@ impl Scheduler {
                 prompt_tokens: request.prompt.len(),
                 context_tokens: self.config.context_tokens,
             });
+        }
+        if request.sampling.grammar.as_ref().map_or(0, String::len) > MAX_GRAMMAR_BYTES
+            || request.sampling.logit_bias.len() > MAX_LOGIT_BIAS
+            || request.sampling.top_logprobs > MAX_TOP_LOGPROBS
+        {
+            return Err(SubmitError::TooLarge);
         }
         if request.max_tokens == 0 {
             return Err(SubmitError::NoTokens);
@@ -223,6 +235,11 @@ impl Scheduler {
         Some(self.make_step(kind, spans))
     }
 
+    /// Requests that stopped waiting since the last call.
+    pub fn take_started(&mut self) -> Vec<RequestId> {
+        std::mem::take(&mut self.started)
+    }
+
     /// Takes the chain's answer to the oldest step in flight.
     pub fn on_result(&mut self, result: &StepResult) -> Result<Vec<Event>, ProtocolError> {
         let step = match self.in_flight.front() {
@@ -248,12 +265,12 @@ impl Scheduler {
             .map_or_else(Vec::new, |step| step.expected);
         let mut events = Vec::new();
         let mut rows = 0..;
-        for (expected, output) in expected.into_iter().zip(&result.outputs) {
+        for (expected, output) in expected.into_iter().zip(result.outputs.iter().cloned()) {
             let row = match expected.want {
                 Want::TokenAndLogits => rows.next(),
                 Want::Token | Want::Nothing => None,
             };
-            self.on_output(expected, *output, row, &mut events);
+            self.on_output(expected, output, row, &mut events);
         }
         Ok(events)
     }
@@ -274,6 +291,11 @@ impl Scheduler {
             return;
         };
         let request = active.request.id;
+        if let Some(reason) = output.fault {
+            events.push(Event::Failed { request, reason });
+            self.release(expected.seq);
+            return;
+        }
         let reason = if active.request.stop_tokens.contains(&output.token) {
             Some(FinishReason::Stop)
         } else {
@@ -282,6 +304,7 @@ impl Scheduler {
                 token: output.token,
                 logprob: output.logprob,
                 logits_row,
+                top: output.top,
             });
             active.answered += 1;
             active.next = Some(output.token);
@@ -321,6 +344,8 @@ impl Scheduler {
             });
             self.next_ticket += 1;
             self.prefilling.push_back(seq);
+            self.started
+                .extend(slot.as_ref().map(|active| active.request.id));
         }
     }
 

@@ -11,7 +11,7 @@ use std::ops::Range;
 use brigade_wire::{KvOp, SeqId, Span, Step, StepResult, Want};
 
 use crate::sampling::SequenceSamplers;
-use crate::{Input, Stage, StageError};
+use crate::{Input, NoGrammars, Stage, StageError};
 
 /// Width of the simulated hidden state, in floats.
 const HIDDEN: usize = 2;
@@ -260,7 +260,7 @@ impl SimChain {
         let mut returned = Vec::new();
         let result = self
             .samplers
-            .answer(step, &output, vocabulary, &mut returned)?;
+            .answer(step, &output, vocabulary, &NoGrammars, &mut returned)?;
         self.results.push_back((at, result, returned));
         Ok(())
     }

@@ -2,6 +2,8 @@
 
 use brigade_wire::{KvOp, Span, Token};
 
+use crate::{Grammars, NoGrammars};
+
 /// What goes into a stage: one row for each token of the step, spans in order.
 #[derive(Debug, Clone, Copy)]
 pub enum Input<'a> {
@@ -31,6 +33,9 @@ pub enum StageError {
     /// The model computed logits that no token can be sampled from.
     #[error("unusable logits: {0}")]
     Logits(&'static str),
+    /// An answer cannot keep to its grammar. Only its own sequence is in doubt.
+    #[error("{0}")]
+    Constraint(String),
     /// The engine below failed.
     #[error("{0}")]
     Engine(String),
@@ -62,4 +67,9 @@ pub trait Stage {
 
     /// Forgets every sequence.
     fn clear(&mut self);
+
+    /// Where the constraints of answers come from; only a last stage has any.
+    fn grammars(&self) -> &dyn Grammars {
+        &NoGrammars
+    }
 }

@@ -21,7 +21,8 @@ pub struct TextStream {
     bytes: Vec<u8>,
     /// The possible beginning of a stop string.
     held: String,
-    stopped: bool,
+    /// The stop string that ended it.
+    stop: Option<String>,
 }
 
 impl TextStream {
@@ -31,19 +32,19 @@ impl TextStream {
             stops: stops.into_iter().filter(|stop| !stop.is_empty()).collect(),
             bytes: Vec::new(),
             held: String::new(),
-            stopped: false,
+            stop: None,
         }
     }
 
     /// Takes the bytes of the next token.
     pub fn push(&mut self, bytes: &[u8]) -> Piece {
-        if !self.stopped {
+        if self.stop.is_none() {
             self.bytes.extend_from_slice(bytes);
             let text = take_characters(&mut self.bytes);
             self.held.push_str(&text);
         }
-        let text = if let Some(start) = self.find_stop() {
-            self.stopped = true;
+        let text = if let Some((start, stop)) = self.find_stop() {
+            self.stop = Some(stop);
             self.held.truncate(start);
             std::mem::take(&mut self.held)
         } else {
@@ -53,32 +54,37 @@ impl TextStream {
         };
         Piece {
             text,
-            stopped: self.stopped,
+            stopped: self.stop.is_some(),
         }
     }
 
     /// Ends the text and returns what was held back.
     pub fn finish(mut self) -> String {
-        if self.stopped {
+        if self.stop.is_some() {
             return String::new();
         }
         self.held.push_str(&String::from_utf8_lossy(&self.bytes));
-        if let Some(start) = self.find_stop() {
+        if let Some((start, _)) = self.find_stop() {
             self.held.truncate(start);
         }
         self.held
     }
 
-    /// Where the stop string begins that is complete first.
-    fn find_stop(&self) -> Option<usize> {
+    /// The stop string that ended the text.
+    pub fn stop(&self) -> Option<&str> {
+        self.stop.as_deref()
+    }
+
+    /// Where the stop string begins that is complete first, and which it is.
+    fn find_stop(&self) -> Option<(usize, String)> {
         self.stops
             .iter()
             .filter_map(|stop| {
                 let start = self.held.find(stop.as_str())?;
-                Some((start + stop.len(), start))
+                Some((start + stop.len(), start, stop.as_str()))
             })
             .min()
-            .map(|(_, start)| start)
+            .map(|(_, start, stop)| (start, stop.to_owned()))
     }
 
     /// Length of the longest end of `held` that begins a stop string.

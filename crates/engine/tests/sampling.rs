@@ -4,13 +4,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use brigade_engine::StageError;
 use brigade_engine::sampling::{Sampled, Sampler, Scratch, SequenceSamplers, check};
+use brigade_engine::{NoGrammars, StageError};
 use brigade_wire::{KvOp, SamplingParams, SeqId, Span, Step, StepId, Token, Want};
 use proptest::prelude::*;
 
 fn sample(params: &SamplingParams, history: &[Token], logits: &[f32]) -> Sampled {
-    let mut sampler = Sampler::new(params.clone(), 0).unwrap();
+    let mut sampler = Sampler::new(params.clone(), 0, None).unwrap();
     sampler.extend(history);
     sampler.sample(logits, &mut Scratch::default()).unwrap()
 }
@@ -113,7 +113,7 @@ proptest! {
 
     #[test]
     fn the_token_passes_all_filters(params in any_params(), logits in any_logits()) {
-        let Sampled { token, logprob } = sample(&params, &[], &logits);
+        let Sampled { token, logprob, .. } = sample(&params, &[], &logits);
         if params.temperature > 0.0 {
             prop_assert!(reference(&logits, &params, 1e-5).contains_key(&token));
         } else {
@@ -144,11 +144,11 @@ proptest! {
             repetition_penalty: float(3, 1.2),
             presence_penalty: float(4, 1.0),
             frequency_penalty: float(5, 1.0),
-            seed: 0,
+            ..SamplingParams::default()
         };
         let usable = logits.iter().all(|l| *l < f32::INFINITY)
             && logits.iter().any(|l| l.is_finite());
-        match Sampler::new(params.clone(), 0) {
+        match Sampler::new(params.clone(), 0, None) {
             Err(_) => prop_assert!(check(&params).is_err()),
             Ok(mut sampler) => {
                 sampler.extend(&history);
@@ -176,13 +176,13 @@ proptest! {
         };
         let history = [prompt.clone(), answer.clone()].concat();
         let keep = 1 + keep.index(history.len());
-        let mut fresh = Sampler::new(params.clone(), prompt.len() as u32).unwrap();
+        let mut fresh = Sampler::new(params.clone(), prompt.len() as u32, None).unwrap();
         fresh.extend(&history[..keep]);
         let expected = fresh.sample(&logits, &mut Scratch::default()).unwrap();
 
         let mut samplers = SequenceSamplers::new();
-        samplers.observe(&span(3, 0, &prompt, Some((params, prompt.len() as u32)))).unwrap();
-        samplers.observe(&span(3, prompt.len() as u32, &answer, None)).unwrap();
+        samplers.observe(&span(3, 0, &prompt, Some((params, prompt.len() as u32))), &NoGrammars).unwrap();
+        samplers.observe(&span(3, prompt.len() as u32, &answer, None), &NoGrammars).unwrap();
         samplers.apply(KvOp::Copy { from: SeqId(3), to: SeqId(5) }).unwrap();
         for seq in [3, 5] {
             samplers.apply(KvOp::Remove { seq: SeqId(seq), from: keep as u32 }).unwrap();
@@ -284,7 +284,7 @@ fn the_position_changes_the_draw_and_nothing_else_does() {
 fn penalties() {
     // Prompt: tokens 0 and 1; answer: 1, 2, 2.
     let choose = |params: SamplingParams, logits: &[f32]| {
-        let mut sampler = Sampler::new(params, 2).unwrap();
+        let mut sampler = Sampler::new(params, 2, None).unwrap();
         sampler.extend(&[0, 1, 1, 2, 2]);
         sampler.sample(logits, &mut Scratch::default()).unwrap()
     };
@@ -339,7 +339,7 @@ fn a_large_flat_vocabulary_is_cut_at_the_right_place() {
 
 #[test]
 fn unusable_logits_are_refused() {
-    let sampler = Sampler::new(SamplingParams::default(), 0).unwrap();
+    let sampler = Sampler::new(SamplingParams::default(), 0, None).unwrap();
     let inf = f32::INFINITY;
     let cases = [
         vec![],
@@ -359,14 +359,20 @@ fn unusable_logits_are_refused() {
 #[test]
 fn a_sequence_out_of_step_is_refused() {
     let mut samplers = SequenceSamplers::new();
-    let error = samplers.observe(&span(0, 0, &[1], None)).unwrap_err();
+    let error = samplers
+        .observe(&span(0, 0, &[1], None), &NoGrammars)
+        .unwrap_err();
     assert_eq!(
         error.to_string(),
         "bad step: sequence 0 starts without sampling parameters"
     );
     let first = Some((SamplingParams::default(), 2));
-    samplers.observe(&span(0, 0, &[1, 2], first)).unwrap();
-    let error = samplers.observe(&span(0, 3, &[4], None)).unwrap_err();
+    samplers
+        .observe(&span(0, 0, &[1, 2], first), &NoGrammars)
+        .unwrap();
+    let error = samplers
+        .observe(&span(0, 3, &[4], None), &NoGrammars)
+        .unwrap_err();
     assert_eq!(
         error.to_string(),
         "sequence 0 has 2 tokens here, the step expects 3"
@@ -375,7 +381,7 @@ fn a_sequence_out_of_step_is_refused() {
         temperature: -1.0,
         ..SamplingParams::default()
     };
-    let error = samplers.observe(&span(1, 0, &[1], Some((hot, 1))));
+    let error = samplers.observe(&span(1, 0, &[1], Some((hot, 1))), &NoGrammars);
     assert_eq!(
         error.unwrap_err().to_string(),
         "bad step: temperature is -1, it must be 0 or more"
@@ -401,12 +407,12 @@ fn the_logits_that_were_asked_for_come_back() {
     let logits = [0.0, 1.0, 2.0, 9.0, 8.0, 7.0];
     let mut returned = Vec::new();
     let result = SequenceSamplers::new()
-        .answer(&step, &logits, 3, &mut returned)
+        .answer(&step, &logits, 3, &NoGrammars, &mut returned)
         .unwrap();
     let tokens: Vec<_> = result.outputs.iter().map(|o| (o.seq.0, o.token)).collect();
     assert_eq!((result.id, tokens), (StepId(4), vec![(0, 2), (2, 0)]));
     assert_eq!(returned, [9.0, 8.0, 7.0]);
 
-    let error = SequenceSamplers::new().answer(&step, &logits[1..], 3, &mut returned);
+    let error = SequenceSamplers::new().answer(&step, &logits[1..], 3, &NoGrammars, &mut returned);
     assert!(matches!(error, Err(StageError::Logits(_))), "{error:?}");
 }

@@ -5,7 +5,10 @@ use std::sync::Arc;
 use brigade_engine::scheduler::{
     Event, FinishReason, ProtocolError, Request, RequestId, Scheduler, SchedulerConfig, SubmitError,
 };
-use brigade_wire::{KvOp, Output, SamplingParams, SeqId, Step, StepId, StepResult, Token, Want};
+use brigade_wire::{
+    KvOp, MAX_GRAMMAR_BYTES, MAX_LOGIT_BIAS, MAX_TOP_LOGPROBS, Output, SamplingParams, SeqId, Step,
+    StepId, StepResult, Token, Want,
+};
 
 fn config(stages: u32, sequences: u32) -> SchedulerConfig {
     SchedulerConfig {
@@ -38,6 +41,7 @@ fn answer(step: &Step, token: Token) -> StepResult {
             seq: span.seq,
             token,
             logprob: -1.0,
+            ..Output::default()
         })
         .collect();
     StepResult {
@@ -52,6 +56,7 @@ fn token(request: u64, token: Token) -> Event {
         token,
         logprob: -1.0,
         logits_row: None,
+        top: Vec::new(),
     }
 }
 
@@ -236,7 +241,7 @@ fn logits_rows_are_counted_over_all_that_want_them() {
                     logits_row,
                     ..
                 } => (request.0, *logits_row),
-                Event::Finished { .. } => unreachable!("the limit is 9 tokens"),
+                other => unreachable!("the limit is 9 tokens: {other:?}"),
             });
             assert_eq!(
                 rows.collect::<Vec<_>>(),
@@ -326,4 +331,66 @@ fn a_broken_chain_gives_back_every_request() {
     scheduler.submit(request(3, 1, 1)).unwrap();
     let step = scheduler.next_step().unwrap();
     assert_eq!((step.id, step.kv.len()), (StepId(0), 0));
+}
+
+#[test]
+fn a_fault_ends_its_own_request_alone() {
+    let mut scheduler = Scheduler::new(config(1, 2));
+    scheduler.submit(request(1, 2, 9)).unwrap();
+    scheduler.submit(request(2, 2, 9)).unwrap();
+    let first = scheduler.next_step().unwrap();
+    assert_eq!(
+        scheduler.take_started(),
+        [RequestId(1), RequestId(2)],
+        "both have a sequence"
+    );
+    assert!(scheduler.take_started().is_empty());
+    let second = scheduler.next_step().unwrap();
+    let mut broken = answer(&first, 5);
+    broken.outputs[0].fault = Some("no way on".to_owned());
+    assert_eq!(
+        scheduler.on_result(&broken).unwrap(),
+        [Event::Failed {
+            request: RequestId(1),
+            reason: "no way on".to_owned()
+        }]
+    );
+    assert_eq!(
+        scheduler.on_result(&answer(&second, 5)).unwrap(),
+        [token(2, 5)]
+    );
+    let next = scheduler.next_step().unwrap();
+    assert_eq!(
+        next.kv,
+        [KvOp::Remove {
+            seq: SeqId(0),
+            from: 0
+        }]
+    );
+    assert_eq!(shape(&next), [(1, 2, 1)]);
+}
+
+#[test]
+fn more_than_a_frame_holds_is_refused() {
+    let mut scheduler = Scheduler::new(config(1, 2));
+    for sampling in [
+        SamplingParams {
+            grammar: Some("x".repeat(MAX_GRAMMAR_BYTES + 1)),
+            ..SamplingParams::default()
+        },
+        SamplingParams {
+            logit_bias: vec![(1, 1.0); MAX_LOGIT_BIAS + 1],
+            ..SamplingParams::default()
+        },
+        SamplingParams {
+            top_logprobs: MAX_TOP_LOGPROBS + 1,
+            ..SamplingParams::default()
+        },
+    ] {
+        let refused = Request {
+            sampling,
+            ..request(1, 2, 2)
+        };
+        assert_eq!(scheduler.submit(refused), Err(SubmitError::TooLarge));
+    }
 }

@@ -46,7 +46,8 @@ impl Arrival {
     /// The answer of the whole model to this request alone, a token at a time.
     fn reference(&self) -> Answer {
         let mut stage = SimStage::new(MODEL, 0..MODEL.layers, 1, CONTEXT);
-        let mut sampler = Sampler::new(self.sampling.clone(), self.prompt.len() as u32).unwrap();
+        let mut sampler =
+            Sampler::new(self.sampling.clone(), self.prompt.len() as u32, None).unwrap();
         let mut answer = Answer::default();
         let mut logits = Vec::new();
         let mut next = self.prompt.clone();
@@ -102,6 +103,7 @@ fn arrivals() -> impl Strategy<Value = Vec<Arrival>> {
             presence_penalty: 0.5,
             frequency_penalty: 0.2,
             seed,
+            ..SamplingParams::default()
         }),
     ];
     let arrival = (
@@ -273,6 +275,7 @@ impl<'a> Run<'a> {
                     answer.finished = Some(reason);
                     self.ready_since.remove(&request);
                 }
+                Event::Failed { reason, .. } => panic!("nothing has a grammar: {reason}"),
             }
         }
         assert!(rows * MODEL.vocabulary <= logits.len());

@@ -33,6 +33,9 @@ pub enum LlamaError {
     /// A text that the tokenizer cannot take.
     #[error("text of {0} bytes is too long to tokenize")]
     TextTooLong(usize),
+    /// A grammar that is none.
+    #[error("llama.cpp cannot use the grammar: {0}")]
+    Grammar(String),
     /// Reading embedding rows failed.
     #[error("cannot read the token embedding: {0}")]
     Embedding(#[from] std::io::Error),

@@ -13,7 +13,9 @@
 
 mod embedding;
 mod error;
+mod grammar;
 mod log;
+mod model;
 pub mod rpc;
 mod stage;
 mod vocabulary;

@@ -7,15 +7,19 @@ use std::ffi::{CString, c_void};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::ptr::NonNull;
+use std::rc::Rc;
 
-use brigade_engine::{Input, Stage, StageError};
+use brigade_engine::{Constraint, Grammars, Input, NoGrammars, Stage, StageError};
 use brigade_wire::{KvOp, SeqId, Span, StageParams, Want};
 use llama_cpp_sys_2 as sys;
 
 use batch::Batch;
 use capture::{Capture, copy_hidden_state};
 
-use crate::{EmbeddingTable, LlamaError, MemoryUse, initialize, log, rpc, vocabulary::c_path};
+use crate::{
+    EmbeddingTable, LlamaError, MemoryUse, grammar::Grammar, initialize, log, model::Model, rpc,
+    vocabulary::c_path,
+};
 
 /// Where a stage stands in the chain.
 #[derive(Debug)]
@@ -49,7 +53,7 @@ pub struct StageConfig {
 #[derive(Debug)]
 pub struct LlamaStage {
     context: NonNull<sys::llama_context>,
-    model: NonNull<sys::llama_model>,
+    model: Rc<Model>,
     threadpool: *mut sys::ggml_threadpool,
     /// Written by the callback while `llama_decode` runs; null for a stage that gives logits.
     capture: *mut Capture,
@@ -95,6 +99,7 @@ impl LlamaStage {
             path: path.clone(),
             reason: log::take_errors(),
         })?;
+        let model = Rc::new(Model(model));
 
         let gives_logits = matches!(role, Role::Whole | Role::Last);
         let takes_tokens = matches!(role, Role::Whole);
@@ -128,12 +133,9 @@ impl LlamaStage {
             sys::llama_init_from_model(model.as_ptr(), context_params)
         };
         let Some(context) = NonNull::new(context) else {
-            // SAFETY: no context exists, so nothing else refers to these two.
-            unsafe {
-                sys::llama_model_free(model.as_ptr());
-                if !capture.is_null() {
-                    drop(Box::from_raw(capture));
-                }
+            if !capture.is_null() {
+                // SAFETY: no context exists, so nothing else refers to it.
+                drop(unsafe { Box::from_raw(capture) });
             }
             return Err(LlamaError::Context {
                 path,
@@ -142,9 +144,8 @@ impl LlamaStage {
             });
         };
         // SAFETY: the model is alive.
-        let vocabulary = gives_logits.then(|| unsafe {
-            sys::llama_vocab_n_tokens(sys::llama_model_get_vocab(model.as_ptr())) as usize
-        });
+        let vocabulary =
+            gives_logits.then(|| unsafe { sys::llama_vocab_n_tokens(model.vocab()) as usize });
         let stage = Self {
             context,
             model,
@@ -391,14 +392,29 @@ impl Stage for LlamaStage {
         }
         self.lengths.fill(0);
     }
+
+    fn grammars(&self) -> &dyn Grammars {
+        self
+    }
+}
+
+impl Grammars for LlamaStage {
+    fn constraint(&self, grammar: &str) -> Result<Box<dyn Constraint>, StageError> {
+        if self.vocabulary.is_none() {
+            return NoGrammars.constraint(grammar);
+        }
+        let grammar = Grammar::parse(&self.model, grammar)
+            .map_err(|error| StageError::Constraint(error.to_string()))?;
+        Ok(Box::new(grammar))
+    }
 }
 
 impl Drop for LlamaStage {
     fn drop(&mut self) {
-        // SAFETY: each came from llama.cpp (or `Box::into_raw`) and is freed once, users first.
+        // SAFETY: each came from llama.cpp (or `Box::into_raw`) and is freed once, users first; the
+        // model goes after the context that uses it.
         unsafe {
             sys::llama_free(self.context.as_ptr());
-            sys::llama_model_free(self.model.as_ptr());
             if !self.threadpool.is_null() {
                 sys::ggml_threadpool_free(self.threadpool);
             }

@@ -3,18 +3,20 @@
 use std::ffi::CString;
 use std::path::Path;
 use std::ptr::NonNull;
+use std::rc::Rc;
 
+use brigade_engine::Constraint;
 use brigade_wire::Token;
 use llama_cpp_sys_2 as sys;
 
-use crate::{LlamaError, initialize, log};
+use crate::{LlamaError, grammar::Grammar, initialize, log, model::Model};
 
 /// A model of which only the header was loaded.
 ///
 /// Tokenizing sees text from strangers and llama.cpp may abort on it: run it in a child process.
 #[derive(Debug)]
 pub struct Vocabulary {
-    model: NonNull<sys::llama_model>,
+    model: Rc<Model>,
 }
 
 impl Vocabulary {
@@ -34,12 +36,13 @@ impl Vocabulary {
             path: path.to_owned(),
             reason: log::take_errors(),
         })?;
-        Ok(Self { model })
+        Ok(Self {
+            model: Rc::new(Model(model)),
+        })
     }
 
     fn vocab(&self) -> *const sys::llama_vocab {
-        // SAFETY: the model is alive as long as `self`, and so is its vocabulary.
-        unsafe { sys::llama_model_get_vocab(self.model.as_ptr()) }
+        self.model.vocab()
     }
 
     /// How many tokens there are.
@@ -115,6 +118,19 @@ impl Vocabulary {
         }
     }
 
+    /// Tries a grammar: parses it and asks which tokens may begin.
+    ///
+    /// Fails if it is none, or if no token begins it.
+    pub fn check_grammar(&self, grammar: &str) -> Result<(), LlamaError> {
+        let grammar = Grammar::parse(&self.model, grammar)?;
+        let mut logits = vec![0.0; self.len()];
+        grammar.mask(&mut logits);
+        if logits.iter().all(|&logit| logit == f32::NEG_INFINITY) {
+            return Err(LlamaError::Grammar("no token begins it".to_owned()));
+        }
+        Ok(())
+    }
+
     /// The token that begins a text, if the model has one.
     pub fn bos(&self) -> Option<Token> {
         // SAFETY: the vocabulary is alive.
@@ -134,13 +150,6 @@ impl Vocabulary {
             .filter(|&token| unsafe { sys::llama_vocab_is_eog(self.vocab(), token) })
             .map(|token| token as Token)
             .collect()
-    }
-}
-
-impl Drop for Vocabulary {
-    fn drop(&mut self) {
-        // SAFETY: the model came from llama.cpp and is freed once.
-        unsafe { sys::llama_model_free(self.model.as_ptr()) };
     }
 }
 

@@ -3,16 +3,19 @@
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use brigade_wire::frame::{FrameReader, FrameWriter, read_preamble, write_preamble};
-use brigade_wire::{FrameError, FrameLimits, Hello, Message, StageParams};
+use brigade_wire::{FrameError, FrameLimits, Hello, Hop, Message, StageParams};
 
 use crate::NodeError;
-use crate::stage_process::{HANDSHAKE_TIMEOUT, connect, prepare};
+use crate::link::{Guard, HANDSHAKE_TIMEOUT, Link};
+
+/// How long whoever connects to the coordinator may take to say that it is the last stage.
+const RETURN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What the coordinator asks of every stage, and where they are.
 #[derive(Debug, Clone)]
@@ -27,17 +30,21 @@ pub(crate) struct ChainSpec {
     pub(crate) vocabulary: u32,
     /// What all stages agree on.
     pub(crate) params: StageParams,
-    /// The stages' addresses, in order of layers.
-    pub(crate) stages: Vec<SocketAddr>,
+    /// Where the stages are, in order of layers.
+    pub(crate) stages: Vec<Hop>,
+    /// The address of this side that the last stage reaches.
+    pub(crate) bind: IpAddr,
+    /// What guards this side's ends; `upstream` is the last stage.
+    pub(crate) guard: Option<Guard>,
 }
 
 /// Steps go into the sender, results come out of the receiver.
 #[derive(Debug)]
 pub(crate) struct Chain {
     /// To the first stage.
-    pub(crate) sender: FrameWriter<TcpStream>,
+    pub(crate) sender: FrameWriter<Link>,
     /// From the last stage.
-    pub(crate) receiver: FrameReader<io::BufReader<TcpStream>>,
+    pub(crate) receiver: FrameReader<io::BufReader<Link>>,
     /// To end the chain from another thread: shut both streams down.
     pub(crate) streams: [TcpStream; 2],
 }
@@ -51,10 +58,13 @@ pub(crate) fn open(spec: &ChainSpec) -> Result<Chain, NodeError> {
         .stages
         .first()
         .ok_or_else(|| NodeError::Chain("a chain needs at least one stage".to_owned()))?;
-    let listener = TcpListener::bind((IpAddr::V4(Ipv4Addr::LOCALHOST), 0)).map_err(io_fail)?;
+    let listener = TcpListener::bind((spec.bind, 0)).map_err(io_fail)?;
     let session = RandomState::new().hash_one(std::process::id());
     let mut route = spec.stages[1..].to_vec();
-    route.push(listener.local_addr().map_err(io_fail)?);
+    route.push(Hop {
+        address: listener.local_addr().map_err(io_fail)?,
+        key: spec.guard.as_ref().map(|guard| guard.own.public()),
+    });
     let hello = Hello {
         build: spec.build.clone(),
         model: spec.model.clone(),
@@ -67,8 +77,8 @@ pub(crate) fn open(spec: &ChainSpec) -> Result<Chain, NodeError> {
 
     let stop = AtomicBool::new(false);
     let (forward, back) = thread::scope(|scope| {
-        let back = scope.spawn(|| accept_return(&listener, session, &stop));
-        let forward = greet(first, hello);
+        let back = scope.spawn(|| accept_return(&listener, spec.guard.as_ref(), session, &stop));
+        let forward = greet(first, spec.guard.as_ref(), hello);
         if forward.is_err() {
             stop.store(true, Ordering::Relaxed);
         }
@@ -81,8 +91,8 @@ pub(crate) fn open(spec: &ChainSpec) -> Result<Chain, NodeError> {
     let back = back.map_err(fail)?;
 
     let streams = [
-        forward.try_clone().map_err(io_fail)?,
-        back.try_clone().map_err(io_fail)?,
+        forward.socket().try_clone().map_err(io_fail)?,
+        back.socket().try_clone().map_err(io_fail)?,
     ];
     let mut receiver = FrameReader::new(io::BufReader::with_capacity(64 * 1024, back));
     receiver.set_limits(FrameLimits::for_rows(
@@ -97,69 +107,71 @@ pub(crate) fn open(spec: &ChainSpec) -> Result<Chain, NodeError> {
 }
 
 /// Says hello to the first stage and waits until it says that the whole chain stands.
-fn greet(first: SocketAddr, hello: Hello) -> Result<TcpStream, NodeError> {
+fn greet(first: Hop, guard: Option<&Guard>, hello: Hello) -> Result<Link, NodeError> {
+    let address = first.address;
     let say = |error: FrameError| {
-        NodeError::Chain(format!("cannot build the chain through {first}: {error}"))
+        NodeError::Chain(format!("cannot build the chain through {address}: {error}"))
     };
-    let stream = connect(first).map_err(say)?;
+    let mut link =
+        Link::to_hop(&first, guard.map(|guard| &guard.own)).map_err(|error| say(error.into()))?;
     // Every stage may take the handshake's time for the one behind it.
     let timeout = HANDSHAKE_TIMEOUT * (hello.route.len() as u32 + 1);
-    stream
+    link.socket()
         .set_read_timeout(Some(timeout))
         .map_err(|error| say(error.into()))?;
-    write_preamble(&mut &stream).map_err(say)?;
-    FrameWriter::new(&stream)
+    write_preamble(&mut link).map_err(say)?;
+    FrameWriter::new(&mut link)
         .send(&Message::Hello(hello), &[])
         .map_err(say)?;
-    match FrameReader::new(&stream).receive().map_err(say)? {
+    match FrameReader::new(&mut link).receive().map_err(say)? {
         Message::Accepted => {}
         Message::Failed(failure) => return Err(NodeError::Chain(failure.to_string())),
         _ => {
             return Err(NodeError::Chain(format!(
-                "{first} did not answer the hello"
+                "{address} did not answer the hello"
             )));
         }
     }
-    stream
+    link.socket()
         .set_read_timeout(None)
         .map_err(|error| say(error.into()))?;
-    Ok(stream)
+    Ok(link)
 }
 
 /// Takes the last stage's connection; others that happen to connect are sent away.
 fn accept_return(
     listener: &TcpListener,
+    guard: Option<&Guard>,
     session: u64,
     stop: &AtomicBool,
-) -> Result<TcpStream, FrameError> {
+) -> Result<Link, FrameError> {
     listener.set_nonblocking(true)?;
     let deadline = Instant::now() + HANDSHAKE_TIMEOUT;
     while !stop.load(Ordering::Relaxed) && Instant::now() < deadline {
-        let stream = match listener.accept() {
-            Ok((stream, _)) => stream,
+        let socket = match listener.accept() {
+            Ok((socket, _)) => socket,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 thread::sleep(Duration::from_millis(1));
                 continue;
             }
             Err(error) => return Err(error.into()),
         };
-        if welcome(&stream, session).is_ok() {
-            return Ok(stream);
+        if let Ok(link) = welcome(socket, guard, session) {
+            return Ok(link);
         }
     }
     Err(io::Error::from(io::ErrorKind::TimedOut).into())
 }
 
-fn welcome(stream: &TcpStream, session: u64) -> Result<(), FrameError> {
-    stream.set_nonblocking(false)?;
-    prepare(stream)?;
-    stream.set_read_timeout(Some(Duration::from_secs(2)))?;
-    read_preamble(&mut &*stream)?;
-    match FrameReader::new(stream).receive()? {
+fn welcome(socket: TcpStream, guard: Option<&Guard>, session: u64) -> Result<Link, FrameError> {
+    let mut link = Link::from_hop(socket, guard, RETURN_TIMEOUT)?;
+    link.socket().set_read_timeout(Some(RETURN_TIMEOUT))?;
+    read_preamble(&mut link)?;
+    match FrameReader::new(&mut link).receive()? {
         Message::Return(theirs) if theirs == session => {}
         _ => return Err(FrameError::Foreign),
     }
-    FrameWriter::new(stream).send(&Message::Accepted, &[])?;
-    stream.set_read_timeout(None)?;
-    Ok(())
+    FrameWriter::new(&mut link).send(&Message::Accepted, &[])?;
+    link.socket().set_read_timeout(None)?;
+    Ok(link)
 }

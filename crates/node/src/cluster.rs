@@ -1,25 +1,29 @@
-//! Nodes on this machine that run one model together.
+//! Nodes that run one model together: processes on this machine, or daemons on several.
 
+mod guards;
 mod member;
 mod obituary;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use brigade_engine::scheduler::SchedulerConfig;
 use brigade_gguf::{Layers, Source, check_stages};
-use brigade_wire::StageParams;
+use brigade_wire::{Hop, StageParams};
 
 use crate::NodeError;
 use crate::chain::ChainSpec;
-use crate::child::ChildProcess;
+use crate::daemon::{Daemon, Host};
 use crate::instance::Instance;
 use crate::tokenizer::Tokenizer;
 use crate::worker::{Memory, NodeOrder, RpcOrder, RunParams, Shard, StageReady};
-use member::{Member, Ready};
+use guards::Guards;
+use member::{Member, Ready, Way};
 use obituary::Obituary;
+
+const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// How long the watchers of the processes may take to say which of them broke the chain.
 const DIAGNOSIS: Duration = Duration::from_millis(500);
@@ -50,10 +54,30 @@ pub struct ClusterSpec {
     pub sequences: u32,
     /// Prompt tokens of one step.
     pub chunk_tokens: u32,
-    /// Threads of each stage.
-    pub threads: u32,
-    /// Where stage files are kept.
+    /// Threads of each stage; without it, as many as its node has cores.
+    pub threads: Option<u32>,
+    /// Where stage files are kept on this machine.
     pub cache: PathBuf,
+    /// How the stages on this machine are connected; those of several machines always encrypt.
+    pub links: Links,
+}
+
+/// Whether links between processes of one machine are encrypted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Links {
+    /// Bare sockets.
+    Plain,
+    /// As between machines.
+    Encrypted,
+}
+
+/// Where a stage of a cluster runs.
+#[derive(Debug, Clone)]
+pub struct Seat {
+    /// The node.
+    pub host: Host,
+    /// The model's file there.
+    pub model: PathBuf,
 }
 
 /// One node of a running cluster.
@@ -61,8 +85,8 @@ pub struct ClusterSpec {
 pub struct NodeInfo {
     /// Its name.
     pub name: String,
-    /// Its process.
-    pub pid: u32,
+    /// Its process, where it is one of this machine's lab.
+    pub pid: Option<u32>,
     /// The process of its stage or RPC server.
     pub stage_pid: u32,
     /// Its layers; llama.cpp does not tell where RPC puts which.
@@ -82,7 +106,7 @@ pub struct Cluster {
     pub nodes: Vec<NodeInfo>,
     /// With [`Placement::Rpc`], the process that drives the servers.
     pub client: Option<NodeInfo>,
-    processes: Vec<Arc<Mutex<ChildProcess>>>,
+    ways: Vec<Arc<Mutex<Way>>>,
     obituary: Arc<Obituary>,
 }
 
@@ -124,46 +148,42 @@ impl ClusterSpec {
         }
     }
 
-    fn orders(&self) -> Result<Vec<(String, NodeOrder)>, NodeError> {
+    fn orders(&self, guards: Option<&Guards>) -> Result<Vec<(String, NodeOrder)>, NodeError> {
         let name = |index: usize| format!("node-{}", index + 1);
         Ok(match &self.placement {
             Placement::Whole => vec![(name(0), self.whole(Vec::new()))],
             Placement::Stages(ranges) => {
-                check_stages(self.source.header(), ranges)?;
-                let order = |(index, &layers): (usize, &Layers)| {
-                    let shard = Shard {
-                        path: self.source.path().to_owned(),
-                        layers,
-                        cache: self.stage_dir(),
-                        run: self.run_params(),
+                let shards = self.shards(ranges, guards)?.into_iter().enumerate();
+                let order = |(index, shard)| {
+                    let order = NodeOrder::Stage {
+                        shard,
+                        cache: self.cache.clone(),
+                        bind: LOOPBACK,
                     };
-                    (name(index), NodeOrder::Stage(shard))
+                    (name(index), order)
                 };
-                ranges.iter().enumerate().map(order).collect()
+                shards.map(order).collect()
             }
             Placement::Rpc(nodes) => {
-                let threads = self.threads;
+                let threads = self.run_params().threads_here();
                 let order = |index| (name(index), NodeOrder::Rpc(RpcOrder { threads }));
                 (0..*nodes as usize).map(order).collect()
             }
         })
     }
 
-    /// A folder for this model's stage files, readable by name. It is another one for every state
-    /// of every file: a stage that is about to be loaded is never written again by somebody else.
-    fn stage_dir(&self) -> PathBuf {
-        let mut identity = blake3::Hasher::new();
-        identity.update(self.source.model().identity().as_bytes());
-        for file in self.source.files() {
-            identity.update(file.path.as_os_str().as_encoded_bytes());
-            identity.update(&file.stamp.bytes.to_le_bytes());
-            identity.update(&file.stamp.modified_ns.to_le_bytes());
-        }
-        let identity = identity.finalize().to_hex();
-        // File names may have 255 bytes; a character of UTF-8 takes up to 4.
-        let name: String = self.name.chars().take(40).collect();
-        let folder = format!("{name}-{}", &identity[..16]);
-        self.cache.join("stages").join(folder)
+    /// What each stage is told, with the model where it lies on this machine.
+    fn shards(&self, ranges: &[Layers], guards: Option<&Guards>) -> Result<Vec<Shard>, NodeError> {
+        check_stages(self.source.header(), ranges)?;
+        let identity = self.source.model().identity().to_hex().to_string();
+        let shard = |(index, &layers): (usize, &Layers)| Shard {
+            path: self.source.path().to_owned(),
+            identity: identity.clone(),
+            layers,
+            run: self.run_params(),
+            guard: guards.map(|guards| guards.stages[index].clone()),
+        };
+        Ok(ranges.iter().enumerate().map(shard).collect())
     }
 
     fn whole(&self, rpc: Vec<SocketAddr>) -> NodeOrder {
@@ -182,13 +202,64 @@ impl Cluster {
     pub fn start(
         spec: &ClusterSpec,
         tokenizer: &Tokenizer,
-        mut progress: impl FnMut(Progress),
+        progress: impl FnMut(Progress),
     ) -> Result<Self, NodeError> {
+        let guards = match (&spec.placement, spec.links) {
+            (Placement::Stages(ranges), Links::Encrypted) => Some(Guards::new(ranges.len())),
+            _ => None,
+        };
         // All of them load at the same time.
         let mut members = Vec::new();
-        for (name, order) in spec.orders()? {
+        for (name, order) in spec.orders(guards.as_ref())? {
             members.push(Member::start(&name, &order)?);
         }
+        Self::assemble(spec, tokenizer, members, guards, LOOPBACK, progress)
+    }
+
+    /// The same with a stage on each of these nodes of a cluster, in order of layers.
+    ///
+    /// It coordinates the instance: when it is dropped, the nodes end their stages.
+    pub fn start_on(
+        daemon: &Daemon,
+        seats: &[Seat],
+        spec: &ClusterSpec,
+        tokenizer: &Tokenizer,
+        progress: impl FnMut(Progress),
+    ) -> Result<Self, NodeError> {
+        let ranges = match &spec.placement {
+            Placement::Stages(ranges) if ranges.len() == seats.len() => ranges,
+            _ => {
+                return Err(NodeError::Chain(
+                    "a cluster needs a range of layers for each node".to_owned(),
+                ));
+            }
+        };
+        let guards = Guards::new(ranges.len());
+        let shards = spec.shards(ranges, Some(&guards))?;
+        let mut members = Vec::new();
+        for (seat, shard) in seats.iter().zip(shards) {
+            let path = seat.model.clone();
+            members.push(Member::ask(daemon, &seat.host, Shard { path, ..shard })?);
+        }
+        Self::assemble(
+            spec,
+            tokenizer,
+            members,
+            Some(guards),
+            daemon.ip(),
+            progress,
+        )
+    }
+
+    /// Waits for the members, and makes an instance of them.
+    fn assemble(
+        spec: &ClusterSpec,
+        tokenizer: &Tokenizer,
+        mut members: Vec<Member>,
+        guards: Option<Guards>,
+        bind: IpAddr,
+        mut progress: impl FnMut(Progress),
+    ) -> Result<Self, NodeError> {
         let mut stages = Vec::new();
         let mut servers = Vec::new();
         for member in &mut members {
@@ -211,7 +282,7 @@ impl Cluster {
         let obituary = Arc::new(Obituary::default());
         let explaining = Arc::clone(&obituary);
         let instance = Instance::open(
-            &chain_spec(spec, &stages)?,
+            &chain_spec(spec, &stages, guards, bind)?,
             spec.scheduler(),
             Arc::clone(tokenizer.facts()),
             move |reason| explaining.within(DIAGNOSIS).unwrap_or(reason),
@@ -224,7 +295,7 @@ impl Cluster {
             })
         };
         Ok(Self {
-            processes: members.into_iter().map(watch).collect(),
+            ways: members.into_iter().map(watch).collect(),
             instance,
             nodes,
             client,
@@ -245,18 +316,29 @@ impl Drop for Cluster {
         self.obituary.close();
         self.instance.fail("the cluster was shut down");
         // All lifelines first, so that the processes end side by side.
-        for process in &self.processes {
-            member::lock(process).release();
+        for way in &self.ways {
+            member::lock(way).release();
         }
-        for process in &self.processes {
-            member::lock(process).end();
+        for way in &self.ways {
+            member::lock(way).end();
         }
     }
 }
 
-fn chain_spec(spec: &ClusterSpec, stages: &[StageReady]) -> Result<ChainSpec, NodeError> {
+fn chain_spec(
+    spec: &ClusterSpec,
+    stages: &[StageReady],
+    guards: Option<Guards>,
+    bind: IpAddr,
+) -> Result<ChainSpec, NodeError> {
     let (Some(first), Some(last)) = (stages.first(), stages.last()) else {
         return Err(NodeError::Chain("there is no stage".to_owned()));
+    };
+    let hop = |(index, stage): (usize, &StageReady)| Hop {
+        address: stage.address,
+        key: guards
+            .as_ref()
+            .map(|guards| guards.stages[index].own.public()),
     };
     Ok(ChainSpec {
         build: first.build.clone(),
@@ -266,6 +348,8 @@ fn chain_spec(spec: &ClusterSpec, stages: &[StageReady]) -> Result<ChainSpec, No
             .vocabulary
             .ok_or_else(|| NodeError::Chain("the last stage has no head".to_owned()))?,
         params: spec.run_params().params,
-        stages: stages.iter().map(|stage| stage.address).collect(),
+        stages: stages.iter().enumerate().map(hop).collect(),
+        bind,
+        guard: guards.map(|guards| guards.coordinator),
     })
 }

@@ -61,6 +61,43 @@ pub enum NodeError {
     /// The cache folder's name cannot be told to other processes.
     #[error("the cache folder {0} is not UTF-8; set BRIGADE_CACHE to another one")]
     CacheName(PathBuf),
+    /// The model's file here is not the one that the coordinator means.
+    #[error(
+        "{0} is another file here than on the node that loads it: copy that node's file here, \
+         or name another path for this node"
+    )]
+    AnotherModel(PathBuf),
+    /// No folder for the state is known.
+    #[error("no home folder is known; set BRIGADE_HOME to a folder for this node's state")]
+    NoHome,
+    /// A daemon holds the state folder.
+    #[error("brigade is already running with the state folder {0}")]
+    HomeInUse(PathBuf),
+    /// No daemon answers commands.
+    #[error("no daemon is running here: start one with `brigade up`")]
+    NoDaemon,
+    /// A node cannot be reached, or broke off.
+    #[error("{node}: {error}")]
+    Peer {
+        /// Its name or address.
+        node: String,
+        /// What happened.
+        error: brigade_wire::FrameError,
+    },
+    /// A node will have nothing to do with this one.
+    #[error("{node} refuses: {refusal}")]
+    PeerRefuses {
+        /// Its name or address.
+        node: String,
+        /// Why.
+        refusal: crate::Refusal,
+    },
+    /// The daemon cannot do what it was asked for.
+    #[error("{0}")]
+    Daemon(String),
+    /// A name means no node, or several.
+    #[error(transparent)]
+    Find(#[from] brigade_wire::members::FindError),
     /// No folder for the cache is known.
     #[error("no home folder is known; set BRIGADE_CACHE to a folder for stage files")]
     NoCache,

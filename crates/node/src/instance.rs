@@ -9,8 +9,9 @@ use std::net::{Shutdown, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
+use brigade_engine::sampling::Sampled;
 use brigade_engine::scheduler::{
-    Event as SchedulerEvent, FinishReason, Request, RequestId, Scheduler, SchedulerConfig,
+    Event as SchedulerEvent, FinishReason, Load, Request, RequestId, Scheduler, SchedulerConfig,
 };
 use brigade_engine::text::TextStream;
 use brigade_wire::frame::{FrameReader, FrameWriter};
@@ -19,6 +20,7 @@ use tokio::sync::mpsc;
 
 use crate::NodeError;
 use crate::chain::{self, Chain, ChainSpec};
+use crate::link::Link;
 use crate::tokenizer::VocabularyFacts;
 
 /// A prompt to answer.
@@ -36,6 +38,8 @@ pub struct Prompt {
     pub end: End,
     /// Return the logits of each token.
     pub want_logits: bool,
+    /// Control tokens whose text stands in the answer's text, such as marks of tool calls.
+    pub visible: Vec<Token>,
 }
 
 impl Prompt {
@@ -48,6 +52,7 @@ impl Prompt {
             stop: Vec::new(),
             end,
             want_logits: false,
+            visible: Vec::new(),
         }
     }
 }
@@ -64,10 +69,17 @@ pub enum End {
 /// What becomes of a prompt.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
+    /// It waits no longer: its prompt is being read.
+    Started,
     /// The next token of the answer.
     Token {
         /// The token.
         token: Token,
+        /// Natural logarithm of its probability before bias, penalties, grammar, temperature and
+        /// filters.
+        logprob: f32,
+        /// The most likely tokens with the same, likeliest first, if wanted.
+        top: Vec<(Token, f32)>,
         /// Text that may be shown now; empty while a character or a stop string may be incomplete.
         text: String,
         /// Its logits, if wanted.
@@ -77,11 +89,15 @@ pub enum Event {
     Done {
         /// Text that was held back.
         text: String,
+        /// The stop string that ended it, if one did.
+        stop: Option<String>,
         /// Why.
         reason: FinishReason,
     },
     /// There will be no more: the chain broke.
     Failed(String),
+    /// There will be no more, for a reason of this prompt alone.
+    Refused(String),
 }
 
 /// A model with its chain. Clones share it; dropping the last one closes the chain.
@@ -109,7 +125,7 @@ struct Shared {
 #[derive(Debug)]
 struct State {
     scheduler: Scheduler,
-    sender: FrameWriter<TcpStream>,
+    sender: FrameWriter<Link>,
     answers: HashMap<RequestId, Open>,
     next_id: u64,
     failure: Option<String>,
@@ -120,6 +136,7 @@ struct State {
 struct Open {
     events: mpsc::UnboundedSender<Event>,
     text: TextStream,
+    visible: Vec<Token>,
 }
 
 /// See [`Instance::watcher`].
@@ -205,6 +222,7 @@ impl Instance {
             Open {
                 events: sender,
                 text: TextStream::new(prompt.stop),
+                visible: prompt.visible,
             },
         );
         state.send_steps();
@@ -224,6 +242,11 @@ impl Instance {
     /// A handle for whoever may have to end the instance; it does not keep the instance open.
     pub(crate) fn watcher(&self) -> Watcher {
         Watcher(Arc::clone(&self.shared))
+    }
+
+    /// How busy it is.
+    pub fn load(&self) -> Load {
+        self.shared.lock().scheduler.load()
     }
 
     /// Why nothing is served any more, if so.
@@ -260,11 +283,7 @@ impl Shared {
     }
 
     /// Handles results until the chain breaks; returns why it did.
-    fn receive(
-        &self,
-        receiver: &mut FrameReader<std::io::BufReader<TcpStream>>,
-        row: usize,
-    ) -> String {
+    fn receive(&self, receiver: &mut FrameReader<std::io::BufReader<Link>>, row: usize) -> String {
         loop {
             let result = match receiver.receive() {
                 Ok(Message::Result(result)) => result,
@@ -300,6 +319,11 @@ impl State {
     /// Sends all steps that may be in flight now. A broken connection shows on the receiving side.
     fn send_steps(&mut self) {
         while let Some(step) = self.scheduler.next_step() {
+            for request in self.scheduler.take_started() {
+                if let Some(open) = self.answers.get(&request) {
+                    let _ = open.events.send(Event::Started);
+                }
+            }
             if let Err(error) = self.sender.send(&Message::Step(step), &[]) {
                 tracing::debug!(%error, "cannot send a step");
                 return;
@@ -323,18 +347,32 @@ impl State {
                 SchedulerEvent::Token {
                     request,
                     token,
+                    logprob,
                     logits_row,
-                    ..
+                    top,
                 } => {
                     let logits = logits_row
                         .and_then(|index| logits.get(index * row..(index + 1) * row))
                         .map(<[f32]>::to_vec);
-                    self.deliver(request, token, logits, vocabulary);
+                    let sampled = Sampled {
+                        token,
+                        logprob,
+                        top,
+                    };
+                    self.deliver(request, sampled, logits, vocabulary);
+                }
+                SchedulerEvent::Failed { request, reason } => {
+                    if let Some(open) = self.answers.remove(&request) {
+                        let _ = open.events.send(Event::Refused(reason));
+                    }
                 }
                 SchedulerEvent::Finished { request, reason } => {
                     if let Some(open) = self.answers.remove(&request) {
-                        let text = open.text.finish();
-                        let _ = open.events.send(Event::Done { text, reason });
+                        let _ = open.events.send(Event::Done {
+                            text: open.text.finish(),
+                            stop: None,
+                            reason,
+                        });
                     }
                 }
             }
@@ -345,26 +383,37 @@ impl State {
     fn deliver(
         &mut self,
         request: RequestId,
-        token: Token,
+        Sampled {
+            token,
+            logprob,
+            top,
+        }: Sampled,
         logits: Option<Vec<f32>>,
         vocabulary: &VocabularyFacts,
     ) {
         let Some(open) = self.answers.get_mut(&request) else {
             return;
         };
-        let bytes = vocabulary
-            .pieces
-            .get(token as usize)
-            .map_or(&[][..], Vec::as_slice);
+        let bytes = if open.visible.contains(&token) {
+            vocabulary.text(token)
+        } else {
+            vocabulary
+                .pieces
+                .get(token as usize)
+                .map_or(&[][..], Vec::as_slice)
+        };
         let piece = open.text.push(bytes);
         let _ = open.events.send(Event::Token {
             token,
+            logprob,
+            top,
             text: piece.text,
             logits,
         });
         if piece.stopped {
             let _ = open.events.send(Event::Done {
                 text: String::new(),
+                stop: open.text.stop().map(str::to_owned),
                 reason: FinishReason::Stop,
             });
             self.answers.remove(&request);

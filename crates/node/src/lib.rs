@@ -21,17 +21,25 @@ mod cache;
 mod chain;
 pub mod child;
 mod cluster;
+#[cfg(unix)]
+pub mod control;
+mod daemon;
 mod error;
+mod home;
 mod instance;
+mod link;
 mod node_process;
 mod stage_process;
 mod tokenizer;
 mod worker;
 
 pub use cache::cache_dir;
-pub use cluster::{Cluster, ClusterSpec, NodeInfo, Placement, Progress};
+pub use cluster::{Cluster, ClusterSpec, Links, NodeInfo, Placement, Progress, Seat};
+pub use daemon::{Daemon, DaemonConfig, Host, NodeState, NodeView, Refusal};
 pub use error::NodeError;
+pub use home::{Home, home_dir};
 pub use instance::{Answer, End, Event, Instance, Prompt};
+pub use link::{Encrypted, Expected, Guard, KeyPair, Link, Peer};
 pub use node_process::run as run_node;
 pub use stage_process::{StageIdentity, serve as serve_stage};
 pub use tokenizer::{

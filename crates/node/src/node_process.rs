@@ -1,6 +1,8 @@
-//! A node of the lab: the loop of `brigade node`. It cuts its stage file, runs the stage in a
+//! A node of the lab or of a daemon: the loop of `brigade node`. It cuts its stage file, runs the stage in a
 //! child process and reports when that is gone.
 
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use brigade_gguf::{Source, prepare_stage};
@@ -10,6 +12,8 @@ use crate::child::{self, ChildProcess, Reports};
 use crate::worker::{
     NodeOrder, NodeReport, RpcReport, Shard, StageOrder, StageReport, StageSource,
 };
+
+const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// Does what the parent orders, once, and reports until the child is gone.
 pub fn run() {
@@ -33,15 +37,17 @@ pub fn run() {
 
 fn obey(order: NodeOrder) -> Result<(ChildProcess, Reports), NodeError> {
     match order {
-        NodeOrder::Stage(shard) => run_shard(&shard),
+        NodeOrder::Stage { shard, cache, bind } => run_shard(&shard, &cache, bind),
         NodeOrder::Whole { path, run, rpc } => {
             let bytes = Source::open(&path)?.model().tensor_bytes();
             let order = StageOrder {
+                threads: run.threads_here(),
                 model: run.model,
                 files: StageSource::Whole(path),
                 params: run.params,
-                threads: run.threads,
                 rpc,
+                bind: LOOPBACK,
+                guard: None,
             };
             run_stage("the whole model's process", &order, bytes)
         }
@@ -62,11 +68,19 @@ fn obey(order: NodeOrder) -> Result<(ChildProcess, Reports), NodeError> {
     }
 }
 
-fn run_shard(shard: &Shard) -> Result<(ChildProcess, Reports), NodeError> {
+fn run_shard(
+    shard: &Shard,
+    cache: &Path,
+    bind: IpAddr,
+) -> Result<(ChildProcess, Reports), NodeError> {
     let source = Source::open(&shard.path)?;
+    if source.model().identity().to_hex().as_str() != shard.identity {
+        return Err(NodeError::AnotherModel(shard.path.clone()));
+    }
     let layer_count = source.header().block_count()?;
     let mut last = Instant::now();
-    let files = prepare_stage(&source, shard.layers, &shard.cache, |done, total| {
+    let folder = stage_dir(&source, &shard.run.model, cache);
+    let files = prepare_stage(&source, shard.layers, &folder, |done, total| {
         if last.elapsed() > Duration::from_millis(200) {
             last = Instant::now();
             child::report(&NodeReport::Slicing(done, total));
@@ -86,10 +100,37 @@ fn run_shard(shard: &Shard) -> Result<(ChildProcess, Reports), NodeError> {
         model: shard.run.model.clone(),
         files: source,
         params: shard.run.params.clone(),
-        threads: shard.run.threads,
+        threads: shard.run.threads_here(),
         rpc: Vec::new(),
+        bind,
+        guard: shard.guard.clone(),
     };
     run_stage(&name, &order, files.bytes.total())
+}
+
+/// A folder for this model's stage files, readable by name. It is another one for every state
+/// of every file: a stage that is about to be loaded is never written again by somebody else.
+fn stage_dir(source: &Source, name: &str, cache: &Path) -> PathBuf {
+    let mut identity = blake3::Hasher::new();
+    identity.update(source.model().identity().as_bytes());
+    for file in source.files() {
+        identity.update(file.path.as_os_str().as_encoded_bytes());
+        identity.update(&file.stamp.bytes.to_le_bytes());
+        identity.update(&file.stamp.modified_ns.to_le_bytes());
+    }
+    let identity = identity.finalize().to_hex();
+    // File names may have 255 bytes; a character of UTF-8 takes up to 4. The name may come from
+    // another node, and a slash in it would lead elsewhere.
+    let name: String = name
+        .chars()
+        .map(|character| match character {
+            '/' | '\\' => '_',
+            other => other,
+        })
+        .take(40)
+        .collect();
+    let folder = format!("{name}-{}", &identity[..16]);
+    cache.join("stages").join(folder)
 }
 
 fn run_stage(

@@ -5,7 +5,7 @@
 //! at a time; when the chain breaks, it forgets everything and waits for the next one.
 
 use std::io;
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::time::Duration;
 
 use brigade_engine::sampling::SequenceSamplers;
@@ -13,8 +13,7 @@ use brigade_engine::{Input, Stage, StageError};
 use brigade_wire::frame::{FrameReader, FrameWriter, read_preamble, write_preamble};
 use brigade_wire::{FrameError, FrameLimits, Hello, Message, StageParams, Token, WireError};
 
-/// How long a peer may take to answer during the handshake.
-pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+use crate::link::{Guard, HANDSHAKE_TIMEOUT, Link};
 
 /// How long whoever connects may take to say hello; nobody else is served meanwhile.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(2);
@@ -28,6 +27,8 @@ pub struct StageIdentity {
     pub model: String,
     /// What it was loaded with.
     pub params: StageParams,
+    /// What its connections are guarded by; without it they are not encrypted.
+    pub guard: Option<Guard>,
 }
 
 /// Serves chains, one after the other, until the process ends or the listener fails.
@@ -42,7 +43,7 @@ pub fn serve(
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
             Err(error) => return error,
         };
-        if let Err(error) = serve_chain(&upstream, identity, stage) {
+        if let Err(error) = serve_chain(upstream, identity, stage) {
             tracing::debug!(%error, "the chain ended");
         }
         stage.clear();
@@ -63,16 +64,16 @@ enum ChainError {
 }
 
 fn serve_chain(
-    upstream: &TcpStream,
+    upstream: TcpStream,
     identity: &StageIdentity,
     stage: &mut impl Stage,
 ) -> Result<(), ChainError> {
-    prepare(upstream)?;
-    upstream
+    let upstream = Link::from_hop(upstream, identity.guard.as_ref(), HELLO_TIMEOUT)
+        .map_err(FrameError::from)?;
+    let mut input = FrameReader::new(io::BufReader::with_capacity(256 * 1024, upstream));
+    socket(&mut input)
         .set_read_timeout(Some(HELLO_TIMEOUT))
         .map_err(FrameError::from)?;
-    let mut answers = FrameWriter::new(clone(upstream)?);
-    let mut input = FrameReader::new(io::BufReader::with_capacity(256 * 1024, clone(upstream)?));
     let (hello, mut output) = match accept(&mut input, identity, stage) {
         Ok(accepted) => accepted,
         Err((index, error)) => {
@@ -83,12 +84,14 @@ fn serve_chain(
                     reason: error.to_string(),
                 },
             };
-            let _ = answers.send(&Message::Failed(failure.clone()), &[]);
+            let _ = answer(&mut input, &Message::Failed(failure.clone()));
             return Err(ChainError::Peer(failure));
         }
     };
-    answers.send(&Message::Accepted, &[])?;
-    upstream.set_read_timeout(None).map_err(FrameError::from)?;
+    answer(&mut input, &Message::Accepted)?;
+    socket(&mut input)
+        .set_read_timeout(None)
+        .map_err(FrameError::from)?;
     let rows = if hello.stage == 0 {
         0
     } else {
@@ -108,28 +111,38 @@ fn serve_chain(
         };
         let _ = output.send(&Message::Failed(failure), &[]);
     }
-    let _ = upstream.shutdown(Shutdown::Both);
+    let _ = socket(&mut input).shutdown(Shutdown::Both);
     ended
 }
 
-type Output = FrameWriter<TcpStream>;
+type Source = FrameReader<io::BufReader<Link>>;
+type Output = FrameWriter<Link>;
+
+fn socket(input: &mut Source) -> &TcpStream {
+    input.stream_mut().get_ref().socket()
+}
+
+/// Sends a message against the stream, which happens once in a chain's life.
+fn answer(input: &mut Source, message: &Message) -> Result<(), FrameError> {
+    FrameWriter::new(input.stream_mut().get_mut()).send(message, &[])
+}
 
 /// Reads the hello, checks it, and builds the rest of the chain. An error comes with the index
 /// that the coordinator knows this stage by.
 fn accept(
-    input: &mut FrameReader<io::BufReader<TcpStream>>,
+    input: &mut Source,
     identity: &StageIdentity,
     stage: &impl Stage,
 ) -> Result<(Hello, Output), (u32, ChainError)> {
     let hello = read_hello(input).map_err(|error| (0, error))?;
     let index = hello.stage;
     check(&hello, identity, stage)
-        .and_then(|()| connect_next(&hello))
+        .and_then(|()| connect_next(&hello, identity))
         .map(|output| (hello, output))
         .map_err(|error| (index, error))
 }
 
-fn read_hello(input: &mut FrameReader<io::BufReader<TcpStream>>) -> Result<Hello, ChainError> {
+fn read_hello(input: &mut Source) -> Result<Hello, ChainError> {
     read_preamble(input.stream_mut())?;
     match input.receive()? {
         Message::Hello(hello) => Ok(hello),
@@ -174,16 +187,17 @@ fn check(hello: &Hello, identity: &StageIdentity, stage: &impl Stage) -> Result<
     }
 }
 
-fn connect_next(hello: &Hello) -> Result<Output, ChainError> {
+fn connect_next(hello: &Hello, identity: &StageIdentity) -> Result<Output, ChainError> {
     let next = hello.route[0];
-    let stream = connect(next)
-        .map_err(|error| ChainError::Refused(format!("cannot reach {next}: {error}")))?;
-    stream
+    let own = identity.guard.as_ref().map(|guard| &guard.own);
+    let mut link = Link::to_hop(&next, own)
+        .map_err(FrameError::from)
+        .map_err(|error| ChainError::Refused(format!("cannot reach {}: {error}", next.address)))?;
+    let next = next.address;
+    link.socket()
         .set_read_timeout(Some(HANDSHAKE_TIMEOUT))
         .map_err(FrameError::from)?;
-    let mut output = FrameWriter::new(clone(&stream)?);
-    let mut answers = FrameReader::new(clone(&stream)?);
-    write_preamble(&mut &stream)?;
+    write_preamble(&mut link)?;
     let greeting = match hello.route.split_first() {
         Some((_, rest)) if !rest.is_empty() => Message::Hello(Hello {
             stage: hello.stage + 1,
@@ -192,8 +206,8 @@ fn connect_next(hello: &Hello) -> Result<Output, ChainError> {
         }),
         _ => Message::Return(hello.session),
     };
-    output.send(&greeting, &[])?;
-    let answer = answers
+    FrameWriter::new(&mut link).send(&greeting, &[])?;
+    let answer = FrameReader::new(&mut link)
         .receive()
         .map_err(|error| ChainError::Refused(format!("{next} does not answer: {error}")))?;
     match answer {
@@ -205,13 +219,15 @@ fn connect_next(hello: &Hello) -> Result<Output, ChainError> {
             )));
         }
     }
-    stream.set_read_timeout(None).map_err(FrameError::from)?;
-    Ok(output)
+    link.socket()
+        .set_read_timeout(None)
+        .map_err(FrameError::from)?;
+    Ok(FrameWriter::new(link))
 }
 
 /// Steps until the coordinator closes the chain.
 fn run(
-    input: &mut FrameReader<io::BufReader<TcpStream>>,
+    input: &mut Source,
     output: &mut Output,
     hello: &Hello,
     stage: &mut impl Stage,
@@ -254,27 +270,16 @@ fn run(
         }
         if let Some(vocabulary) = stage.vocabulary() {
             returned.clear();
-            let result = samplers.answer(&step, &computed, vocabulary, &mut returned)?;
+            let result = samplers.answer(
+                &step,
+                &computed,
+                vocabulary,
+                stage.grammars(),
+                &mut returned,
+            )?;
             output.send(&Message::Result(result), &returned)?;
         } else {
             output.send(&Message::Step(step), &computed)?;
         }
     }
-}
-
-/// Opens a connection for frames.
-pub(crate) fn connect(address: SocketAddr) -> Result<TcpStream, FrameError> {
-    let stream = TcpStream::connect_timeout(&address, HANDSHAKE_TIMEOUT)?;
-    prepare(&stream)?;
-    Ok(stream)
-}
-
-/// Frames are written whole, so nothing is gained by waiting for more.
-pub(crate) fn prepare(stream: &TcpStream) -> Result<(), FrameError> {
-    stream.set_nodelay(true)?;
-    Ok(())
-}
-
-fn clone(stream: &TcpStream) -> Result<TcpStream, FrameError> {
-    Ok(stream.try_clone()?)
 }

@@ -17,6 +17,8 @@ pub enum Order {
     Load(PathBuf),
     /// Tokenize a text.
     Tokenize(Text),
+    /// Try a grammar.
+    CheckGrammar(String),
 }
 
 /// A text to tokenize.
@@ -37,7 +39,9 @@ pub enum Report {
     Loaded(VocabularyFacts),
     /// Answer to [`Order::Tokenize`].
     Tokens(Vec<Token>),
-    /// Neither could be done.
+    /// Answer to [`Order::CheckGrammar`].
+    GrammarWorks,
+    /// It could not be done.
     Failed(String),
 }
 
@@ -54,14 +58,50 @@ pub struct VocabularyFacts {
     pub eos: String,
     /// Tokens after which the model has nothing more to say.
     pub end_of_generation: Vec<Token>,
+    /// Control tokens with their text, which [`pieces`](Self::pieces) lacks, ascending.
+    pub control: Vec<(Token, String)>,
 }
 
+impl VocabularyFacts {
+    /// What a token stands for, the text of control tokens included.
+    pub fn text(&self, token: Token) -> &[u8] {
+        let piece = self
+            .pieces
+            .get(token as usize)
+            .map_or(&[][..], Vec::as_slice);
+        match self
+            .control
+            .binary_search_by_key(&token, |(token, _)| *token)
+        {
+            Ok(index) if piece.is_empty() => self.control[index].1.as_bytes(),
+            _ => piece,
+        }
+    }
+}
+
+/// The tokens of a text; none for a grammar.
 type Answer = Result<Vec<Token>, NodeError>;
+
+/// What a child is given that it may die of.
+#[derive(Debug)]
+enum Task {
+    Text(Text),
+    Grammar(String),
+}
+
+impl Task {
+    fn what(&self) -> &'static str {
+        match self {
+            Self::Text(_) => "the text",
+            Self::Grammar(_) => "the grammar",
+        }
+    }
+}
 
 /// A tokenizer whose process is started again when it dies. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Tokenizer {
-    requests: mpsc::Sender<(Text, mpsc::Sender<Answer>)>,
+    requests: mpsc::Sender<(Task, mpsc::Sender<Answer>)>,
     facts: Arc<VocabularyFacts>,
 }
 
@@ -70,7 +110,7 @@ impl Tokenizer {
     pub fn start(model: &Path) -> Result<Self, NodeError> {
         let model = model.to_owned();
         let (ready, started) = mpsc::channel();
-        let (requests, queue) = mpsc::channel::<(Text, mpsc::Sender<Answer>)>();
+        let (requests, queue) = mpsc::channel::<(Task, mpsc::Sender<Answer>)>();
         // The child lives as long as the thread that starts it.
         thread::spawn(move || {
             let mut process = match Process::start(&model) {
@@ -83,8 +123,8 @@ impl Tokenizer {
                     return;
                 }
             };
-            while let Ok((text, answer)) = queue.recv() {
-                let _ = answer.send(tokenize(&model, &mut process, &text));
+            while let Ok((task, answer)) = queue.recv() {
+                let _ = answer.send(work(&model, &mut process, &task));
             }
         });
         let facts = started
@@ -109,23 +149,34 @@ impl Tokenizer {
 
     /// Turns text into tokens; blocks.
     pub fn tokenize(&self, text: Text) -> Result<Vec<Token>, NodeError> {
+        self.ask(Task::Text(text))
+    }
+
+    /// Tries a grammar (llama.cpp's notation) where it can do no harm; blocks.
+    ///
+    /// Fails if it is none, if no token begins it, or if it ends the process.
+    pub fn check_grammar(&self, grammar: String) -> Result<(), NodeError> {
+        self.ask(Task::Grammar(grammar)).map(drop)
+    }
+
+    fn ask(&self, task: Task) -> Answer {
         let gone = || NodeError::Tokenize("the tokenizer has stopped".to_owned());
         let (sender, answer) = mpsc::channel();
-        self.requests.send((text, sender)).map_err(|_| gone())?;
+        self.requests.send((task, sender)).map_err(|_| gone())?;
         answer.recv().map_err(|_| gone())?
     }
 }
 
-/// Tokenizes, and starts the process where there is none. A text is blamed for the end of the
+/// Does a task, and starts the process where there is none. A task is blamed for the end of the
 /// process only when it ends the next one too: the first may have died of something else.
-fn tokenize(model: &Path, process: &mut Option<Process>, text: &Text) -> Answer {
+fn work(model: &Path, process: &mut Option<Process>, task: &Task) -> Answer {
     let mut ending = String::new();
     for _ in 0..2 {
         let running = match process {
             Some(running) => running,
             None => process.insert(Process::start(model)?.0),
         };
-        match running.tokenize(text) {
+        match running.work(task) {
             Err(NodeError::ChildGone { how, .. }) => {
                 tracing::warn!(%how, "the tokenizer died");
                 *process = None;
@@ -135,7 +186,8 @@ fn tokenize(model: &Path, process: &mut Option<Process>, text: &Text) -> Answer 
         }
     }
     Err(NodeError::Tokenize(format!(
-        "it ended the tokenizer ({ending})"
+        "{} ended the tokenizer ({ending})",
+        task.what()
     )))
 }
 
@@ -155,18 +207,22 @@ impl Process {
                 name: "the tokenizer".to_owned(),
                 reason,
             }),
-            Some(Report::Tokens(_)) => Err(unexpected()),
+            Some(_) => Err(unexpected()),
             None => Err(child.gone()),
         }
     }
 
-    fn tokenize(&mut self, text: &Text) -> Answer {
-        self.child.order(&Order::Tokenize(text.clone()))?;
-        match self.reports.read()? {
-            Some(Report::Tokens(tokens)) => Ok(tokens),
-            Some(Report::Failed(reason)) => Err(NodeError::Tokenize(reason)),
-            Some(Report::Loaded(_)) => Err(unexpected()),
-            None => Err(self.child.gone()),
+    fn work(&mut self, task: &Task) -> Answer {
+        self.child.order(&match task {
+            Task::Text(text) => Order::Tokenize(text.clone()),
+            Task::Grammar(grammar) => Order::CheckGrammar(grammar.clone()),
+        })?;
+        match (self.reports.read()?, task) {
+            (Some(Report::Tokens(tokens)), Task::Text(_)) => Ok(tokens),
+            (Some(Report::GrammarWorks), Task::Grammar(_)) => Ok(Vec::new()),
+            (Some(Report::Failed(reason)), _) => Err(NodeError::Tokenize(reason)),
+            (Some(_), _) => Err(unexpected()),
+            (None, _) => Err(self.child.gone()),
         }
     }
 }

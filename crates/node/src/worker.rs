@@ -1,14 +1,17 @@
 //! What the processes of a node are told and what they report.
 //!
-//! The lab (later: the daemon) starts a node process; the node cuts its stage file and starts a
-//! stage process. Orders go down and reports come up as lines of JSON, see [`crate::child`].
+//! The lab or a daemon starts a node process; the node cuts its stage file and starts a stage
+//! process. Orders go down and reports come up as lines of JSON, see [`crate::child`].
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::thread;
 
 use brigade_gguf::Layers;
 use brigade_wire::StageParams;
 use serde::{Deserialize, Serialize};
+
+use crate::link::Guard;
 
 /// Memory that llama.cpp allocated for a stage, in bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +37,10 @@ pub struct StageOrder {
     pub threads: u32,
     /// RPC servers that hold the layers instead of this machine's devices.
     pub rpc: Vec<SocketAddr>,
+    /// Where it listens, at any port.
+    pub bind: IpAddr,
+    /// What its connections are guarded by; without it they are not encrypted.
+    pub guard: Option<Guard>,
 }
 
 /// What a stage loads, by its place in the chain.
@@ -98,7 +105,14 @@ pub enum RpcReport {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) enum NodeOrder {
     /// Cut these layers out of a model and run them.
-    Stage(Shard),
+    Stage {
+        /// The layers.
+        shard: Shard,
+        /// Where stage files are kept.
+        cache: PathBuf,
+        /// Where the stage listens, at any port.
+        bind: IpAddr,
+    },
     /// Run the whole model.
     Whole {
         /// Its file.
@@ -117,12 +131,14 @@ pub(crate) enum NodeOrder {
 pub(crate) struct Shard {
     /// The model's file, or the first of several.
     pub(crate) path: PathBuf,
+    /// The identity that the model at that path must have.
+    pub(crate) identity: String,
     /// The layers.
     pub(crate) layers: Layers,
-    /// Where stage files are kept.
-    pub(crate) cache: PathBuf,
     /// How.
     pub(crate) run: RunParams,
+    /// What the stage's connections are guarded by.
+    pub(crate) guard: Option<Guard>,
 }
 
 /// How a model is run.
@@ -132,8 +148,16 @@ pub(crate) struct RunParams {
     pub(crate) model: String,
     /// What all stages agree on.
     pub(crate) params: StageParams,
-    /// Threads that compute.
-    pub(crate) threads: u32,
+    /// Threads that compute; without it, as many as the node has cores.
+    pub(crate) threads: Option<u32>,
+}
+
+impl RunParams {
+    /// Threads that compute here.
+    pub(crate) fn threads_here(&self) -> u32 {
+        let cores = || thread::available_parallelism().map_or(1, usize::from) as u32;
+        self.threads.unwrap_or_else(cores)
+    }
 }
 
 /// What a node process reports.

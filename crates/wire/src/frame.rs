@@ -9,6 +9,9 @@
 
 use std::io::{self, Read, Write};
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
 use crate::{Message, PROTOCOL_VERSION};
 
 const PREAMBLE: [u8; 4] = *b"BRGD";
@@ -32,8 +35,10 @@ impl FrameLimits {
     /// For steps of at most `batch_tokens` rows of `row_floats` floats.
     pub fn for_rows(batch_tokens: u32, row_floats: u32) -> Self {
         Self {
-            // A token costs at most 5 bytes, a span with its sampling parameters well under 100.
-            head_bytes: batch_tokens.saturating_mul(128).saturating_add(64 * 1024),
+            // A token costs at most 5 bytes, a span with its sampling parameters well under 100, an
+            // output with its likeliest tokens under 512; a step that starts a sequence may bring
+            // a grammar and biases.
+            head_bytes: batch_tokens.saturating_mul(512).saturating_add(512 * 1024),
             payload_floats: batch_tokens.saturating_mul(row_floats),
         }
     }
@@ -110,6 +115,38 @@ pub fn read_preamble(stream: &mut impl Read) -> Result<(), FrameError> {
     }
 }
 
+/// Writes a value with its length before it: what nodes say to each other beside the chains.
+pub fn send_value(stream: &mut impl Write, value: &impl Serialize) -> Result<(), FrameError> {
+    let mut buffer = postcard::to_extend(value, vec![0; 4])?;
+    let length = (buffer.len() - 4) as u32;
+    buffer[..4].copy_from_slice(&length.to_le_bytes());
+    stream.write_all(&buffer)?;
+    stream.flush()?;
+    Ok(())
+}
+
+/// Reads a value of [`send_value`] that has at most so many bytes.
+pub fn receive_value<T: DeserializeOwned>(
+    stream: &mut impl Read,
+    limit_bytes: u32,
+) -> Result<T, FrameError> {
+    let mut length = [0; 4];
+    read_start(stream, &mut length)?;
+    let length = u32::from_le_bytes(length);
+    if length > limit_bytes {
+        return Err(FrameError::TooLarge {
+            head_bytes: length,
+            payload_floats: 0,
+        });
+    }
+    let mut bytes = vec![0; length as usize];
+    stream.read_exact(&mut bytes)?;
+    match postcard::take_from_bytes(&bytes)? {
+        (value, []) => Ok(value),
+        _ => Err(postcard::Error::DeserializeUnexpectedEnd.into()),
+    }
+}
+
 /// Writes frames, in one `write` each, through a buffer that it keeps.
 #[derive(Debug)]
 pub struct FrameWriter<W> {
@@ -180,7 +217,7 @@ impl<R: Read> FrameReader<R> {
     /// Waits for a message; its floats stay in [`payload`](Self::payload) until the next call.
     pub fn receive(&mut self) -> Result<Message, FrameError> {
         let mut lengths = [0; 8];
-        self.read_start(&mut lengths)?;
+        read_start(&mut self.stream, &mut lengths)?;
         let lengths = u64::from_le_bytes(lengths);
         let (head_bytes, payload_floats) = (lengths as u32, (lengths >> 32) as u32);
         if head_bytes > self.limits.head_bytes || payload_floats > self.limits.payload_floats {
@@ -211,19 +248,19 @@ impl<R: Read> FrameReader<R> {
     pub fn payload(&self) -> &[f32] {
         &self.payload
     }
+}
 
-    /// Reads the lengths; an end of the stream before their first byte is a clean end.
-    fn read_start(&mut self, lengths: &mut [u8; 8]) -> Result<(), FrameError> {
-        let mut filled = 0;
-        while filled < lengths.len() {
-            match self.stream.read(&mut lengths[filled..]) {
-                Ok(0) if filled == 0 => return Err(FrameError::Closed),
-                Ok(0) => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
-                Ok(n) => filled += n,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error.into()),
-            }
+/// Reads the lengths; an end of the stream before their first byte is a clean end.
+fn read_start(stream: &mut impl Read, lengths: &mut [u8]) -> Result<(), FrameError> {
+    let mut filled = 0;
+    while filled < lengths.len() {
+        match stream.read(&mut lengths[filled..]) {
+            Ok(0) if filled == 0 => return Err(FrameError::Closed),
+            Ok(0) => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+            Ok(n) => filled += n,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error.into()),
         }
-        Ok(())
     }
+    Ok(())
 }

@@ -10,17 +10,37 @@
 //! A connection is an epoch: when any link of the chain breaks, every stage drops its
 //! connections and its KV cache and waits for the next [`Hello`].
 //!
+//! Around it, what makes a cluster of nodes: [`members`] is the table of who belongs to it,
+//! [`presence`] judges whether each of them is there, and a [`token`] lets one more in.
+//!
 //! This crate is types and bytes only. It opens no socket; [`frame`] reads and writes any
 //! `Read` / `Write`.
 
+mod build;
 pub mod frame;
+mod key;
+pub mod members;
 mod message;
+pub mod presence;
+pub mod token;
 
+pub use build::compare_builds;
 pub use frame::{FrameError, FrameLimits};
+pub use key::{BadNodeId, NodeId, NodeKey};
 pub use message::{
-    Hello, KvOp, Message, Output, SamplingParams, SeqId, Span, StageParams, Step, StepId,
+    Hello, Hop, KvOp, Message, Output, SamplingParams, SeqId, Span, StageParams, Step, StepId,
     StepResult, Token, Want, WireError,
 };
 
 /// Version of this protocol; a peer that speaks another one is refused by name.
-pub const PROTOCOL_VERSION: u16 = 1;
+pub const PROTOCOL_VERSION: u16 = 2;
+
+/// The longest grammar of [`SamplingParams`], in bytes. A step that starts one sequence fits its
+/// frame with it.
+pub const MAX_GRAMMAR_BYTES: usize = 256 * 1024;
+
+/// The most tokens that [`SamplingParams`] may have a bias for.
+pub const MAX_LOGIT_BIAS: usize = 1024;
+
+/// The most of the likely tokens that [`SamplingParams`] may ask for.
+pub const MAX_TOP_LOGPROBS: u32 = 20;

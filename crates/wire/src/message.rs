@@ -4,11 +4,15 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::NodeKey;
+
 /// A token id of the model's vocabulary.
 pub type Token = u32;
 
 /// A slot in every stage's KV cache; the same number on each of them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub struct SeqId(pub u32);
 
 /// Numbers the steps of one connection, from 0 without gaps.
@@ -31,6 +35,15 @@ pub struct StageParams {
     pub flash_attention: bool,
 }
 
+/// Where the next connection of a chain goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hop {
+    /// The address.
+    pub address: SocketAddr,
+    /// The key that whoever answers there must prove; without one the connection is not encrypted.
+    pub key: Option<NodeKey>,
+}
+
 /// The first message on a connection, passed on from stage to stage.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {
@@ -45,7 +58,7 @@ pub struct Hello {
     /// Index in the chain of the stage that reads this message.
     pub stage: u32,
     /// The stages that follow the reader, then the coordinator's return address.
-    pub route: Vec<SocketAddr>,
+    pub route: Vec<Hop>,
     /// Proves to the coordinator that the returning connection belongs to this chain.
     pub session: u64,
 }
@@ -88,6 +101,12 @@ pub struct SamplingParams {
     pub frequency_penalty: f32,
     /// With the token's position, all of the request's randomness.
     pub seed: u64,
+    /// Added to the logits of these tokens before everything else (OpenAI's `logit_bias`).
+    pub logit_bias: Vec<(Token, f32)>,
+    /// How many of the most likely tokens [`Output::top`] tells.
+    pub top_logprobs: u32,
+    /// A grammar in llama.cpp's notation (GBNF) with the rule `root`, which the answer keeps to.
+    pub grammar: Option<String>,
 }
 
 impl Default for SamplingParams {
@@ -102,6 +121,9 @@ impl Default for SamplingParams {
             presence_penalty: 0.0,
             frequency_penalty: 0.0,
             seed: 0,
+            logit_bias: Vec::new(),
+            top_logprobs: 0,
+            grammar: None,
         }
     }
 }
@@ -155,14 +177,19 @@ impl Step {
 }
 
 /// What came of one span that wanted a token.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Output {
     /// The sequence.
     pub seq: SeqId,
     /// The sampled token; it is not in the KV cache yet.
     pub token: Token,
-    /// Natural logarithm of the token's probability before temperature and filters.
+    /// Natural logarithm of the token's probability before bias, penalties, grammar, temperature
+    /// and filters.
     pub logprob: f32,
+    /// The most likely tokens with the same, likeliest first, where the sequence wants them.
+    pub top: Vec<(Token, f32)>,
+    /// Why no token could be chosen for this sequence alone; `token` then means nothing.
+    pub fault: Option<String>,
 }
 
 /// The last stage's answer to a step, in the order of its spans. The frame's payload holds the

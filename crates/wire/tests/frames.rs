@@ -6,8 +6,9 @@ use std::io::{self, Read};
 
 use brigade_wire::frame::{FrameReader, FrameWriter, read_preamble, write_preamble};
 use brigade_wire::{
-    FrameError, FrameLimits, Hello, KvOp, Message, Output, PROTOCOL_VERSION, SamplingParams, SeqId,
-    Span, StageParams, Step, StepId, StepResult, Want, WireError,
+    FrameError, FrameLimits, Hello, Hop, KvOp, MAX_GRAMMAR_BYTES, MAX_LOGIT_BIAS, MAX_TOP_LOGPROBS,
+    Message, NodeKey, Output, PROTOCOL_VERSION, SamplingParams, SeqId, Span, StageParams, Step,
+    StepId, StepResult, Want, WireError,
 };
 use proptest::prelude::*;
 
@@ -46,21 +47,26 @@ fn sampling() -> impl Strategy<Value = SamplingParams> {
         prop::array::uniform6(-1e6f32..1e6),
         any::<u32>(),
         any::<u64>(),
+        prop::collection::vec((any::<u32>(), -100f32..100.0), 0..4),
+        0..=MAX_TOP_LOGPROBS,
+        prop::option::of(".{0,40}"),
     )
-        .prop_map(
-            |([temperature, top_p, min_p, repetition, presence, frequency], top_k, seed)| {
-                SamplingParams {
-                    temperature,
-                    top_k,
-                    top_p,
-                    min_p,
-                    repetition_penalty: repetition,
-                    presence_penalty: presence,
-                    frequency_penalty: frequency,
-                    seed,
-                }
-            },
-        )
+        .prop_map(|(floats, top_k, seed, logit_bias, top_logprobs, grammar)| {
+            let [temperature, top_p, min_p, repetition, presence, frequency] = floats;
+            SamplingParams {
+                temperature,
+                top_k,
+                top_p,
+                min_p,
+                repetition_penalty: repetition,
+                presence_penalty: presence,
+                frequency_penalty: frequency,
+                seed,
+                logit_bias,
+                top_logprobs,
+                grammar,
+            }
+        })
 }
 
 fn span() -> impl Strategy<Value = Span> {
@@ -103,7 +109,7 @@ fn hello() -> impl Strategy<Value = Hello> {
         ".{0,20}",
         any::<[u32; 5]>(),
         any::<bool>(),
-        prop::collection::vec(any::<std::net::SocketAddr>(), 0..5),
+        prop::collection::vec(any::<(std::net::SocketAddr, Option<[u8; 32]>)>(), 0..5),
         any::<u64>(),
     )
         .prop_map(|(build, model, numbers, flash_attention, route, session)| {
@@ -122,7 +128,10 @@ fn hello() -> impl Strategy<Value = Hello> {
                 // A flow label and a scope mean nothing to another machine and do not travel.
                 route: route
                     .into_iter()
-                    .map(|address| (address.ip(), address.port()).into())
+                    .map(|(address, key)| Hop {
+                        address: (address.ip(), address.port()).into(),
+                        key: key.map(NodeKey),
+                    })
                     .collect(),
                 session,
             }
@@ -130,11 +139,19 @@ fn hello() -> impl Strategy<Value = Hello> {
 }
 
 fn message() -> impl Strategy<Value = Message> {
-    let output =
-        (any::<u32>(), any::<u32>(), -1e3f32..0.0).prop_map(|(seq, token, logprob)| Output {
+    let output = (
+        any::<u32>(),
+        any::<u32>(),
+        -1e3f32..0.0,
+        prop::collection::vec((any::<u32>(), -1e3f32..0.0), 0..4),
+        prop::option::of(".{0,20}"),
+    )
+        .prop_map(|(seq, token, logprob, top, fault)| Output {
             seq: SeqId(seq),
             token,
             logprob,
+            top,
+            fault,
         });
     prop_oneof![
         hello().prop_map(Message::Hello),
@@ -328,7 +345,7 @@ fn limits_do_not_overflow() {
 /// The largest step of a small batch fits the limits made for it.
 #[test]
 fn a_full_step_fits() {
-    let spans = (0..256)
+    let mut spans = (0..256)
         .map(|i| Span {
             seq: SeqId(u32::MAX - i),
             position: u32::MAX,
@@ -341,7 +358,13 @@ fn a_full_step_fits() {
             }),
             prompt_tokens: u32::MAX,
         })
-        .collect();
+        .collect::<Vec<_>>();
+    let largest = SamplingParams {
+        grammar: Some("x".repeat(MAX_GRAMMAR_BYTES)),
+        logit_bias: vec![(u32::MAX, 100.0); MAX_LOGIT_BIAS],
+        ..SamplingParams::default()
+    };
+    spans[0].sampling = Some(largest);
     let removal = KvOp::Remove {
         seq: SeqId(u32::MAX),
         from: u32::MAX,

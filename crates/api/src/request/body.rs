@@ -1,5 +1,7 @@
 //! Reading a body: its type, its length.
 
+use std::time::Duration;
+
 use axum::{
     extract::Request,
     http::{StatusCode, header::CONTENT_TYPE},
@@ -10,6 +12,9 @@ use crate::error::ApiError;
 
 /// The longest body that is accepted.
 const MAX_BYTES: usize = 4 * 1024 * 1024;
+
+/// How long a body may take to come, so that a slow sender does not hold a connection for ever.
+const MAX_TIME: Duration = Duration::from_secs(60);
 
 /// How much of a longer one is read and dropped. A client that is still sending when the
 /// connection closes sees a broken pipe instead of the answer that says why.
@@ -22,6 +27,18 @@ pub(crate) async fn read(request: Request) -> Result<Vec<u8>, ApiError> {
         .get(CONTENT_TYPE)
         .and_then(|value| value.to_str().ok())
         .is_some_and(is_json);
+    tokio::time::timeout(MAX_TIME, collect(request, json))
+        .await
+        .map_err(|_| {
+            ApiError::client(
+                StatusCode::REQUEST_TIMEOUT,
+                Some("request_timeout"),
+                format!("the body did not come within {} s", MAX_TIME.as_secs()),
+            )
+        })?
+}
+
+async fn collect(request: Request, json: bool) -> Result<Vec<u8>, ApiError> {
     let mut bytes = Vec::new();
     let mut length = 0;
     let mut stream = request.into_body().into_data_stream();

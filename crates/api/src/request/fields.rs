@@ -5,18 +5,18 @@ use serde_json::{Map, Value};
 use crate::error::ApiError;
 
 /// Members not taken yet. `null` counts as absent, as OpenAI's clients mean it.
-pub(super) struct Fields {
+pub(crate) struct Fields {
     members: Map<String, Value>,
     /// Where the object stands, for messages: `messages[2]`; empty for the body itself.
     place: String,
 }
 
 impl Fields {
-    pub(super) fn new(members: Map<String, Value>) -> Self {
+    pub(crate) fn new(members: Map<String, Value>) -> Self {
         Self::within(members, "")
     }
 
-    pub(super) fn within(members: Map<String, Value>, place: impl Into<String>) -> Self {
+    pub(crate) fn within(members: Map<String, Value>, place: impl Into<String>) -> Self {
         Self {
             members,
             place: place.into(),
@@ -24,7 +24,7 @@ impl Fields {
     }
 
     /// A member's full name: `messages[2].role`.
-    pub(super) fn path(&self, name: &str) -> String {
+    pub(crate) fn path(&self, name: &str) -> String {
         if self.place.is_empty() {
             name.to_owned()
         } else {
@@ -33,17 +33,17 @@ impl Fields {
     }
 
     /// A value that cannot be: `rest` follows the member's name.
-    pub(super) fn invalid(&self, name: &str, rest: &str) -> ApiError {
+    pub(crate) fn invalid(&self, name: &str, rest: &str) -> ApiError {
         let path = self.path(name);
         let message = format!("{path} {rest}");
         ApiError::invalid(path, message)
     }
 
-    pub(super) fn take(&mut self, name: &str) -> Option<Value> {
+    pub(crate) fn take(&mut self, name: &str) -> Option<Value> {
         self.members.remove(name).filter(|value| !value.is_null())
     }
 
-    pub(super) fn string(&mut self, name: &str) -> Result<Option<String>, ApiError> {
+    pub(crate) fn string(&mut self, name: &str) -> Result<Option<String>, ApiError> {
         match self.take(name) {
             None => Ok(None),
             Some(Value::String(text)) => Ok(Some(text)),
@@ -51,7 +51,7 @@ impl Fields {
         }
     }
 
-    pub(super) fn boolean(&mut self, name: &str) -> Result<Option<bool>, ApiError> {
+    pub(crate) fn boolean(&mut self, name: &str) -> Result<Option<bool>, ApiError> {
         match self.take(name) {
             None => Ok(None),
             Some(Value::Bool(value)) => Ok(Some(value)),
@@ -59,7 +59,7 @@ impl Fields {
         }
     }
 
-    pub(super) fn number(
+    pub(crate) fn number(
         &mut self,
         name: &str,
         least: f64,
@@ -75,7 +75,7 @@ impl Fields {
         }
     }
 
-    pub(super) fn integer(
+    pub(crate) fn integer(
         &mut self,
         name: &str,
         least: i64,
@@ -106,7 +106,7 @@ impl Fields {
     }
 
     /// Refuses what nobody took.
-    pub(super) fn finish(self) -> Result<(), ApiError> {
+    pub(crate) fn finish(self) -> Result<(), ApiError> {
         match self.members.keys().next() {
             None => Ok(()),
             Some(name) => {

@@ -27,10 +27,6 @@ fn one(value: &Value) -> bool {
     value.as_u64() == Some(1)
 }
 
-fn zero(value: &Value) -> bool {
-    value.as_u64() == Some(0)
-}
-
 fn empty(value: &Value) -> bool {
     match value {
         Value::Array(items) => items.is_empty(),
@@ -45,12 +41,6 @@ fn no_tool(value: &Value) -> bool {
     value == "none" || value == "auto"
 }
 
-fn text_format(value: &Value) -> bool {
-    value
-        .as_object()
-        .is_some_and(|format| format.len() == 1 && format.get("type").is_some_and(|t| t == "text"))
-}
-
 fn text_modality(value: &Value) -> bool {
     value
         .as_array()
@@ -61,23 +51,15 @@ pub(super) const CHAT: &[(&str, Neutral)] = &[
     ("audio", none),
     ("function_call", no_tool),
     ("functions", empty),
-    ("logit_bias", empty),
-    ("logprobs", off),
     ("metadata", any),
     ("modalities", text_modality),
-    ("n", one),
-    ("parallel_tool_calls", any),
     ("prediction", none),
     ("prompt_cache_key", any),
     ("prompt_cache_retention", any),
     ("reasoning_effort", none),
-    ("response_format", text_format),
     ("safety_identifier", any),
     ("service_tier", any),
     ("store", any),
-    ("tool_choice", no_tool),
-    ("tools", empty),
-    ("top_logprobs", zero),
     ("user", any),
     ("verbosity", none),
     ("web_search_options", none),
@@ -86,9 +68,6 @@ pub(super) const CHAT: &[(&str, Neutral)] = &[
 pub(super) const COMPLETION: &[(&str, Neutral)] = &[
     ("best_of", one),
     ("echo", off),
-    ("logit_bias", empty),
-    ("logprobs", none),
-    ("n", one),
     ("suffix", empty),
     ("user", any),
 ];
@@ -101,7 +80,6 @@ pub(super) const MESSAGE: &[(&str, Neutral)] = &[
     ("audio", none),
     ("function_call", none),
     ("refusal", none),
-    ("tool_calls", empty),
 ];
 
 /// Takes each of `table`'s members out of `fields`, refusing those that ask for something.
@@ -112,7 +90,7 @@ pub(super) fn refuse(fields: &mut Fields, table: &[(&str, Neutral)]) -> Result<(
         {
             let path = fields.path(name);
             let message = match *name {
-                "n" | "best_of" => format!("{path} must be 1; send one request for each answer"),
+                "best_of" => format!("{path} must be 1; send one request for each answer"),
                 _ => format!("'{path}' is not supported; leave it out"),
             };
             return Err(ApiError::unsupported(path, message));

@@ -1,7 +1,7 @@
 //! What a client gets when all goes well, and when it goes wrong half-way.
 
 use axum::http::StatusCode;
-use brigade_api::{BackendError, Event, Prompt, router};
+use brigade_api::{BackendError, Event, Prompt, Settings, router};
 use insta::assert_json_snapshot;
 use serde_json::json;
 
@@ -145,12 +145,12 @@ async fn a_backend_that_goes_away_is_an_error() {
 #[tokio::test]
 async fn without_a_template_chat_is_refused_and_completions_work() {
     let fake = Fake::hello();
-    let reply = chat(router(fake.clone(), None), json!({})).await;
+    let reply = chat(router(fake.clone(), None, Settings::default()), json!({})).await;
     assert_eq!(reply.status, StatusCode::BAD_REQUEST);
     assert_eq!(
         reply.json()["error"]["message"],
         "the model has no chat template; use /v1/completions"
     );
-    let reply = complete(router(fake, None), json!({})).await;
+    let reply = complete(router(fake, None, Settings::default()), json!({})).await;
     assert_eq!(reply.status, StatusCode::OK);
 }

@@ -8,8 +8,8 @@ use axum::{
     http::{HeaderMap, Request, StatusCode},
 };
 use brigade_api::{
-    Backend, BackendError, ChatTemplate, Event, FinishReason, Generation, GenerationRequest,
-    ModelInfo, router,
+    Backend, BackendError, ChatTemplate, Event, FinishReason, Generation, GenerationRequest, Load,
+    ModelFacts, ModelInfo, Settings, router,
 };
 use serde_json::{Value, json};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
@@ -23,6 +23,10 @@ type Script = dyn Fn() -> Result<Generation, BackendError> + Send + Sync;
 
 pub(crate) struct Fake {
     models: Vec<ModelInfo>,
+    unavailable: Option<String>,
+    template: &'static str,
+    /// What follows the system's message in the only prompt that fits.
+    only_prompt: Option<&'static str>,
     script: Box<Script>,
     pub(crate) requests: Mutex<Vec<GenerationRequest>>,
 }
@@ -32,9 +36,28 @@ impl Backend for Fake {
         self.models.clone()
     }
 
+    fn load(&self) -> Result<Load, BackendError> {
+        match &self.unavailable {
+            Some(reason) => Err(BackendError::Unavailable(reason.clone())),
+            None => Ok(Load {
+                waiting: 3,
+                active: 2,
+            }),
+        }
+    }
+
     async fn generate(&self, request: GenerationRequest) -> Result<Generation, BackendError> {
+        let fits = self
+            .only_prompt
+            .is_none_or(|end| format!("{:?}", request.prompt).contains(&format!("<system>s{end}")));
         self.requests.lock().unwrap().push(request);
-        (self.script)()
+        if fits {
+            return (self.script)();
+        }
+        Err(BackendError::ContextExceeded {
+            prompt_tokens: Some(600),
+            context_tokens: 512,
+        })
     }
 }
 
@@ -53,9 +76,18 @@ impl Fake {
             id: id.to_owned(),
             created: 1_700_000_000,
             context_tokens: 512,
+            facts: ModelFacts {
+                architecture: "llama".to_owned(),
+                size_bytes: 98_000_000,
+                parameters: 134_515_008,
+                quantization: Some("Q4_1".to_owned()),
+            },
         });
         Arc::new(Self {
             models: models.collect(),
+            unavailable: None,
+            template: TEMPLATE,
+            only_prompt: None,
             script: Box::new(script),
             requests: Mutex::default(),
         })
@@ -78,14 +110,54 @@ impl Fake {
         })
     }
 
+    /// Answers with these pieces, a token each.
+    pub(crate) fn saying(template: &'static str, pieces: &'static [&'static str]) -> Arc<Self> {
+        let fake = Self::new(move || {
+            let (generation, sender) = open();
+            for (tokens, text) in (1..).zip(pieces) {
+                send_text(&sender, text, tokens);
+            }
+            let reason = FinishReason::Stop;
+            let completion_tokens = pieces.len() as u32;
+            let done = Event::Done {
+                reason,
+                completion_tokens,
+            };
+            sender.send(done).unwrap();
+            Ok(generation)
+        });
+        let mut fake = Arc::into_inner(fake).unwrap();
+        fake.template = template;
+        Arc::new(fake)
+    }
+
+    /// Has room for a prompt only that goes on like this after the system's message.
+    pub(crate) fn short_context(prompt: &'static str) -> Arc<Self> {
+        let mut fake = Arc::into_inner(Self::hello()).unwrap();
+        fake.only_prompt = Some(prompt);
+        Arc::new(fake)
+    }
+
+    /// Can answer nothing.
+    pub(crate) fn unavailable(reason: &str) -> Arc<Self> {
+        let fake = Self::refusing(BackendError::Unavailable(reason.to_owned()));
+        let mut fake = Arc::into_inner(fake).unwrap();
+        fake.unavailable = Some(reason.to_owned());
+        Arc::new(fake)
+    }
+
     /// Refuses every request.
     pub(crate) fn refusing(error: BackendError) -> Arc<Self> {
         Self::new(move || Err(error.clone()))
     }
 
     pub(crate) fn router(self: &Arc<Self>) -> Router {
-        let template = ChatTemplate::new(TEMPLATE, "", "").unwrap();
-        router(Arc::clone(self), Some(template))
+        self.router_with(Settings::default())
+    }
+
+    pub(crate) fn router_with(self: &Arc<Self>, settings: Settings) -> Router {
+        let template = ChatTemplate::new(self.template, "", "").unwrap();
+        router(Arc::clone(self), Some(template), settings)
     }
 }
 
@@ -104,6 +176,7 @@ pub(crate) fn send_text(sender: &UnboundedSender<Event>, text: &str, tokens: u32
         .send(Event::Text {
             text: text.to_owned(),
             tokens,
+            logprob: None,
         })
         .unwrap();
 }
@@ -146,6 +219,12 @@ fn redact(mut value: Value) -> Value {
             concat!("brigade-", env!("CARGO_PKG_VERSION"))
         );
         object["system_fingerprint"] = json!("brigade-VERSION");
+        if let Some(timings) = object.get_mut("timings") {
+            for name in ["queue_ms", "prefill_ms", "decode_ms"] {
+                assert!(timings[name].as_f64().unwrap() >= 0.0);
+                timings[name] = json!(0);
+            }
+        }
     }
     value
 }

@@ -2,8 +2,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
 
+mod access;
 mod answers;
+mod anthropic;
+mod choices;
 mod fake;
+mod ollama;
+mod openapi;
 mod refusals;
 mod socket;
 mod templates;
+mod tools;

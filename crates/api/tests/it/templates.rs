@@ -32,11 +32,7 @@ enum Expected {
 }
 
 fn message(role: Role, content: &str) -> ChatMessage {
-    ChatMessage {
-        role,
-        content: content.to_owned(),
-        name: None,
-    }
+    ChatMessage::new(role, content)
 }
 
 impl From<&Message> for ChatMessage {
@@ -80,7 +76,7 @@ fn prompts_equal_jinja2() {
                 .iter()
                 .map(ChatMessage::from)
                 .collect();
-            let rendered = match template.render(&messages, now) {
+            let rendered = match template.render(&messages, &[], None, now) {
                 Ok(prompt) => Expected::Prompt(prompt),
                 Err(TemplateError::Refused(message)) => Expected::Refused(message),
                 Err(error) => panic!("{name} on '{conversation}': {error}"),
@@ -104,7 +100,7 @@ fn a_broken_template_is_refused_with_its_place() {
 fn a_failing_template_says_why() {
     let template = ChatTemplate::new("{{ messages[7].content.x }}", "", "").unwrap();
     let error = template
-        .render(&[message(Role::User, "a")], UNIX_EPOCH)
+        .render(&[message(Role::User, "a")], &[], None, UNIX_EPOCH)
         .unwrap_err();
     assert!(matches!(error, TemplateError::Failed(_)), "{error}");
 }
@@ -114,7 +110,7 @@ fn hostile_templates_end() {
     let bounded = |source: &str| {
         let template = ChatTemplate::new(source, "", "").unwrap();
         template
-            .render(&[message(Role::User, "a")], SystemTime::now())
+            .render(&[message(Role::User, "a")], &[], None, SystemTime::now())
             .unwrap_err()
     };
     let endless = bounded(

@@ -162,7 +162,8 @@ fn staged_speed(args: &Args, cluster: &Cluster, prompt: &[u32]) -> anyhow::Resul
                 let rest = start.elapsed().saturating_sub(first);
                 return Ok(speed(args, first, rest));
             }
-            Event::Failed(reason) => bail!("{reason}"),
+            Event::Started => {}
+            Event::Failed(reason) | Event::Refused(reason) => bail!("{reason}"),
         }
     }
     bail!("the answer ended without a reason")

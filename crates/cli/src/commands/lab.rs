@@ -5,10 +5,8 @@ mod predicted;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::{Context, bail};
 use brigade_api::ChatTemplate;
 use brigade_node::{Cluster, ClusterSpec, End, NodeInfo, Prompt, Tokenizer};
 use serde_json::{Value, json};
@@ -16,11 +14,8 @@ use serde_json::{Value, json};
 use crate::backend::LocalBackend;
 use crate::model::{self, Engine};
 use crate::output;
+use crate::server::{ApiArgs, Server};
 use crate::signals::Signals;
-
-/// Where the API listens when nobody says otherwise and the port is free.
-const USUAL_API: SocketAddr =
-    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8811);
 
 /// Tokens of an answer whose speed is worth comparing with a prediction.
 const LEAST_TOKENS: u32 = 16;
@@ -33,9 +28,8 @@ pub(crate) struct Args {
     /// A GGUF file, or the first of several [default: the demo model]
     #[arg(long, value_name = "PATH")]
     model: Option<PathBuf>,
-    /// Address of the OpenAI-compatible API [default: 127.0.0.1:8811, or any free port]
-    #[arg(long, value_name = "ADDR")]
-    api: Option<SocketAddr>,
+    #[command(flatten)]
+    serving: ApiArgs,
     /// Context of one sequence, in tokens [default: the model's own, 4096 at most]
     #[arg(long, value_name = "N")]
     ctx: Option<u32>,
@@ -64,9 +58,11 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let source = model::open(&path)?;
     let context_tokens = model::context(&source, args.ctx)?;
     let placement = model::placement(&source, args.nodes, args.engine)?;
-    let listener = match (&args.once, args.api) {
+    let settings = args.serving.settings()?;
+    let named_template = args.serving.chat_template()?;
+    let listener = match (&args.once, args.serving.api) {
         (Some(_), None) => None,
-        (_, address) => Some(listen(address)?),
+        _ => Some(args.serving.listen(&settings)?),
     };
     let name = model::name(&source);
     let (layers, architecture) = (
@@ -74,7 +70,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         source.header().architecture()?.to_owned(),
     );
     let tokenizer = Tokenizer::start(&path)?;
-    let template = model::chat_template(&source, tokenizer.facts())?;
+    let template = model::chat_template(&source, named_template.as_deref(), tokenizer.facts())?;
+    let facts = model::facts(&source)?;
     let spec = model::spec(source, placement, context_tokens, args.threads)?;
     let cluster = Cluster::start(&spec, &tokenizer, output::progress())?;
     output::progress_done();
@@ -104,8 +101,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             tokenizer.clone(),
             name.clone(),
             context_tokens,
+            facts,
         );
-        Server::start(listener, backend, template.clone())
+        Server::start(listener, backend, template.clone(), settings)
     });
     let server = server.transpose()?;
     if let Some(question) = question {
@@ -152,29 +150,6 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     })
 }
 
-fn listen(asked: Option<SocketAddr>) -> anyhow::Result<TcpListener> {
-    let Some(address) = asked else {
-        return TcpListener::bind(USUAL_API)
-            .or_else(|_| {
-                output::note(&format!(
-                    "port {} is taken: using another",
-                    USUAL_API.port()
-                ));
-                TcpListener::bind((USUAL_API.ip(), 0))
-            })
-            .context("cannot listen on this machine's loopback address");
-    };
-    if !address.ip().is_loopback() {
-        bail!(
-            "the API has no keys yet and listens on loopback only: use 127.0.0.1:{}",
-            address.port()
-        );
-    }
-    TcpListener::bind(address).with_context(|| {
-        format!("cannot listen at {address}; choose another port with --api, 0 for any")
-    })
-}
-
 fn ready_line(cluster: &Cluster, api: Option<SocketAddr>) -> Value {
     let node = |node: &NodeInfo| {
         json!({
@@ -212,12 +187,13 @@ fn answer(
     let told = output::stream(&mut answer, start, !args.json)?;
     // Of an answer of a few tokens, the speed is chance. What the planner cannot say is no reason
     // to fail.
-    let predicted = if told.tokens < LEAST_TOKENS {
-        None
-    } else {
-        let context = prompt_tokens as u32 + told.tokens;
-        predicted::decode_tok_s(&spec.source, spec.threads, context).unwrap_or_default()
-    };
+    let context = prompt_tokens as u32 + told.tokens;
+    let predicted = spec
+        .threads
+        .filter(|_| told.tokens >= LEAST_TOKENS)
+        .and_then(|threads| {
+            predicted::decode_tok_s(&spec.source, threads, context).unwrap_or_default()
+        });
     if args.json {
         let line = json!({
             "schema": "brigade.answer/1",
@@ -256,46 +232,4 @@ Serving at http://{address}/v1 until Ctrl-C. Try:
   brigade parity MODEL --stages 4      whole against staged, bit for bit
   brigade bench                        what the stages cost"#
     )
-}
-
-/// The HTTP server on a runtime of its own.
-struct Server {
-    runtime: tokio::runtime::Runtime,
-    stop: tokio::sync::oneshot::Sender<()>,
-    served: tokio::task::JoinHandle<std::io::Result<()>>,
-}
-
-impl Server {
-    fn start(
-        listener: TcpListener,
-        backend: LocalBackend,
-        template: Option<ChatTemplate>,
-    ) -> anyhow::Result<Self> {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .enable_all()
-            .build()?;
-        let (stop, stopped) = tokio::sync::oneshot::channel();
-        let router = brigade_api::router(Arc::new(backend), template);
-        let served = runtime.spawn(brigade_api::serve(listener, router, async {
-            // A dropped sender means the same as a message.
-            let _ = stopped.await;
-        }));
-        Ok(Self {
-            runtime,
-            stop,
-            served,
-        })
-    }
-
-    fn stop(self) {
-        let _ = self.stop.send(());
-        match self.runtime.block_on(self.served) {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => output::note(&format!("brigade: the API stopped: {error}")),
-            Err(error) => output::note(&format!("brigade: the API stopped: {error}")),
-        }
-        // A request that is still being tokenized is not waited for.
-        self.runtime.shutdown_background();
-    }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use brigade_gguf::Layers;
-use brigade_node::{Cluster, End, Event, Placement, Prompt, Text, Tokenizer};
+use brigade_node::{Cluster, End, Event, Links, Placement, Prompt, Text, Tokenizer};
 use serde_json::{Value, json};
 
 use crate::{model, output};
@@ -43,6 +43,9 @@ pub(crate) struct Args {
     /// Threads of each process
     #[arg(long, default_value_t = 1, value_name = "N")]
     threads: u32,
+    /// Encrypt the stages' links, as between machines
+    #[arg(long)]
+    encrypted: bool,
     /// Write the staged side's logits here: little-endian f32, one row of the vocabulary for each
     /// generated token
     #[arg(long, value_name = "FILE")]
@@ -155,6 +158,9 @@ fn side(
     let mut spec = model::spec(source, placement, context_tokens, Some(args.threads))?;
     spec.sequences = 1;
     spec.chunk_tokens = args.chunk;
+    if args.encrypted {
+        spec.links = Links::Encrypted;
+    }
     let cluster = Cluster::start(&spec, tokenizer, output::progress())?;
     output::progress_done();
     let start = Instant::now();
@@ -179,8 +185,8 @@ fn side(
                 side.logits
                     .push(logits.context("the stage returned no logits")?);
             }
-            Event::Done { .. } => {}
-            Event::Failed(reason) => bail!("{reason}"),
+            Event::Started | Event::Done { .. } => {}
+            Event::Failed(reason) | Event::Refused(reason) => bail!("{reason}"),
         }
     }
     Ok(side)

@@ -105,7 +105,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         bail!("--max-tokens must be at least 1");
     }
     let tokenizer = Tokenizer::start(source.path())?;
-    let template = model::chat_template(&source, tokenizer.facts())?;
+    let template = model::chat_template(&source, None, tokenizer.facts())?;
     if template.is_none() {
         output::note("the model has no chat template: it continues the text instead of chatting");
     }
@@ -147,6 +147,7 @@ impl Session {
             stop: Vec::new(),
             end: End::Respected,
             want_logits: false,
+            visible: Vec::new(),
         })?;
         let told = output::stream(&mut answer, start, true)?;
         output::note(&told.summary(prompt_tokens));
@@ -172,11 +173,7 @@ impl Session {
             }
             messages.push(model::user(&line));
             match self.answer(&messages) {
-                Ok(told) => messages.push(ChatMessage {
-                    role: Role::Assistant,
-                    content: told.text,
-                    name: None,
-                }),
+                Ok(told) => messages.push(ChatMessage::new(Role::Assistant, told.text)),
                 // A conversation that became too long can be begun anew; a dead stage cannot.
                 Err(error) if self.cluster.instance.failure().is_none() => {
                     output::note(&format!("brigade: {error:#}; the conversation starts anew"));

@@ -11,29 +11,33 @@ use super::{UNWRITTEN, bytes};
 
 /// Reports progress on standard error, one line that changes on a terminal.
 pub(crate) fn progress() -> impl FnMut(Progress) {
-    let live = io::stderr().is_terminal();
-    move |progress| {
-        if !live {
-            return;
+    |progress| status(&progress_text(&progress))
+}
+
+/// What goes on, for a person.
+pub(crate) fn progress_text(progress: &Progress) -> String {
+    match progress {
+        Progress::Slicing(node, done, total) => {
+            format!(
+                "{node} cuts its layers: {} of {}",
+                bytes(*done),
+                bytes(*total)
+            )
         }
-        match progress {
-            Progress::Slicing(node, done, total) => {
-                redraw(&format!(
-                    "{node} cuts its layers: {} of {}",
-                    bytes(done),
-                    bytes(total)
-                ));
-            }
-            Progress::Ready(node) => redraw(&format!("{node} is ready")),
-        }
+        Progress::Ready(node) => format!("{node} is ready"),
+    }
+}
+
+/// Shows what goes on in a line that the next one replaces, where there is a terminal.
+pub(crate) fn status(line: &str) {
+    if io::stderr().is_terminal() {
+        redraw(line);
     }
 }
 
 /// Clears the line of [`progress`].
 pub(crate) fn progress_done() {
-    if io::stderr().is_terminal() {
-        redraw("");
-    }
+    status("");
 }
 
 fn redraw(line: &str) {
@@ -59,7 +63,8 @@ fn row(node: &NodeInfo) -> String {
     format!(
         "{:<8} {:>8} {:>9} {:>9} {:>10} {:>10} {:>10}",
         node.name,
-        node.pid,
+        node.pid
+            .map_or_else(|| "-".to_owned(), |pid| pid.to_string()),
         node.stage_pid,
         node.layers
             .map_or_else(|| "-".to_owned(), |layers| layers.to_string()),
@@ -118,7 +123,8 @@ pub(crate) fn stream(answer: &mut Answer, start: Instant, print: bool) -> anyhow
                 (text, false)
             }
             Some(Event::Done { text, .. }) => (text, true),
-            Some(Event::Failed(reason)) => {
+            Some(Event::Started) => (String::new(), false),
+            Some(Event::Failed(reason) | Event::Refused(reason)) => {
                 if !told.text.is_empty() {
                     show(print, "\n")?;
                 }

@@ -235,7 +235,7 @@ fn addresses_that_cannot_be_listened_at() {
     let scratch = Scratch::new();
     scratch.tiny("tiny.gguf", &TinyModel::llama(4));
     let lab = |api: &str| complaint(&scratch, &["lab", "--model", "tiny.gguf", "--api", api]);
-    insta::assert_snapshot!(lab("0.0.0.0:8811"), @"brigade: the API has no keys yet and listens on loopback only: use 127.0.0.1:8811");
+    insta::assert_snapshot!(lab("0.0.0.0:8811"), @"brigade: without keys the API listens on loopback only: use 127.0.0.1:8811, or make a key with `brigade key` and name its file with --api-key-file");
     let taken = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let address = taken.local_addr().unwrap().to_string();
     insta::assert_snapshot!(lab(&address).replace(&address, "[ADDRESS]"), @"brigade: cannot listen at [ADDRESS]; choose another port with --api, 0 for any: Address already in use");

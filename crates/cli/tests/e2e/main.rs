@@ -1,7 +1,7 @@
 //! The `brigade` program from outside: real processes, real sockets, real models.
 //!
 //! Each test has a folder of its own for stage files, and fails if a process that it started is
-//! left behind. The models and the Python with the `openai` client come from the cache, which
+//! left behind. The models and the Python with the clients come from the cache, which
 //! `cargo xtask verify` fills. Processes are looked up in `/proc`, so these tests are for Linux.
 
 #![cfg(target_os = "linux")]
@@ -9,8 +9,12 @@
 
 mod bad_input;
 mod client;
+mod cluster;
 mod failure;
+mod grammar;
+mod keys;
 mod lab;
+mod machines;
 mod parity;
 mod rpc;
 mod run;

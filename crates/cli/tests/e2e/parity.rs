@@ -51,6 +51,19 @@ fn smollm2_in_2_3_4_7_and_30_stages() {
 }
 
 #[test]
+fn encrypted_links_change_no_bit() {
+    let scratch = Scratch::new();
+    for (model, stages) in [(smollm2(), "4"), (gemma3(), "3")] {
+        let args = ["--encrypted", "--stages", stages];
+        equal(
+            &scratch,
+            &model,
+            &[&args[..], &["--prompt-tokens", "40", "--tokens", "8"]].concat(),
+        );
+    }
+}
+
+#[test]
 fn gemma3_at_any_cut() {
     let scratch = Scratch::new();
     for (cuts, stages) in [

@@ -1,7 +1,9 @@
 //! What the tests share.
 
+mod fleet;
 mod http;
 mod lab;
+mod machines;
 mod models;
 mod process;
 
@@ -14,9 +16,12 @@ use std::time::{Duration, Instant};
 use brigade_gguf::testing::TinyModel;
 use tempfile::TempDir;
 
-pub(crate) use http::{Event, Stream, chat, get, post};
+pub(crate) use fleet::{Fleet, wait_until_gone};
+pub(crate) use http::{Event, Stream, chat, get, post, status};
 pub(crate) use lab::Lab;
+pub(crate) use machines::{Machines, address};
 pub(crate) use models::{damaged, internlm2};
+pub(crate) use process::wait as wait_for_end;
 pub(crate) use process::{
     children, command_line, cpu_ticks, is_alive, send, tree, with_environment,
 };

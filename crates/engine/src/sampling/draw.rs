@@ -222,6 +222,22 @@ fn gather(candidates: &mut Vec<Candidate>, logits: &[f32], cutoff: Candidate) {
     }
 }
 
+/// The `count` most likely tokens, likeliest first.
+pub(super) fn likeliest<'a>(
+    logits: &[f32],
+    scan: &Scan,
+    count: usize,
+    candidates: &'a mut Vec<Candidate>,
+) -> impl Iterator<Item = Token> + 'a {
+    candidates.clear();
+    if count > 0 {
+        gather_until(candidates, logits, scan.max, |found| found.len() >= count);
+        candidates.sort_unstable_by(|a, b| a.order(*b));
+        candidates.truncate(count);
+    }
+    candidates.iter().map(|candidate| candidate.token)
+}
+
 /// Fills `candidates` with the most likely tokens, more and more of them until they are enough.
 /// Mostly a handful is, and a pass that finds few is fast.
 fn gather_until(

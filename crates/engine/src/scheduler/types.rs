@@ -75,6 +75,14 @@ pub enum SubmitError {
         /// Tokens of a sequence's context.
         context_tokens: u32,
     },
+    /// More than a frame between stages holds.
+    #[error(
+        "a grammar may have {} bytes, logit_bias {} tokens and top_logprobs be {}",
+        brigade_wire::MAX_GRAMMAR_BYTES,
+        brigade_wire::MAX_LOGIT_BIAS,
+        brigade_wire::MAX_TOP_LOGPROBS
+    )]
+    TooLarge,
     /// No answer is wanted.
     #[error("the request asks for an answer of 0 tokens")]
     NoTokens,
@@ -141,6 +149,8 @@ pub enum Event {
         logprob: f32,
         /// Which row of the result's payload holds its logits, if the request wants them.
         logits_row: Option<usize>,
+        /// The most likely tokens with the same, likeliest first, if the request wants them.
+        top: Vec<(Token, f32)>,
     },
     /// An answer is complete.
     Finished {
@@ -148,6 +158,13 @@ pub enum Event {
         request: RequestId,
         /// Why.
         reason: FinishReason,
+    },
+    /// An answer cannot go on, for a reason of its own.
+    Failed {
+        /// The request.
+        request: RequestId,
+        /// Why.
+        reason: String,
     },
 }
 

@@ -1,20 +1,46 @@
-//! One node process of a cluster, from its start to its end.
+//! One node of a running model, from its start to its end.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
+
+use brigade_wire::FrameError;
+use brigade_wire::frame::receive_value;
 
 use super::{NodeInfo, Progress};
 use crate::NodeError;
 use crate::child::{self, ChildProcess, Reports};
-use crate::worker::{NodeOrder, NodeReport, StageReady};
+use crate::daemon::{Daemon, Host};
+use crate::link::Link;
+use crate::worker::{NodeOrder, NodeReport, Shard, StageReady};
+
+/// The most bytes of a report.
+const REPORT_LIMIT: u32 = 64 * 1024;
 
 /// A node that has its order.
 #[derive(Debug)]
 pub(super) struct Member {
     pub(super) info: NodeInfo,
-    process: ChildProcess,
-    reports: Reports,
+    /// Where it is reached, if not where it says.
+    reach: Option<IpAddr>,
+    way: Way,
+    reports: Source,
+}
+
+/// To let go of a node.
+#[derive(Debug)]
+pub(super) enum Way {
+    /// It is a child process.
+    Child(ChildProcess),
+    /// It belongs to a daemon, at the other end of this connection.
+    Daemon { name: String, socket: TcpStream },
+}
+
+/// Where its reports come from.
+#[derive(Debug)]
+enum Source {
+    Child(Reports),
+    Daemon(Box<Link>),
 }
 
 /// What a node offers when it is ready.
@@ -24,26 +50,116 @@ pub(super) enum Ready {
     Rpc(SocketAddr),
 }
 
+impl Way {
+    /// An error that says that the node is gone, and what is known of its end.
+    fn gone(&mut self) -> NodeError {
+        match self {
+            Self::Child(process) => process.gone(),
+            Self::Daemon { name, .. } => NodeError::ChildGone {
+                name: name.clone(),
+                how: "the connection to it is closed".to_owned(),
+            },
+        }
+    }
+
+    fn name(&self) -> &str {
+        match self {
+            Self::Child(process) => process.name(),
+            Self::Daemon { name, .. } => name,
+        }
+    }
+
+    /// Tells it to end, without waiting for that.
+    pub(super) fn release(&mut self) {
+        match self {
+            Self::Child(process) => process.release(),
+            Self::Daemon { socket, .. } => {
+                // One that is closed already is what is wanted.
+                let _ = socket.shutdown(Shutdown::Both);
+            }
+        }
+    }
+
+    /// Tells it to end, and sees to it as far as that can be done from here.
+    pub(super) fn end(&mut self) {
+        match self {
+            Self::Child(process) => process.end(),
+            Self::Daemon { .. } => self.release(),
+        }
+    }
+}
+
+impl Drop for Way {
+    /// The daemon holds the same socket, so closing it would not be enough.
+    fn drop(&mut self) {
+        if let Self::Daemon { .. } = self {
+            self.release();
+        }
+    }
+}
+
+impl Source {
+    fn read(&mut self, name: &str) -> Result<Option<NodeReport>, NodeError> {
+        let link = match self {
+            Self::Child(reports) => return reports.read(),
+            Self::Daemon(link) => link,
+        };
+        match receive_value(link, REPORT_LIMIT) {
+            Ok(report) => Ok(Some(report)),
+            Err(FrameError::Closed | FrameError::Io(_)) => Ok(None),
+            Err(error) => Err(NodeError::Protocol {
+                name: name.to_owned(),
+                reason: error.to_string(),
+            }),
+        }
+    }
+}
+
 impl Member {
-    /// Starts a node and tells it what to do.
+    /// Starts a node process on this machine and tells it what to do.
     pub(super) fn start(name: &str, order: &NodeOrder) -> Result<Self, NodeError> {
         let (mut process, reports) = child::spawn("node", name)?;
         process.order(order)?;
         let layers = match order {
-            NodeOrder::Stage(shard) => Some(shard.layers),
+            NodeOrder::Stage { shard, .. } => Some(shard.layers),
             NodeOrder::Whole { .. } | NodeOrder::Rpc(_) => None,
         };
         Ok(Self {
             info: NodeInfo {
                 name: name.to_owned(),
-                pid: process.pid(),
+                pid: Some(process.pid()),
                 stage_pid: 0,
                 layers,
                 bytes: None,
                 memory: None,
             },
-            process,
-            reports,
+            reach: None,
+            way: Way::Child(process),
+            reports: Source::Child(reports),
+        })
+    }
+
+    /// Asks a node of the cluster for a stage.
+    pub(super) fn ask(daemon: &Daemon, host: &Host, shard: Shard) -> Result<Self, NodeError> {
+        let layers = shard.layers;
+        let link = daemon.open_stage(host, shard)?;
+        let socket = link.socket().try_clone().map_err(|error| NodeError::Peer {
+            node: host.name.clone(),
+            error: error.into(),
+        })?;
+        let name = host.name.clone();
+        Ok(Self {
+            info: NodeInfo {
+                name: name.clone(),
+                pid: None,
+                stage_pid: 0,
+                layers: Some(layers),
+                bytes: None,
+                memory: None,
+            },
+            reach: Some(host.address.ip()),
+            way: Way::Daemon { name, socket },
+            reports: Source::Daemon(Box::new(link)),
         })
     }
 
@@ -54,14 +170,21 @@ impl Member {
     ) -> Result<Ready, NodeError> {
         let name = &self.info.name;
         let ready = loop {
-            match self.reports.read()? {
+            match self.reports.read(name)? {
                 Some(NodeReport::Slicing(done, total)) => {
                     progress(Progress::Slicing(name.clone(), done, total));
                 }
-                Some(NodeReport::Stage { pid, bytes, ready }) => {
+                Some(NodeReport::Stage {
+                    pid,
+                    bytes,
+                    mut ready,
+                }) => {
                     self.info.stage_pid = pid;
                     self.info.bytes = Some(bytes);
                     self.info.memory = Some(ready.memory);
+                    if let Some(reach) = self.reach {
+                        ready.address.set_ip(reach);
+                    }
                     break Ready::Stage(ready);
                 }
                 Some(NodeReport::Rpc { pid, address }) => {
@@ -74,41 +197,37 @@ impl Member {
                         reason,
                     });
                 }
-                None => return Err(self.process.gone()),
+                None => return Err(self.way.gone()),
             }
         };
         progress(Progress::Ready(self.info.name.clone()));
         Ok(ready)
     }
 
-    /// Calls `dead` with how it went when the node or its stage ends. Returns the process, which
-    /// is then reaped.
-    pub(super) fn watch(
-        self,
-        dead: impl FnOnce(&str) + Send + 'static,
-    ) -> Arc<Mutex<ChildProcess>> {
-        let process = Arc::new(Mutex::new(self.process));
-        let (watched, mut reports) = (Arc::clone(&process), self.reports);
+    /// Calls `dead` with how it went when the node or its stage ends. Returns the way to the node,
+    /// which is then reaped.
+    pub(super) fn watch(self, dead: impl FnOnce(&str) + Send + 'static) -> Arc<Mutex<Way>> {
+        let way = Arc::new(Mutex::new(self.way));
+        let (watched, mut reports) = (Arc::clone(&way), self.reports);
         thread::spawn(move || dead(&end(&watched, &mut reports)));
-        process
+        way
     }
 }
 
 /// Waits for the end of a node or its stage; returns what it was.
-fn end(process: &Mutex<ChildProcess>, reports: &mut Reports) -> String {
+fn end(way: &Mutex<Way>, reports: &mut Source) -> String {
+    let name = lock(way).name().to_owned();
     loop {
-        match reports.read() {
-            Ok(Some(NodeReport::Gone(how))) => {
-                return format!("{} lost its stage: {how}", lock(process).name());
-            }
+        match reports.read(&name) {
+            Ok(Some(NodeReport::Gone(how))) => return format!("{name} lost its stage: {how}"),
             Ok(Some(_)) => {}
             // Asking how it went also reaps it.
-            Ok(None) => return lock(process).gone().to_string(),
+            Ok(None) => return lock(way).gone().to_string(),
             Err(error) => return error.to_string(),
         }
     }
 }
 
-pub(super) fn lock(process: &Mutex<ChildProcess>) -> MutexGuard<'_, ChildProcess> {
-    process.lock().unwrap_or_else(PoisonError::into_inner)
+pub(super) fn lock(way: &Mutex<Way>) -> MutexGuard<'_, Way> {
+    way.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -6,9 +6,10 @@ use std::ops::Range;
 
 use brigade_engine::sim::{SimModel, SimStage};
 use brigade_engine::{Input, Stage, StageError};
-use brigade_wire::{KvOp, Span, StageParams};
+use brigade_wire::{Hop, KvOp, Span, StageParams};
 
 use super::*;
+use crate::link::{Guard, KeyPair};
 use crate::stage_process::{StageIdentity, serve};
 
 const MODEL: SimModel = SimModel {
@@ -78,6 +79,10 @@ impl Stage for Mortal {
 
 /// Serves a layer range in a thread, for as long as the test process lives.
 fn stage(layers: Range<u32>, steps: usize) -> SocketAddr {
+    guarded_stage(layers, steps, None)
+}
+
+fn guarded_stage(layers: Range<u32>, steps: usize, guard: Option<Guard>) -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = listener.local_addr().unwrap();
     thread::spawn(move || {
@@ -85,6 +90,7 @@ fn stage(layers: Range<u32>, steps: usize) -> SocketAddr {
             build: "this build".to_owned(),
             model: "sim".to_owned(),
             params: params(),
+            guard,
         };
         let mut stage = Mortal {
             stage: SimStage::new(MODEL, layers, SEQUENCES, CONTEXT),
@@ -102,7 +108,12 @@ fn spec(stages: &[SocketAddr]) -> ChainSpec {
         hidden_size: 2,
         vocabulary: MODEL.vocabulary as u32,
         params: params(),
-        stages: stages.to_vec(),
+        stages: stages
+            .iter()
+            .map(|&address| Hop { address, key: None })
+            .collect(),
+        bind: Ipv4Addr::LOCALHOST.into(),
+        guard: None,
     }
 }
 
@@ -115,6 +126,7 @@ fn vocabulary() -> Arc<VocabularyFacts> {
         bos: String::new(),
         eos: String::new(),
         end_of_generation: Vec::new(),
+        control: Vec::new(),
     })
 }
 
@@ -133,7 +145,8 @@ fn finish(mut answer: Answer) -> Result<String, String> {
         match answer.next_blocking() {
             Some(Event::Token { text, .. }) => whole.push_str(&text),
             Some(Event::Done { text, .. }) => return Ok(whole + &text),
-            Some(Event::Failed(reason)) => return Err(reason),
+            Some(Event::Started) => {}
+            Some(Event::Failed(reason) | Event::Refused(reason)) => return Err(reason),
             None => return Err("no end".to_owned()),
         }
     }
@@ -166,6 +179,80 @@ fn three_stages_answer_like_one() {
         .collect();
     assert_eq!(expected, actual);
     assert_ne!(expected[0], expected[1]);
+}
+
+/// Stages that know whom to expect, and the chain through them.
+fn encrypted(ranges: &[Range<u32>]) -> ChainSpec {
+    let coordinator = KeyPair::generate();
+    let mut upstream = coordinator.public();
+    let mut hops = Vec::new();
+    for range in ranges {
+        let own = KeyPair::generate();
+        let key = own.public();
+        let address = guarded_stage(range.clone(), usize::MAX, Some(Guard { own, upstream }));
+        hops.push(Hop {
+            address,
+            key: Some(key),
+        });
+        upstream = key;
+    }
+    ChainSpec {
+        stages: hops,
+        guard: Some(Guard {
+            own: coordinator,
+            upstream,
+        }),
+        ..spec(&[])
+    }
+}
+
+#[test]
+fn an_encrypted_chain_answers_like_a_plain_one() {
+    let plain = open(&spec(&[stage(0..6, usize::MAX)])).unwrap();
+    let instance = open(&encrypted(&[0..2, 2..3, 3..6])).unwrap();
+    let tokens: Vec<Token> = (0..40).collect();
+    assert_eq!(
+        finish(instance.submit(prompt(&tokens, 30)).unwrap()),
+        finish(plain.submit(prompt(&tokens, 30)).unwrap())
+    );
+}
+
+#[test]
+fn nobody_but_the_expected_peer_opens_or_closes_an_encrypted_chain() {
+    let good = encrypted(&[0..3, 3..6]);
+    let with = |change: fn(&mut ChainSpec)| {
+        let mut spec = good.clone();
+        change(&mut spec);
+        open(&spec).unwrap_err().to_string()
+    };
+    // Another coordinator, with a key of its own.
+    let error = with(|spec| spec.guard.as_mut().unwrap().own = KeyPair::generate());
+    assert!(
+        error.contains("the peer does not know this side's key"),
+        "{error}"
+    );
+    // Another stage behind the address.
+    let error = with(|spec| spec.stages[0].key = Some(KeyPair::generate().public()));
+    assert!(error.contains("it proved another key"), "{error}");
+    let error = with(|spec| spec.stages[1].key = Some(KeyPair::generate().public()));
+    assert!(
+        error.starts_with("stage 0: ") && error.contains("it proved another key"),
+        "{error}"
+    );
+    // The last stage is let in by its key alone.
+    let error = with(|spec| spec.guard.as_mut().unwrap().upstream = KeyPair::generate().public());
+    assert!(error.starts_with("stage 1: "), "{error}");
+    // Nobody speaks to it in the clear.
+    let error = with(|spec| {
+        spec.guard = None;
+        for hop in &mut spec.stages {
+            hop.key = None;
+        }
+    });
+    assert!(error.contains("cannot build the chain"), "{error}");
+    // None of these did any harm.
+    let instance = open(&good).unwrap();
+    finish(instance.submit(prompt(&[1, 2, 3], 3)).unwrap()).unwrap();
 }
 
 #[test]

@@ -36,6 +36,8 @@ impl Whole {
             },
             threads: 1,
             rpc: Vec::new(),
+            bind: std::net::Ipv4Addr::LOCALHOST.into(),
+            guard: None,
         }))?;
         let mut whole = Self { process, reports };
         match whole.report()? {

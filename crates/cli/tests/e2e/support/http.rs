@@ -45,6 +45,11 @@ pub(crate) fn get(api: &str, path: &str) -> (u16, Value) {
     whole(open(api, &format!("GET {path}"), ""))
 }
 
+/// The status of a path alone, whatever comes with it.
+pub(crate) fn status(api: &str, path: &str) -> u16 {
+    open(api, &format!("GET {path}"), "").0
+}
+
 /// Posts a chat request; gives the status and the JSON.
 pub(crate) fn post(api: &str, body: &Value) -> (u16, Value) {
     whole(open(api, "POST /v1/chat/completions", &body.to_string()))

@@ -113,7 +113,7 @@ pub(super) fn finish(command: &mut Command, input: &str) -> Ended {
 }
 
 /// Waits for a child's end.
-pub(super) fn wait(child: &mut Child, limit: Duration) -> Option<std::process::ExitStatus> {
+pub(crate) fn wait(child: &mut Child, limit: Duration) -> Option<std::process::ExitStatus> {
     let deadline = Instant::now() + limit;
     loop {
         match child.try_wait().unwrap() {

@@ -75,9 +75,12 @@ assert stop not in stopped.choices[0].text, stopped
 error = raised(openai.BadRequestError, messages=[{"role": "user", "content": "word " * 600}])
 assert error.code == "context_length_exceeded", error
 assert "512" in error.message, error
-error = raised(openai.BadRequestError, logprobs=True)
-assert (error.code, error.param) == ("unsupported_parameter", "logprobs"), error
-error = raised(openai.BadRequestError, n=2)
+error = raised(openai.BadRequestError, audio={"voice": "a", "format": "wav"})
+assert (error.code, error.param) == ("unsupported_parameter", "audio"), error
+image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
+error = raised(openai.BadRequestError, messages=[{"role": "user", "content": [image]}])
+assert error.param == "messages[0].content[0].type", error
+error = raised(openai.BadRequestError, n=99)
 assert error.param == "n", error
 error = raised(openai.BadRequestError, temperature=3)
 assert error.param == "temperature", error

@@ -1,0 +1,258 @@
+//! Counters for Prometheus, in its text format.
+
+use std::{
+    fmt::Write,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    time::Duration,
+};
+
+use crate::{
+    Load,
+    run::{Timing, Usage},
+};
+
+/// How a request that reached the model ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Done,
+    Failed,
+    /// The client went away.
+    Cancelled,
+}
+
+impl Outcome {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// Upper bounds of the buckets, in seconds; one more has the rest.
+const BOUNDS_S: [f64; 12] = [
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0, 120.0,
+];
+
+#[derive(Debug, Default)]
+struct Histogram {
+    buckets: [AtomicU64; BOUNDS_S.len() + 1],
+    sum_us: AtomicU64,
+}
+
+impl Histogram {
+    fn add(&self, duration: Duration) {
+        let seconds = duration.as_secs_f64();
+        let bucket = BOUNDS_S.iter().position(|&bound| seconds <= bound);
+        self.buckets[bucket.unwrap_or(BOUNDS_S.len())].fetch_add(1, Relaxed);
+        self.sum_us.fetch_add(duration.as_micros() as u64, Relaxed);
+    }
+
+    fn write(&self, text: &mut String, name: &str, help: &str) {
+        head(text, name, "histogram", help);
+        let mut count = 0;
+        for (bucket, bound) in self.buckets.iter().zip(BOUNDS_S) {
+            count += bucket.load(Relaxed);
+            let _ = writeln!(text, "{name}_bucket{{le=\"{bound}\"}} {count}");
+        }
+        count += self.buckets[BOUNDS_S.len()].load(Relaxed);
+        let sum_s = self.sum_us.load(Relaxed) as f64 / 1e6;
+        let _ = writeln!(
+            text,
+            "{name}_bucket{{le=\"+Inf\"}} {count}\n{name}_sum {sum_s}\n{name}_count {count}"
+        );
+    }
+}
+
+fn head(text: &mut String, name: &str, kind: &str, help: &str) {
+    // Writing to a string cannot fail.
+    let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
+}
+
+/// What a gateway has done since it started.
+#[derive(Debug, Default)]
+pub(crate) struct Metrics {
+    done: AtomicU64,
+    failed: AtomicU64,
+    cancelled: AtomicU64,
+    in_progress: AtomicU64,
+    prompt_tokens: AtomicU64,
+    completion_tokens: AtomicU64,
+    responses: [AtomicU64; 5],
+    queue: Histogram,
+    prefill: Histogram,
+    decode: Histogram,
+}
+
+impl Metrics {
+    /// A response with this status goes out.
+    pub(crate) fn response(&self, status: u16) {
+        if let Some(class) = usize::from(status / 100).checked_sub(1)
+            && let Some(counter) = self.responses.get(class)
+        {
+            counter.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// A request reached the model.
+    pub(crate) fn begin(&self) {
+        self.in_progress.fetch_add(1, Relaxed);
+    }
+
+    /// It is over.
+    pub(crate) fn end(&self, outcome: Outcome, usage: Usage, timing: Timing) {
+        self.in_progress.fetch_sub(1, Relaxed);
+        self.counter(outcome).fetch_add(1, Relaxed);
+        self.prompt_tokens
+            .fetch_add(u64::from(usage.prompt_tokens), Relaxed);
+        self.completion_tokens
+            .fetch_add(u64::from(usage.completion_tokens), Relaxed);
+        if outcome == Outcome::Done {
+            self.queue.add(timing.queue);
+            self.prefill.add(timing.prefill);
+            self.decode.add(timing.decode);
+        }
+    }
+
+    fn counter(&self, outcome: Outcome) -> &AtomicU64 {
+        match outcome {
+            Outcome::Done => &self.done,
+            Outcome::Failed => &self.failed,
+            Outcome::Cancelled => &self.cancelled,
+        }
+    }
+
+    /// Everything in Prometheus' text format; without a load the backend can answer nothing.
+    pub(crate) fn text(&self, load: Option<Load>) -> String {
+        let mut text = String::new();
+        let name = "brigade_http_responses_total";
+        head(&mut text, name, "counter", "Responses by class of status.");
+        for (class, counter) in (1..).zip(&self.responses) {
+            let count = counter.load(Relaxed);
+            let _ = writeln!(text, "{name}{{status=\"{class}xx\"}} {count}");
+        }
+        let name = "brigade_requests_total";
+        head(
+            &mut text,
+            name,
+            "counter",
+            "Requests that reached the model, by how they ended.",
+        );
+        for outcome in [Outcome::Done, Outcome::Failed, Outcome::Cancelled] {
+            let count = self.counter(outcome).load(Relaxed);
+            let _ = writeln!(text, "{name}{{outcome=\"{}\"}} {count}", outcome.name());
+        }
+        let counters = [
+            (
+                "brigade_prompt_tokens_total",
+                "Tokens of prompts.",
+                &self.prompt_tokens,
+            ),
+            (
+                "brigade_completion_tokens_total",
+                "Tokens of answers.",
+                &self.completion_tokens,
+            ),
+        ];
+        for (name, help, counter) in counters {
+            head(&mut text, name, "counter", help);
+            let _ = writeln!(text, "{name} {}", counter.load(Relaxed));
+        }
+        let gauges = [
+            (
+                "brigade_requests_in_progress",
+                "Requests at the model now.",
+                self.in_progress.load(Relaxed),
+            ),
+            (
+                "brigade_up",
+                "Whether the model can be reached.",
+                u64::from(load.is_some()),
+            ),
+            (
+                "brigade_sequences_waiting",
+                "Choices that wait for a sequence.",
+                load.map_or(0, |load| load.waiting as u64),
+            ),
+            (
+                "brigade_sequences_active",
+                "Choices that have one.",
+                load.map_or(0, |load| load.active as u64),
+            ),
+        ];
+        for (name, help, value) in gauges {
+            head(&mut text, name, "gauge", help);
+            let _ = writeln!(text, "{name} {value}");
+        }
+        for (name, help, histogram) in [
+            (
+                "brigade_queue_seconds",
+                "How long completed requests waited for a sequence.",
+                &self.queue,
+            ),
+            (
+                "brigade_prefill_seconds",
+                "From a sequence to the first token.",
+                &self.prefill,
+            ),
+            (
+                "brigade_decode_seconds",
+                "From the first token to the last.",
+                &self.decode,
+            ),
+        ] {
+            histogram.write(&mut text, name, help);
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_is_counted_once() {
+        let metrics = Metrics::default();
+        metrics.begin();
+        assert!(
+            metrics
+                .text(None)
+                .contains("brigade_requests_in_progress 1")
+        );
+        let usage = Usage {
+            prompt_tokens: 3,
+            completion_tokens: 4,
+        };
+        let timing = Timing {
+            queue: Duration::from_millis(7),
+            prefill: Duration::from_secs(500),
+            decode: Duration::ZERO,
+        };
+        metrics.end(Outcome::Done, usage, timing);
+        metrics.response(200);
+        metrics.response(0);
+        let text = metrics.text(Some(Load {
+            waiting: 2,
+            active: 1,
+        }));
+        for line in [
+            "brigade_requests_in_progress 0",
+            "brigade_requests_total{outcome=\"done\"} 1",
+            "brigade_requests_total{outcome=\"failed\"} 0",
+            "brigade_prompt_tokens_total 3",
+            "brigade_completion_tokens_total 4",
+            "brigade_http_responses_total{status=\"2xx\"} 1",
+            "brigade_sequences_waiting 2",
+            "brigade_up 1",
+            "brigade_queue_seconds_bucket{le=\"0.005\"} 0",
+            "brigade_queue_seconds_bucket{le=\"0.01\"} 1",
+            "brigade_prefill_seconds_bucket{le=\"120\"} 0",
+            "brigade_prefill_seconds_bucket{le=\"+Inf\"} 1",
+            "brigade_queue_seconds_sum 0.007",
+        ] {
+            assert!(text.lines().any(|other| other == line), "{line}\n{text}");
+        }
+    }
+}

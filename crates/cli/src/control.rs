@@ -1,0 +1,126 @@
+//! What commands and the daemon say to each other.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use anyhow::{Context, bail};
+use brigade_gguf::Layers;
+use brigade_node::NodeView;
+use brigade_node::control::Conversation;
+use serde::{Deserialize, Serialize};
+
+/// What a command wants.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Request {
+    /// A token.
+    Invite {
+        /// For so long.
+        seconds: u64,
+    },
+    /// To join with this token.
+    Join(String),
+    /// The cluster.
+    Nodes,
+    /// A node to go.
+    Forget(String),
+    /// A model to run.
+    Load(LoadOrder),
+    /// The model to go.
+    Unload,
+    /// What runs.
+    Ps,
+}
+
+/// A model and where to run it.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct LoadOrder {
+    /// Its file, by an absolute path that holds on every node.
+    pub(crate) model: PathBuf,
+    /// The nodes in order of layers, each with the file's path there if it is another one; empty
+    /// for all.
+    pub(crate) on: Vec<(String, Option<PathBuf>)>,
+    /// Context of one sequence, in tokens.
+    pub(crate) context: Option<u32>,
+    /// Threads of each stage.
+    pub(crate) threads: Option<u32>,
+}
+
+/// What the daemon answers; all but [`Reply::Progress`] are its last word.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Reply {
+    /// Something is under way.
+    Progress(String),
+    /// To [`Request::Invite`].
+    Invited(Invited),
+    /// To [`Request::Join`]: the inviter's name.
+    Joined(String),
+    /// To [`Request::Nodes`].
+    Nodes(Vec<NodeView>),
+    /// To [`Request::Forget`]: its name.
+    Forgot(String),
+    /// To [`Request::Load`].
+    Serving(Running),
+    /// To [`Request::Unload`]: its name.
+    Unloaded(String),
+    /// To [`Request::Ps`].
+    Running(Option<Running>),
+    /// It cannot be done.
+    Failed(String),
+}
+
+/// An invitation.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Invited {
+    pub(crate) token: String,
+    /// Where the inviting node listens.
+    pub(crate) listen: SocketAddr,
+    /// How long the token is good.
+    pub(crate) seconds: u64,
+}
+
+/// A model that runs on the cluster, with this node as its gateway.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Running {
+    /// What requests call it.
+    pub(crate) model: String,
+    /// Context of one sequence, in tokens.
+    pub(crate) context_tokens: u32,
+    /// Where it is served.
+    pub(crate) api: SocketAddr,
+    /// Its stages, in order of layers.
+    pub(crate) stages: Vec<StageView>,
+    /// Whether it has a chat template.
+    pub(crate) chats: bool,
+    /// Why it does not answer any more.
+    pub(crate) failure: Option<String>,
+}
+
+/// A stage and the node that runs it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct StageView {
+    pub(crate) node: String,
+    pub(crate) layers: Option<Layers>,
+    /// Of its weights.
+    pub(crate) bytes: Option<u64>,
+    /// The stage's process, on its node.
+    pub(crate) pid: u32,
+}
+
+/// Asks the daemon of this user. `progress` gets lines for people.
+pub(crate) fn ask(request: &Request, mut progress: impl FnMut(&str)) -> anyhow::Result<Reply> {
+    let mut conversation = Conversation::open(&brigade_node::home_dir()?)?;
+    conversation
+        .say(request)
+        .context("cannot reach the daemon")?;
+    loop {
+        match conversation
+            .hear::<Reply>()
+            .context("the daemon's answer cannot be read")?
+        {
+            Some(Reply::Progress(line)) => progress(&line),
+            Some(Reply::Failed(reason)) => bail!("{reason}"),
+            Some(reply) => return Ok(reply),
+            None => bail!("the daemon has ended"),
+        }
+    }
+}

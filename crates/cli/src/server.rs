@@ -1,0 +1,141 @@
+//! The HTTP API of a process.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use brigade_api::{ApiKeys, Backend, ChatTemplate, Settings};
+
+use crate::output;
+
+/// Where the API listens when nobody says otherwise and the port is free.
+const USUAL_API: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8811);
+
+/// How the API is served, as options of every command that serves it.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ApiArgs {
+    /// Address of the OpenAI-compatible API [default: 127.0.0.1:8811, or any free port]
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) api: Option<SocketAddr>,
+    /// Ask every request for one of the keys in this file, which `brigade key` writes
+    #[arg(long, value_name = "PATH")]
+    api_key_file: Option<PathBuf>,
+    #[arg(
+        long,
+        value_name = "ORIGIN",
+        help = "Let web pages of this origin use the API, such as https://chat.example"
+    )]
+    cors_origin: Vec<String>,
+    /// End a request that takes longer than this many seconds
+    #[arg(long, default_value_t = 3600, value_name = "SECONDS",
+          value_parser = clap::value_parser!(u64).range(1..))]
+    request_timeout: u64,
+    /// A file with another chat template than the model's own (Jinja)
+    #[arg(long, value_name = "PATH")]
+    chat_template: Option<PathBuf>,
+}
+
+impl ApiArgs {
+    /// Who may use it, and for how long.
+    pub(crate) fn settings(&self) -> anyhow::Result<Settings> {
+        let keys = self.api_key_file.as_ref().map(|path| {
+            let text = std::fs::read_to_string(path)
+                .with_context(|| format!("cannot read the keys in {}", path.display()))?;
+            let keys = ApiKeys::parse(&text)
+                .with_context(|| format!("cannot use the keys in {}", path.display()))?;
+            if keys.is_empty() {
+                bail!("{} has no keys; `brigade key` makes one", path.display());
+            }
+            Ok(keys)
+        });
+        Ok(Settings {
+            keys: keys.transpose()?,
+            cors_origins: self.cors_origin.clone(),
+            timeout: Some(Duration::from_secs(self.request_timeout)),
+        })
+    }
+
+    /// The text of the template that was named.
+    pub(crate) fn chat_template(&self) -> anyhow::Result<Option<String>> {
+        let text = self.chat_template.as_ref().map(|path| {
+            std::fs::read_to_string(path)
+                .with_context(|| format!("cannot read the chat template {}", path.display()))
+        });
+        text.transpose()
+    }
+
+    /// Takes the address that was asked for, or the usual one, or any where that is taken. Beyond
+    /// loopback it takes none without keys.
+    pub(crate) fn listen(&self, settings: &Settings) -> anyhow::Result<TcpListener> {
+        let Some(address) = self.api else {
+            return TcpListener::bind(USUAL_API)
+                .or_else(|_| {
+                    output::note(&format!(
+                        "port {} is taken: using another",
+                        USUAL_API.port()
+                    ));
+                    TcpListener::bind((USUAL_API.ip(), 0))
+                })
+                .context("cannot listen on this machine's loopback address");
+        };
+        if !address.ip().is_loopback() && settings.keys.is_none() {
+            bail!(
+                "without keys the API listens on loopback only: use 127.0.0.1:{}, or make a key \
+                 with `brigade key` and name its file with --api-key-file",
+                address.port()
+            );
+        }
+        TcpListener::bind(address).with_context(|| {
+            format!("cannot listen at {address}; choose another port with --api, 0 for any")
+        })
+    }
+}
+
+/// The HTTP server on a runtime of its own.
+#[derive(Debug)]
+pub(crate) struct Server {
+    runtime: tokio::runtime::Runtime,
+    stop: tokio::sync::oneshot::Sender<()>,
+    served: tokio::task::JoinHandle<std::io::Result<()>>,
+}
+
+impl Server {
+    /// Serves a backend, with a template for its conversations.
+    pub(crate) fn start(
+        listener: TcpListener,
+        backend: impl Backend,
+        template: Option<ChatTemplate>,
+        settings: Settings,
+    ) -> anyhow::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()?;
+        let (stop, stopped) = tokio::sync::oneshot::channel();
+        let router = brigade_api::router(Arc::new(backend), template, settings);
+        let served = runtime.spawn(brigade_api::serve(listener, router, async {
+            // A dropped sender means the same as a message.
+            let _ = stopped.await;
+        }));
+        Ok(Self {
+            runtime,
+            stop,
+            served,
+        })
+    }
+
+    /// Takes no more requests, and gives those in progress a moment to end.
+    pub(crate) fn stop(self) {
+        let _ = self.stop.send(());
+        match self.runtime.block_on(self.served) {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => output::note(&format!("brigade: the API stopped: {error}")),
+            Err(error) => output::note(&format!("brigade: the API stopped: {error}")),
+        }
+        // A request that is still being tokenized is not waited for.
+        self.runtime.shutdown_background();
+    }
+}

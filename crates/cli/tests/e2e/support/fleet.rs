@@ -1,0 +1,222 @@
+//! Several `brigade up` on this machine, each with a state folder of its own.
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::PathBuf;
+use std::process::Child;
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::process::wait;
+use super::{Ended, GONE, SOON, Scratch, Signal, is_alive, send, wait_until};
+
+/// Daemons that end with the test.
+#[derive(Debug)]
+pub(crate) struct Fleet {
+    pub(crate) nodes: Vec<Up>,
+    pub(crate) scratch: Scratch,
+}
+
+/// A running `brigade up`.
+#[derive(Debug)]
+pub(crate) struct Up {
+    child: Child,
+    stderr: Arc<Mutex<String>>,
+    /// The line that it printed when it was up.
+    pub(crate) ready: Value,
+}
+
+impl Up {
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        self.ready["name"].as_str().unwrap()
+    }
+
+    /// Where its API listens.
+    pub(crate) fn api(&self) -> &str {
+        let url = self.ready["api"].as_str().unwrap();
+        url.strip_prefix("http://").unwrap()
+    }
+
+    /// What it has said.
+    pub(crate) fn stderr(&self) -> String {
+        self.stderr.lock().unwrap().clone()
+    }
+}
+
+impl Fleet {
+    /// No nodes yet.
+    pub(crate) fn new() -> Self {
+        Self {
+            nodes: Vec::new(),
+            scratch: Scratch::new(),
+        }
+    }
+
+    /// Nodes of these names in one cluster, which all of them see.
+    pub(crate) fn cluster(names: &[&str]) -> Self {
+        Self::cluster_in(Scratch::new(), names)
+    }
+
+    /// The same in a folder that is there already.
+    pub(crate) fn cluster_in(scratch: Scratch, names: &[&str]) -> Self {
+        let mut fleet = Self {
+            nodes: Vec::new(),
+            scratch,
+        };
+        fleet.start(names[0], &[]);
+        for name in &names[1..] {
+            let token = fleet.token(names[0]);
+            fleet.start(name, &["--join", &token]);
+        }
+        fleet.wait_until_all_up();
+        fleet
+    }
+
+    /// The state folder of a node.
+    pub(crate) fn home(&self, name: &str) -> PathBuf {
+        self.scratch.path(&format!("home-{name}"))
+    }
+
+    /// Starts a node on any ports, if the arguments name none for the API.
+    pub(crate) fn start(&mut self, name: &str, args: &[&str]) -> &Up {
+        let mut all = vec!["up", "--json", "--name", name, "--listen", "127.0.0.1:0"];
+        if !args.contains(&"--api") {
+            all.extend(["--api", "127.0.0.1:0"]);
+        }
+        all.extend(args);
+        let mut child = self
+            .scratch
+            .command(&all)
+            .env("BRIGADE_HOME", self.home(name))
+            .spawn()
+            .unwrap();
+        let stderr = Arc::new(Mutex::new(String::new()));
+        let (said, mut pipe) = (Arc::clone(&stderr), child.stderr.take().unwrap());
+        thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(length @ 1..) = pipe.read(&mut buffer) {
+                let text = String::from_utf8_lossy(&buffer[..length]);
+                said.lock().unwrap().push_str(&text);
+            }
+        });
+        let mut line = String::new();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        stdout.read_line(&mut line).unwrap();
+        let ready = serde_json::from_str(&line)
+            .unwrap_or_else(|_| panic!("{name} is not up: {}", stderr.lock().unwrap()));
+        self.nodes.push(Up {
+            child,
+            stderr,
+            ready,
+        });
+        self.nodes.last().unwrap()
+    }
+
+    /// A node by its name.
+    pub(crate) fn node(&self, name: &str) -> &Up {
+        let found = self.nodes.iter().find(|node| node.name() == name);
+        found.unwrap_or_else(|| panic!("no node {name}"))
+    }
+
+    /// Runs a command for a node to its end.
+    pub(crate) fn run(&self, name: &str, args: &[&str]) -> Ended {
+        let mut command = self.scratch.command(args);
+        super::process::finish(command.env("BRIGADE_HOME", self.home(name)), "")
+    }
+
+    /// The JSON of a command that must succeed.
+    pub(crate) fn json(&self, name: &str, args: &[&str]) -> Value {
+        let ended = self.run(name, &[args, &["--json"]].concat());
+        assert_eq!(ended.code, Some(0), "{args:?}: {}", ended.stderr);
+        serde_json::from_str(&ended.stdout).unwrap()
+    }
+
+    /// The sentence of a command that must fail, without the words that name the program.
+    pub(crate) fn complaint(&self, name: &str, args: &[&str]) -> String {
+        let ended = self.run(name, args);
+        assert_eq!(ended.code, Some(1), "{args:?}: {}", ended.stdout);
+        let last = ended.stderr.trim_end().lines().last().unwrap_or_default();
+        last.trim_start_matches("brigade: ").to_owned()
+    }
+
+    /// A fresh token.
+    pub(crate) fn token(&self, name: &str) -> String {
+        let invite = self.json(name, &["invite"]);
+        invite["token"].as_str().unwrap().to_owned()
+    }
+
+    /// The cluster as a node shows it, by name: id, address and state of each.
+    pub(crate) fn view(&self, name: &str) -> Vec<(String, String, String, String)> {
+        let nodes = self.json(name, &["nodes"]);
+        assert_eq!(nodes["schema"], "brigade.nodes/1");
+        let text = |node: &Value, field: &str| node[field].as_str().unwrap().to_owned();
+        let nodes = nodes["nodes"].as_array().unwrap().iter();
+        nodes
+            .map(|node| {
+                let [name, id, address, state] =
+                    ["name", "id", "address", "state"].map(|field| text(node, field));
+                (name, id, address, state)
+            })
+            .collect()
+    }
+
+    /// The state of a node as another one shows it.
+    pub(crate) fn state(&self, of: &str, by: &str) -> Option<String> {
+        let view = self.view(by);
+        view.into_iter()
+            .find(|(name, ..)| name == of)
+            .map(|(.., state)| state)
+    }
+
+    /// Waits until every node shows every node as up.
+    pub(crate) fn wait_until_all_up(&self) {
+        wait_until("all nodes see each other", SOON, || {
+            self.nodes.iter().all(|node| {
+                let view = self.view(node.name());
+                view.len() == self.nodes.len() && view.iter().all(|(.., state)| state == "up")
+            })
+        });
+    }
+
+    /// Takes a node's process away from it.
+    pub(crate) fn kill(&self, name: &str) {
+        send(self.node(name).pid(), Signal::KILL);
+    }
+
+    /// Asks all of them to end; they must do so in good order and leave nothing running.
+    pub(crate) fn end(mut self) {
+        for node in &self.nodes {
+            send(node.pid(), Signal::TERM);
+        }
+        for node in &mut self.nodes {
+            let status = wait(&mut node.child, GONE).expect("a node did not end");
+            assert_eq!(status.code(), Some(0), "{}", node.stderr());
+        }
+        self.scratch.assert_nothing_runs();
+    }
+}
+
+impl Drop for Fleet {
+    fn drop(&mut self) {
+        for node in &mut self.nodes {
+            let _ = node.child.kill();
+            let _ = node.child.wait();
+        }
+        if !thread::panicking() {
+            self.scratch.assert_nothing_runs();
+        }
+    }
+}
+
+/// Waits until a process is gone.
+pub(crate) fn wait_until_gone(pids: &[u32], limit: Duration) {
+    wait_until("the processes are gone", limit, || {
+        !pids.iter().any(|&pid| is_alive(pid))
+    });
+}

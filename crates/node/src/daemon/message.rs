@@ -1,0 +1,183 @@
+//! What daemons say to each other.
+//!
+//! Every connection is opened by one side and answered by the other, turn by turn: nobody needs
+//! to read and write one link at the same time.
+
+use std::io::{Read, Write};
+use std::net::SocketAddr;
+
+use brigade_wire::frame::{read_preamble, write_preamble};
+use brigade_wire::members::Member;
+use brigade_wire::token::{Proof, TokenId};
+use brigade_wire::{FrameError, NodeKey, compare_builds};
+use serde::{Deserialize, Serialize};
+
+use crate::worker::Shard;
+
+/// The most bytes of a message of a node that is not known yet.
+pub(super) const STRANGER_LIMIT: u32 = 16 * 1024;
+
+/// The most bytes of a message between members: the longest table fits.
+pub(super) const MEMBER_LIMIT: u32 = 1 << 20;
+
+/// What a node says of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Greeting {
+    /// Build of llama.cpp.
+    pub(super) build: String,
+    /// Drawn at each start: two nodes with one identity differ in it.
+    pub(super) boot: u64,
+    /// What people call it.
+    pub(super) name: String,
+    /// Where it listens.
+    pub(super) address: SocketAddr,
+}
+
+/// First from the side that connects: what it wants.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Opening {
+    /// To be a member's peer: pulses follow.
+    Peer(Greeting),
+    /// To become a member.
+    Join {
+        /// With this token,
+        token: TokenId,
+        /// whose secret it knows.
+        proof: Proof,
+        /// Who it is.
+        greeting: Greeting,
+    },
+    /// A stage, for as long as the connection stands. [`NodeReport`](crate::worker::NodeReport)s
+    /// follow.
+    Stage(Box<Shard>),
+}
+
+/// The answer to an [`Opening`].
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Answer {
+    /// To a peer.
+    Peer(Greeting),
+    /// To a node that has joined: it is in the table.
+    Joined {
+        /// The inviter knows the secret as well.
+        proof: Proof,
+        /// The inviter's name.
+        name: String,
+        /// The cluster.
+        members: Vec<Member>,
+    },
+    /// To who wants a stage: it is being prepared.
+    Stage,
+    /// To anybody.
+    Refused(Refusal),
+}
+
+/// What peers say to each other, both ways.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum PeerMessage {
+    /// Now and then.
+    Pulse(Pulse),
+    /// Where digests differ: everything that the sender knows.
+    Table(Vec<Member>),
+    /// The peer is no member any more.
+    Refused(Refusal),
+}
+
+/// That a node is there, and what it sees.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Pulse {
+    /// Digest of its table.
+    pub(super) digest: [u8; 32],
+    /// The nodes that it sees.
+    pub(super) sees: Vec<NodeKey>,
+    /// What each of these says that it sees: for those that cannot hear it from them.
+    pub(super) heard: Vec<(NodeKey, Vec<NodeKey>)>,
+}
+
+/// Why a node wants nothing to do with another. Written for whoever is refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum Refusal {
+    /// The key is in no table.
+    #[error(
+        "the cluster does not know this node's key: run `brigade invite` on one of its nodes, \
+         and join with the token"
+    )]
+    UnknownKey,
+    /// The key was in the table.
+    #[error(
+        "the cluster has forgotten this node: run `brigade invite` on one of its nodes, and join \
+         again with the token"
+    )]
+    Forgotten,
+    /// The builds of llama.cpp differ.
+    #[error("{}", describe_builds(here, there))]
+    Build {
+        /// Of the node that refuses.
+        here: String,
+        /// Of the node that is refused.
+        there: String,
+    },
+    /// Another node with the same key is up.
+    #[error(
+        "another node with the same identity is up at {0}: every machine needs its own; delete \
+         the state folder that was copied, and join again"
+    )]
+    Duplicate(SocketAddr),
+    /// The token was never given out, or the secret is wrong.
+    #[error(
+        "the token is not one of this node's: it may be from before its last start; \
+         `brigade invite` prints a new one"
+    )]
+    UnknownToken,
+    /// The token let another node in.
+    #[error("the token was used already: `brigade invite` prints a new one for each node")]
+    UsedToken,
+    /// The token is too old.
+    #[error("the token has expired: `brigade invite` prints a new one")]
+    ExpiredToken,
+    /// The name cannot be kept.
+    #[error("the node's name is no name: choose one without blanks with --name")]
+    BadName,
+}
+
+fn describe_builds(here: &str, there: &str) -> String {
+    let advice = match compare_builds(here, there) {
+        std::cmp::Ordering::Less => "upgrade brigade on that node",
+        std::cmp::Ordering::Greater => "upgrade brigade on this node",
+        std::cmp::Ordering::Equal => "install the same build on both",
+    };
+    format!("it runs {here}, this node {there}: {advice}")
+}
+
+/// Opens a conversation: both sides say which protocol they speak, then the caller what it wants.
+pub(super) fn open(
+    stream: &mut (impl Read + Write),
+    opening: &Opening,
+) -> Result<Answer, FrameError> {
+    write_preamble(stream)?;
+    brigade_wire::frame::send_value(stream, opening)?;
+    read_preamble(stream)?;
+    brigade_wire::frame::receive_value(stream, MEMBER_LIMIT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_build_that_differs_names_the_side_to_upgrade() {
+        let build = |n| format!("llama.cpp 0.0.{n}");
+        let said = |here, there| {
+            Refusal::Build {
+                here: build(here),
+                there: build(there),
+            }
+            .to_string()
+        };
+        assert_eq!(
+            said(2, 1),
+            "it runs llama.cpp 0.0.2, this node llama.cpp 0.0.1: upgrade brigade on this node"
+        );
+        assert!(said(1, 2).ends_with("upgrade brigade on that node"));
+    }
+}

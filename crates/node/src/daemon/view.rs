@@ -1,0 +1,82 @@
+//! What a cluster looks like.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use brigade_wire::presence::{Sight, Standing};
+use brigade_wire::{NodeId, NodeKey};
+use serde::{Deserialize, Serialize};
+
+use super::state::State;
+
+/// A node of the cluster, for people and programs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NodeView {
+    /// Its id.
+    pub id: String,
+    /// What people call it.
+    pub name: String,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Whether it is the node that was asked.
+    pub is_self: bool,
+    /// Whether it is there.
+    pub state: NodeState,
+    /// The last pulse's way there and back from the node that was asked, in milliseconds.
+    pub round_trip_ms: Option<f64>,
+    /// Why the node that was asked has no connection to it.
+    pub trouble: Option<String>,
+}
+
+/// Whether a node is there, as all that the asked node is connected to see it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NodeState {
+    /// Every other node sees it.
+    Up,
+    /// Some see it, others do not: a link is broken or not yet trusted again.
+    Partly,
+    /// Nobody sees it.
+    Down,
+}
+
+pub(super) fn nodes(state: &State, own: NodeKey, now: Duration) -> Vec<NodeView> {
+    let keys: Vec<_> = state.members.present().map(|member| member.key).collect();
+    // Whether each of the others sees a node, as far as that is known.
+    let reports = |key: NodeKey| {
+        let others = keys.iter().filter(move |&&other| other != key);
+        others.filter_map(move |&other| {
+            if other == own {
+                return Some(state.is_up(key, now));
+            }
+            Some(state.report(other, now)?.contains(&key))
+        })
+    };
+    let mut views: Vec<_> = state
+        .members
+        .present()
+        .map(|member| {
+            let key = member.key;
+            let peer = state.peek(key);
+            let up = peer.is_some_and(|peer| peer.presence.sight(now) != Sight::Down);
+            NodeView {
+                id: NodeId::to_string(&key.id()),
+                name: member.name.clone(),
+                address: member.address,
+                is_self: key == own,
+                state: match Standing::of(reports(key)) {
+                    Standing::Up => NodeState::Up,
+                    Standing::Partly => NodeState::Partly,
+                    Standing::Down => NodeState::Down,
+                },
+                round_trip_ms: peer
+                    .filter(|_| up)
+                    .and_then(|peer| peer.round_trip)
+                    .map(|time| time.as_secs_f64() * 1e3),
+                trouble: peer.filter(|_| !up).and_then(|peer| peer.trouble.clone()),
+            }
+        })
+        .collect();
+    views.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
+    views
+}
