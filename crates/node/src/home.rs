@@ -13,6 +13,8 @@
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use brigade_wire::members::Members;
 
@@ -20,6 +22,10 @@ use crate::{KeyPair, NodeError};
 
 /// The table is never longer than this, in bytes.
 const MEMBERS_FILE_LIMIT: u64 = 4 << 20;
+
+/// How long a daemon that was killed may still hold the folder: its threads end one by one, and whoever
+/// starts it again may be quicker.
+const LEAVING: Duration = Duration::from_secs(1);
 
 /// A state folder, for this process alone.
 #[derive(Debug)]
@@ -65,12 +71,18 @@ impl Home {
             .write(true)
             .open(&path)
             .map_err(failed(&path))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(fs::TryLockError::WouldBlock) => {
-                return Err(NodeError::HomeInUse(folder.to_owned()));
+        let until = Instant::now() + LEAVING;
+        loop {
+            match lock.try_lock() {
+                Ok(()) => break,
+                Err(fs::TryLockError::WouldBlock) if Instant::now() < until => {
+                    thread::sleep(Duration::from_millis(20));
+                }
+                Err(fs::TryLockError::WouldBlock) => {
+                    return Err(NodeError::HomeInUse(folder.to_owned()));
+                }
+                Err(fs::TryLockError::Error(error)) => return Err(failed(&path)(error)),
             }
-            Err(fs::TryLockError::Error(error)) => return Err(failed(&path)(error)),
         }
         Ok(Self {
             identity: identity(&folder.join("identity"))?,
@@ -230,7 +242,14 @@ mod tests {
         assert_eq!(mode(&folder.join("identity")), 0o600);
         let busy = Home::open(&folder).unwrap_err().to_string();
         assert!(busy.contains("already running"), "{busy}");
+        // One that is about to end is waited for.
+        let again = thread::spawn({
+            let folder = folder.clone();
+            move || Home::open(&folder).map(drop)
+        });
+        thread::sleep(Duration::from_millis(50));
         drop(home);
+        again.join().unwrap().unwrap();
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
         assert_eq!(Home::open(&folder).unwrap().identity().id(), id);
         assert_eq!(mode(&folder), 0o700);
