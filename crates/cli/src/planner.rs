@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io::IsTerminal;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail};
 use brigade_fit::catalog::Catalog;
-use brigade_fit::cluster::{Cluster, Links, Node};
+use brigade_fit::cluster::Cluster;
 use brigade_fit::html;
 use brigade_fit::machine::Machine;
 use brigade_fit::memory::KvType;
@@ -164,15 +164,12 @@ pub(crate) fn cluster(catalog: &Catalog, on: Option<&str>) -> anyhow::Result<Clu
 
 /// A cluster of this machine alone.
 pub(crate) fn alone(machine: Machine) -> Cluster {
-    Cluster {
-        id: machine.id.clone(),
-        name: format!("this machine ({})", machine.name),
-        nodes: vec![Node {
-            name: "this-machine".to_owned(),
-            machine,
-        }],
-        links: Links::Unnamed,
+    let mut cluster = Cluster::alone(machine);
+    cluster.name = format!("this machine ({})", cluster.name);
+    for node in &mut cluster.nodes {
+        "this-machine".clone_into(&mut node.name);
     }
+    cluster
 }
 
 /// The speed model, with the catalog's parameters.
@@ -190,17 +187,19 @@ pub(crate) fn model(catalog: &Catalog, name: &str) -> anyhow::Result<Model> {
 }
 
 /// How a page is shown.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Show<'a> {
-    /// As one JSON document.
+#[derive(Debug, Default, clap::Args)]
+pub(crate) struct Show {
+    /// Print one JSON document
+    #[arg(long, conflicts_with = "html")]
     pub(crate) json: bool,
-    /// As a page of its own, in this file.
-    pub(crate) html: Option<&'a Path>,
+    /// Write the page to this file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
 }
 
-impl Show<'_> {
-    pub(crate) fn page(self, page: &impl Page) -> anyhow::Result<()> {
-        if let Some(path) = self.html {
+impl Show {
+    pub(crate) fn page(&self, page: &impl Page) -> anyhow::Result<()> {
+        if let Some(path) = &self.html {
             write_file(path, &html::page(page)?)?;
             output::note(&format!("the page is at {}", path.display()));
             return Ok(());

@@ -59,6 +59,15 @@ impl Home {
     /// Opens a state folder, makes it and the identity if there are none, and keeps every other
     /// process out of it.
     pub fn open(folder: &Path) -> Result<Self, NodeError> {
+        let until = Instant::now() + LEAVING;
+        Self::open_waiting(folder, || {
+            thread::sleep(Duration::from_millis(20));
+            Instant::now() < until
+        })
+    }
+
+    /// The same, trying again for as long as `wait` says so.
+    fn open_waiting(folder: &Path, mut wait: impl FnMut() -> bool) -> Result<Self, NodeError> {
         let failed = |path: &Path| {
             let path = path.to_owned();
             move |error| NodeError::File { path, error }
@@ -71,13 +80,10 @@ impl Home {
             .write(true)
             .open(&path)
             .map_err(failed(&path))?;
-        let until = Instant::now() + LEAVING;
         loop {
             match lock.try_lock() {
                 Ok(()) => break,
-                Err(fs::TryLockError::WouldBlock) if Instant::now() < until => {
-                    thread::sleep(Duration::from_millis(20));
-                }
+                Err(fs::TryLockError::WouldBlock) if wait() => {}
                 Err(fs::TryLockError::WouldBlock) => {
                     return Err(NodeError::HomeInUse(folder.to_owned()));
                 }
@@ -243,13 +249,9 @@ mod tests {
         let busy = Home::open(&folder).unwrap_err().to_string();
         assert!(busy.contains("already running"), "{busy}");
         // One that is about to end is waited for.
-        let again = thread::spawn({
-            let folder = folder.clone();
-            move || Home::open(&folder).map(drop)
-        });
-        thread::sleep(Duration::from_millis(50));
-        drop(home);
-        again.join().unwrap().unwrap();
+        let mut leaving = Some(home);
+        let again = Home::open_waiting(&folder, || leaving.take().is_some());
+        drop(again.unwrap());
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
         assert_eq!(Home::open(&folder).unwrap().identity().id(), id);
         assert_eq!(mode(&folder), 0o700);

@@ -30,20 +30,7 @@ pub(crate) fn declared(value: Option<Value>) -> Result<Vec<Tool>, ApiError> {
             return Err(ApiError::invalid(place, message));
         };
         let mut fields = Fields::within(members, place);
-        match fields.string("type")?.as_deref() {
-            Some("function") => {}
-            Some(kind) => {
-                let path = fields.path("type");
-                let message = format!("{path} '{kind}' is not supported; only 'function' is");
-                return Err(ApiError::unsupported(path, message));
-            }
-            None => return Err(fields.invalid("type", "is required")),
-        }
-        let place = fields.path("function");
-        let function = match fields.take("function") {
-            Some(Value::Object(members)) => Fields::within(members, place),
-            _ => return Err(fields.invalid("function", "must be an object")),
-        };
+        let function = of_type_function(&mut fields)?;
         fields.finish()?;
         let tool = function_of(function)?;
         if result.iter().any(|other| other.name == tool.name) {
@@ -53,6 +40,24 @@ pub(crate) fn declared(value: Option<Value>) -> Result<Vec<Tool>, ApiError> {
         result.push(tool);
     }
     Ok(result)
+}
+
+/// The `function` of an object whose `type` says that it has one.
+fn of_type_function(fields: &mut Fields) -> Result<Fields, ApiError> {
+    match fields.string("type")?.as_deref() {
+        Some("function") => {}
+        Some(kind) => {
+            let path = fields.path("type");
+            let message = format!("{path} '{kind}' is not supported; only 'function' is");
+            return Err(ApiError::unsupported(path, message));
+        }
+        None => return Err(fields.invalid("type", "is required")),
+    }
+    let place = fields.path("function");
+    match fields.take("function") {
+        Some(Value::Object(members)) => Ok(Fields::within(members, place)),
+        _ => Err(fields.invalid("function", "must be an object")),
+    }
 }
 
 fn function_of(mut fields: Fields) -> Result<Tool, ApiError> {
@@ -122,20 +127,7 @@ pub(super) fn choice(value: Option<Value>, tools: &[Tool]) -> Result<ToolChoice,
         },
         Some(Value::Object(members)) => {
             let mut fields = Fields::within(members, NAME);
-            match fields.string("type")?.as_deref() {
-                Some("function") => {}
-                Some(kind) => {
-                    let path = fields.path("type");
-                    let message = format!("{path} '{kind}' is not supported; only 'function' is");
-                    return Err(ApiError::unsupported(path, message));
-                }
-                None => return Err(fields.invalid("type", "is required")),
-            }
-            let place = fields.path("function");
-            let mut function = match fields.take("function") {
-                Some(Value::Object(members)) => Fields::within(members, place),
-                _ => return Err(fields.invalid("function", "must be an object")),
-            };
+            let mut function = of_type_function(&mut fields)?;
             let Some(name) = function.string("name")? else {
                 return Err(function.invalid("name", "is required"));
             };

@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 use brigade_fit::calibrate::{backtest, backtest_all};
 use brigade_fit::catalog::measurements;
 
-use crate::planner;
+use crate::planner::{self, Show};
 
 /// The most of a file of measurements.
 const MAX_BYTES: u64 = 64 << 20;
@@ -17,12 +17,8 @@ pub(crate) struct Args {
     /// Measurements in the columns of the catalog's measurements.csv [default: those]
     #[arg(value_name = "FILE.csv")]
     file: Option<PathBuf>,
-    /// Print one JSON document
-    #[arg(long, conflicts_with = "html")]
-    json: bool,
-    /// Write the page to this file
-    #[arg(long, value_name = "FILE")]
-    html: Option<PathBuf>,
+    #[command(flatten)]
+    show: Show,
 }
 
 pub(crate) fn run(args: &Args, catalog: Option<&Path>) -> anyhow::Result<ExitCode> {
@@ -40,10 +36,6 @@ pub(crate) fn run(args: &Args, catalog: Option<&Path>) -> anyhow::Result<ExitCod
             backtest(&catalog, &rows)
         }
     };
-    let show = planner::Show {
-        json: args.json,
-        html: args.html.as_deref(),
-    };
-    show.page(&page)?;
+    args.show.page(&page)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -1,12 +1,12 @@
 //! `brigade fit`: what runs on which machines, and how well.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use brigade_fit::page::{ComboPage, EverywherePage, VerdictPage};
 use brigade_fit::verdict::Detail;
 
-use crate::planner::{self, Asked};
+use crate::planner::{self, Asked, Show};
 
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = planner::MACHINES_HELP)]
@@ -22,12 +22,8 @@ pub(crate) struct Args {
     everywhere: bool,
     #[command(flatten)]
     asked: Asked,
-    /// Print one JSON document
-    #[arg(long, conflicts_with = "html")]
-    json: bool,
-    /// Write the page to this file
-    #[arg(long, value_name = "FILE")]
-    html: Option<PathBuf>,
+    #[command(flatten)]
+    show: Show,
 }
 
 pub(crate) fn run(args: &Args, catalog: Option<&Path>) -> anyhow::Result<ExitCode> {
@@ -47,21 +43,20 @@ pub(crate) fn run(args: &Args, catalog: Option<&Path>) -> anyhow::Result<ExitCod
     if let Some(model) = &model {
         args.asked.note_cut(model);
     }
-    let show = planner::Show {
-        json: args.json,
-        html: args.html.as_deref(),
-    };
     match &model {
         Some(model) if args.everywhere => {
-            show.page(&EverywherePage::new(&catalog, model, &ask, &speed)?)?;
+            args.show
+                .page(&EverywherePage::new(&catalog, model, &ask, &speed)?)?;
         }
         Some(model) => {
             let cluster = planner::cluster(&catalog, args.on.as_deref())?;
-            show.page(&VerdictPage::new(&catalog, model, &cluster, &ask, &speed)?)?;
+            args.show
+                .page(&VerdictPage::new(&catalog, model, &cluster, &ask, &speed)?)?;
         }
         None => {
             let cluster = planner::cluster(&catalog, args.on.as_deref())?;
-            show.page(&ComboPage::new(&catalog, &cluster, &ask, &speed)?)?;
+            args.show
+                .page(&ComboPage::new(&catalog, &cluster, &ask, &speed)?)?;
         }
     }
     Ok(ExitCode::SUCCESS)

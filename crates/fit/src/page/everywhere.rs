@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::Page;
 use super::doc::{Block, Cell, Doc, Figure, Row, Section, Table, Target};
 use super::format::{and, count, gb, gib, thousands, times};
-use super::parts::{self, Counts, Stamp, alone};
+use super::parts::{self, Counts, Stamp};
 use crate::FitError;
 use crate::catalog::Catalog;
 use crate::cluster::Cluster;
@@ -154,7 +154,7 @@ pub(crate) fn twice(catalog: &Catalog, kind: PlaceKind, cluster: &Cluster) -> bo
 /// Every machine and combo of the catalog.
 pub(crate) fn places(catalog: &Catalog) -> Vec<(PlaceKind, Cluster)> {
     let machines = catalog.machines.iter();
-    let machines = machines.map(|sold| (PlaceKind::Machine, alone(&sold.machine)));
+    let machines = machines.map(|sold| (PlaceKind::Machine, Cluster::alone(sold.machine.clone())));
     let combos = catalog.combos.iter();
     let combos = combos.map(|combo| (PlaceKind::Combo, combo.cluster.clone()));
     machines.chain(combos).collect()

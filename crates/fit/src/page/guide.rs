@@ -8,7 +8,7 @@ use super::combo::ComboPage;
 use super::everywhere::{Place, PlaceKind};
 use super::link::hop_ms;
 use super::model::ModelPage;
-use super::parts::{Stamp, alone};
+use super::parts::Stamp;
 use crate::FitError;
 use crate::catalog::Catalog;
 use crate::catalog::links::LinkKind;
@@ -191,7 +191,7 @@ fn hop_rows(
 }
 
 fn four(machine: &Machine, link: &Link) -> Cluster {
-    let mut cluster = alone(machine);
+    let mut cluster = Cluster::alone(machine.clone());
     cluster.nodes = (1..=4)
         .map(|number| Node {
             name: format!("node-{number}"),

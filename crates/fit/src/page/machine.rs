@@ -10,6 +10,7 @@ use super::parts::{self, Counts, Head};
 use super::thresholds;
 use crate::catalog::Catalog;
 use crate::catalog::hardware::SoldMachine;
+use crate::cluster::Cluster;
 use crate::verdict::{Ask, Tier, Verdict};
 
 /// A machine and what runs on it.
@@ -37,7 +38,7 @@ pub struct MachinePage {
 impl MachinePage {
     /// The page of a machine whose verdicts are known.
     pub fn new(catalog: &Catalog, sold: &SoldMachine, ask: &Ask, verdicts: &[Verdict]) -> Self {
-        let cluster = parts::alone(&sold.machine);
+        let cluster = Cluster::alone(sold.machine.clone());
         let mut models: Vec<ModelRow> = verdicts.iter().map(ModelRow::from).collect();
         sort(&mut models);
         let uses = |combo: &&crate::catalog::combos::Combo| {

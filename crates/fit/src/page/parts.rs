@@ -9,10 +9,9 @@ use super::format::{and, count, gib, percent, sentence, short, thousands, times,
 use super::link;
 use crate::catalog::Catalog;
 use crate::catalog::runtimes::RuntimeFit;
-use crate::cluster::{Cluster, Link, Links, Node};
+use crate::cluster::{Cluster, Link, Links};
 use crate::effective;
 use crate::evidence::{Estimate, Evidence};
-use crate::machine::Machine;
 use crate::memory::Item;
 use crate::model::{Format, Model};
 use crate::verdict::{Alternative, Ask, Split, Tier, Verdict};
@@ -533,19 +532,6 @@ pub(super) fn format_of(model: &Model, quant: &str) -> Option<Format> {
     quants
         .find(|own| own.name == quant)
         .map(|quant| quant.format)
-}
-
-/// A cluster of one machine.
-pub(super) fn alone(machine: &Machine) -> Cluster {
-    Cluster {
-        id: machine.id.clone(),
-        name: machine.name.clone(),
-        nodes: vec![Node {
-            name: "node-1".into(),
-            machine: machine.clone(),
-        }],
-        links: Links::Unnamed,
-    }
 }
 
 #[cfg(test)]

@@ -3,11 +3,11 @@
 use super::picks::{Picks, nodes};
 use super::{Opportunity, SplitCase};
 use crate::FitError;
-use crate::cluster::Node;
+use crate::cluster::{Cluster, Node};
 use crate::effective;
 use crate::evidence::{Estimate, Evidence};
 use crate::page::format::{brief, gb, gib, percent, tokens};
-use crate::page::parts::{alone, rate_words};
+use crate::page::parts::rate_words;
 use crate::verdict::{Split, Tier, Verdict, assess};
 
 /// The measurements, the most telling first.
@@ -95,7 +95,7 @@ fn larger(picks: &Picks, verdict: &Verdict) -> Result<Option<(String, Estimate)>
     let (Some(machine), Some(model)) = (most, model) else {
         return Ok(None);
     };
-    let cluster = alone(machine);
+    let cluster = Cluster::alone(machine.clone());
     let there = assess(model, &cluster, picks.ask, picks.speed)?;
     Ok(there.decode_tok_s.map(|rate| (machine.name.clone(), rate)))
 }
