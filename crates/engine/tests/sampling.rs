@@ -416,3 +416,15 @@ fn the_logits_that_were_asked_for_come_back() {
     let error = SequenceSamplers::new().answer(&step, &logits[1..], 3, &NoGrammars, &mut returned);
     assert!(matches!(error, Err(StageError::Logits(_))), "{error:?}");
 }
+
+/// The filter gathers in steps of 2.0 below the best; here the first step finds exactly `top_k`.
+#[test]
+fn top_k_holds_where_the_first_step_finds_as_many() {
+    let logits = [5.0, 4.9, 2.9, 2.9, 2.9, 2.9];
+    let params = SamplingParams {
+        top_k: 2,
+        ..random()
+    };
+    let drawn = histogram(&params, &logits, 500);
+    assert_eq!(drawn.into_keys().collect::<Vec<_>>(), [0, 1]);
+}

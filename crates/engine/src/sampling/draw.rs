@@ -182,7 +182,7 @@ fn filter(
     let has_top_k = top_k > 0 && top_k < logits.len();
     if has_top_k {
         gather_until(candidates, logits, scan.max, |found| found.len() >= top_k);
-        if top_k < candidates.len() {
+        if top_k <= candidates.len() {
             let (_, last, _) = candidates.select_nth_unstable_by(top_k - 1, |a, b| a.order(*b));
             cutoff = *last;
             candidates.truncate(top_k);
