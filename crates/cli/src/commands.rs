@@ -18,6 +18,8 @@ pub(crate) mod parity;
 pub(crate) mod plan;
 #[cfg(feature = "engine")]
 pub(crate) mod run;
+#[cfg(all(feature = "engine", unix))]
+pub(crate) mod service;
 pub(crate) mod site;
 #[cfg(all(feature = "engine", unix))]
 pub(crate) mod up;

@@ -36,6 +36,9 @@ pub(crate) enum Command {
     /// Show the model that is served here
     #[cfg(unix)]
     Ps(commands::cluster::JsonArgs),
+    /// Keep `brigade up` running, by systemd or launchd
+    #[cfg(unix)]
+    Service(commands::service::Args),
     /// A throwaway cluster on this machine: real node processes, one OpenAI-compatible address
     Lab(commands::lab::Args),
     /// Chat with a model on this machine, or answer once
@@ -96,6 +99,8 @@ pub(crate) fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Unload => commands::cluster::unload(),
         #[cfg(unix)]
         Command::Ps(args) => commands::cluster::ps(&args),
+        #[cfg(unix)]
+        Command::Service(args) => commands::service::run(&args),
         Command::Lab(args) => commands::lab::run(&args),
         Command::Run(args) => commands::run::run(args),
         Command::Parity(args) => commands::parity::run(&args),

@@ -1,7 +1,7 @@
 //! The HTTP API of a process.
 
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -56,6 +56,12 @@ impl ApiArgs {
             cors_origins: self.cors_origin.clone(),
             timeout: Some(Duration::from_secs(self.request_timeout)),
         })
+    }
+
+    /// The files that were named.
+    pub(crate) fn paths(&self) -> impl Iterator<Item = &Path> {
+        let files = [&self.api_key_file, &self.chat_template];
+        files.into_iter().flatten().map(PathBuf::as_path)
     }
 
     /// The text of the template that was named.

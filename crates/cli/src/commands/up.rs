@@ -42,6 +42,25 @@ pub(crate) struct Args {
     json: bool,
 }
 
+impl Args {
+    /// Refuses what a service cannot have: it starts again and again, and in no folder of its own.
+    pub(crate) fn must_be_repeatable(&self) -> anyhow::Result<()> {
+        if self.join.is_some() {
+            bail!(
+                "a token is good once and a service starts often: install it without --join, \
+                 then `brigade join TOKEN`"
+            );
+        }
+        match self.serving.paths().find(|path| path.is_relative()) {
+            Some(path) => bail!(
+                "{} is looked for in no folder: name it by an absolute path",
+                path.display()
+            ),
+            None => Ok(()),
+        }
+    }
+}
+
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let settings = args.serving.settings()?;
     let template = args.serving.chat_template()?;
