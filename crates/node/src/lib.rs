@@ -39,7 +39,7 @@ pub use daemon::{Daemon, DaemonConfig, Host, NodeState, NodeView, Refusal};
 pub use error::NodeError;
 pub use home::{Home, home_dir};
 pub use instance::{Answer, End, Event, Instance, Prompt};
-pub use link::{Encrypted, Expected, Guard, KeyPair, Link, Peer};
+pub use link::{BadShape, Encrypted, Expected, Guard, KeyPair, Link, LinkShape, Peer, Wiring};
 pub use node_process::run as run_node;
 pub use stage_process::{StageIdentity, serve as serve_stage};
 pub use tokenizer::{

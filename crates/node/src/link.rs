@@ -1,9 +1,10 @@
-//! A connection for frames: encrypted between machines, plain between processes of one lab.
+//! A connection for frames: encrypted between machines, plain between processes of one command.
 //!
 //! Everything here blocks, and one thread uses a link at a time: what flows after the handshake
 //! flows one way, or turn by turn.
 
 mod keys;
+mod shape;
 mod tls;
 mod watch;
 
@@ -12,8 +13,10 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use brigade_wire::{Hop, NodeKey};
+use shape::Wire;
 
 pub use keys::KeyPair;
+pub use shape::{BadShape, LinkShape, Wiring};
 pub use tls::Encrypted;
 
 /// How long a peer may take to answer during the handshake.
@@ -68,7 +71,8 @@ impl Link {
         let socket = TcpStream::connect_timeout(&address, limit)?;
         socket.set_nodelay(true)?;
         watch::notice_silence(&socket)?;
-        let (encrypted, peer) = tls::connect(socket, own, peer, Instant::now() + limit)?;
+        let deadline = Instant::now() + limit;
+        let (encrypted, peer) = tls::connect(Wire::open(socket, deadline)?, own, peer, deadline)?;
         Ok((Self::Encrypted(Box::new(encrypted)), peer))
     }
 
@@ -83,7 +87,8 @@ impl Link {
         socket.set_nodelay(true)?;
         watch::notice_silence(&socket)?;
         let deadline = Instant::now() + limit;
-        let (encrypted, peer) = tls::accept(socket, own, expected, deadline)?;
+        let (encrypted, peer) =
+            tls::accept(Wire::open(socket, deadline)?, own, expected, deadline)?;
         Ok((Self::Encrypted(Box::new(encrypted)), peer))
     }
 

@@ -20,6 +20,7 @@ use rustls::sign::CertifiedKey;
 use rustls::version::TLS13;
 use rustls::{ClientConfig, ClientConnection, Connection, ServerConfig, ServerConnection};
 
+use super::shape::Wire;
 use super::{Expected, KeyPair, Peer};
 use verifier::{KeyVerifier, public_key, public_key_info};
 
@@ -39,11 +40,11 @@ const EXPORTER: &[u8] = b"EXPORTER-brigade-binding";
 #[derive(Debug)]
 pub struct Encrypted {
     connection: Connection,
-    input: BufReader<TcpStream>,
+    input: BufReader<Wire>,
 }
 
 pub(super) fn connect(
-    socket: TcpStream,
+    wire: Wire,
     own: &KeyPair,
     peer: NodeKey,
     deadline: Instant,
@@ -63,7 +64,7 @@ pub(super) fn connect(
     // A peer is its key; the name is neither sent nor looked at.
     let name = ServerName::try_from("brigade").map_err(io::Error::other)?;
     let connection = ClientConnection::new(Arc::new(config), name).map_err(io::Error::other)?;
-    let (mut encrypted, peer) = Encrypted::handshake(connection.into(), socket, deadline)?;
+    let (mut encrypted, peer) = Encrypted::handshake(connection.into(), wire, deadline)?;
     // A client is done before the server has judged its key: wait for the word.
     let left = deadline.saturating_duration_since(Instant::now());
     let left = left.max(Duration::from_millis(1));
@@ -80,7 +81,7 @@ pub(super) fn connect(
 }
 
 pub(super) fn accept(
-    socket: TcpStream,
+    wire: Wire,
     own: &KeyPair,
     expected: Expected,
     deadline: Instant,
@@ -96,7 +97,7 @@ pub(super) fn accept(
         )?)));
     config.send_tls13_tickets = 0;
     let connection = ServerConnection::new(Arc::new(config)).map_err(io::Error::other)?;
-    let (mut encrypted, peer) = Encrypted::handshake(connection.into(), socket, deadline)?;
+    let (mut encrypted, peer) = Encrypted::handshake(connection.into(), wire, deadline)?;
     encrypted.write_all(&WELCOME)?;
     Ok((encrypted, peer))
 }
@@ -125,12 +126,12 @@ fn certified(own: &KeyPair) -> io::Result<Arc<CertifiedKey>> {
 impl Encrypted {
     fn handshake(
         mut connection: Connection,
-        socket: TcpStream,
+        mut wire: Wire,
         deadline: Instant,
     ) -> io::Result<(Self, Peer)> {
         connection.set_buffer_limit(Some(WRITE_BUFFER_BYTES));
         let mut timed = Timed {
-            socket: &socket,
+            wire: &mut wire,
             deadline,
         };
         while connection.is_handshaking() {
@@ -147,20 +148,20 @@ impl Encrypted {
         let binding = connection
             .export_keying_material([0; 32], EXPORTER, None)
             .map_err(io::Error::other)?;
-        socket.set_read_timeout(None)?;
-        socket.set_write_timeout(None)?;
-        let input = BufReader::with_capacity(READ_BUFFER_BYTES, socket);
+        wire.socket().set_read_timeout(None)?;
+        wire.socket().set_write_timeout(None)?;
+        let input = BufReader::with_capacity(READ_BUFFER_BYTES, wire);
         Ok((Self { connection, input }, Peer { key, binding }))
     }
 
     pub(super) fn socket(&self) -> &TcpStream {
-        self.input.get_ref()
+        self.input.get_ref().socket()
     }
 
     /// Writes what is encrypted.
     fn send(&mut self) -> io::Result<()> {
         while self.connection.wants_write() {
-            self.connection.write_tls(&mut self.input.get_ref())?;
+            self.connection.write_tls(self.input.get_mut())?;
         }
         Ok(())
     }
@@ -220,9 +221,9 @@ fn explain(error: io::Error) -> io::Error {
     io::Error::new(error.kind(), text)
 }
 
-/// A socket until a deadline, so that bytes that trickle in cannot keep a handshake alive.
+/// A wire until a deadline, so that bytes that trickle in cannot keep a handshake alive.
 struct Timed<'a> {
-    socket: &'a TcpStream,
+    wire: &'a mut Wire,
     deadline: Instant,
 }
 
@@ -238,15 +239,15 @@ impl Timed<'_> {
 
 impl Read for Timed<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.socket.set_read_timeout(self.left()?)?;
-        (&*self.socket).read(buffer)
+        self.wire.socket().set_read_timeout(self.left()?)?;
+        self.wire.read(buffer)
     }
 }
 
 impl Write for Timed<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.socket.set_write_timeout(self.left()?)?;
-        (&*self.socket).write(bytes)
+        self.wire.socket().set_write_timeout(self.left()?)?;
+        self.wire.write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {
