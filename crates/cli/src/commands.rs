@@ -7,6 +7,8 @@ pub(crate) mod bench;
 pub(crate) mod build_info;
 #[cfg(all(feature = "engine", unix))]
 pub(crate) mod cluster;
+#[cfg(all(feature = "engine", unix))]
+pub(crate) mod doctor;
 pub(crate) mod fit;
 #[cfg(feature = "engine")]
 pub(crate) mod key;

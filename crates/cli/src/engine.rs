@@ -39,6 +39,9 @@ pub(crate) enum Command {
     /// Keep `brigade up` running, by systemd or launchd
     #[cfg(unix)]
     Service(commands::service::Args),
+    /// What stops a cluster on this machine, and what to do about it
+    #[cfg(unix)]
+    Doctor(commands::doctor::Args),
     /// A throwaway cluster on this machine: real node processes, one OpenAI-compatible address
     Lab(commands::lab::Args),
     /// Chat with a model on this machine, or answer once
@@ -101,6 +104,8 @@ pub(crate) fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Ps(args) => commands::cluster::ps(&args),
         #[cfg(unix)]
         Command::Service(args) => commands::service::run(&args),
+        #[cfg(unix)]
+        Command::Doctor(args) => commands::doctor::run(&args),
         Command::Lab(args) => commands::lab::run(&args),
         Command::Run(args) => commands::run::run(args),
         Command::Parity(args) => commands::parity::run(&args),

@@ -21,7 +21,7 @@ use crate::signals::Signals;
 use serving::{Api, Serving};
 
 /// The port of a node where nothing else is said and it is free.
-const USUAL_PORT: u16 = 8810;
+pub(super) const USUAL_PORT: u16 = 8810;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {

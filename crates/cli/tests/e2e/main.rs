@@ -10,6 +10,7 @@
 mod bad_input;
 mod client;
 mod cluster;
+mod doctor;
 mod failure;
 mod grammar;
 mod keys;

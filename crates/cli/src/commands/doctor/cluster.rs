@@ -1,0 +1,87 @@
+//! What the daemon knows: the nodes, and why some are not there.
+
+use brigade_node::{NodeState, NodeView};
+
+use super::Check;
+
+const NODES: &str = "nodes";
+const PERMISSION: &str = "local network";
+
+/// What a node's connection fails with where macOS keeps a program from the local network:
+/// EHOSTUNREACH (Apple's TN3179).
+const NO_ROUTE: &str = "No route to host";
+
+/// `None` where no daemon answers.
+pub(super) fn nodes(nodes: Option<&[NodeView]>) -> Vec<Check> {
+    let Some(nodes) = nodes else {
+        return vec![Check::not_applicable(
+            NODES,
+            "no daemon runs: `brigade up` starts one",
+        )];
+    };
+    let mut checks: Vec<Check> = nodes
+        .iter()
+        .filter(|node| node.state != NodeState::Up)
+        .map(broken)
+        .collect();
+    if checks.is_empty() {
+        checks.push(match nodes.len() {
+            1 => Check::ok(NODES, "this one alone; `brigade invite` lets another in"),
+            count => Check::ok(NODES, format!("all {count} see each other")),
+        });
+    }
+    let own = nodes.iter().find(|node| node.is_self);
+    if let Some(own) = own.filter(|own| own.address.ip().is_loopback())
+        && nodes.iter().any(|node| !node.address.ip().is_loopback())
+    {
+        checks.push(Check::problem(
+            "address",
+            format!(
+                "this node listens at {}, where no other machine reaches it",
+                own.address
+            ),
+            "start it with --listen and this machine's address",
+        ));
+    }
+    checks
+}
+
+fn broken(node: &NodeView) -> Check {
+    let how = match node.state {
+        NodeState::Partly => "is seen by some nodes only",
+        _ => "is seen by nobody",
+    };
+    let trouble = node.trouble.as_deref();
+    let why = match trouble {
+        Some(trouble) => format!("{} ({}) {how}: {trouble}", node.name, node.address),
+        None => format!("{} ({}) {how}", node.name, node.address),
+    };
+    let fix = match trouble {
+        Some(trouble) if trouble.contains("upgrade brigade") => {
+            "give all nodes the same release of brigade"
+        }
+        Some(trouble) if trouble.contains(NO_ROUTE) => {
+            "see that both are in one network, and on a Mac that brigade may use the local network"
+        }
+        _ => "start `brigade up` there, run `brigade doctor` there, or `brigade forget` it",
+    };
+    Check::problem(NODES, why, fix)
+}
+
+/// Whether macOS lets the daemon speak to its neighbours: no program may ask, but what is
+/// refused fails in a way of its own.
+pub(super) fn local_network(nodes: Option<&[NodeView]>) -> Check {
+    let refused = nodes.into_iter().flatten().any(|node| {
+        let trouble = node.trouble.as_deref();
+        trouble.is_some_and(|trouble| trouble.contains(NO_ROUTE))
+    });
+    let fix = "System Settings, Privacy & Security, Local Network: turn brigade on; a system \
+               service needs no permission";
+    if refused {
+        Check::problem(PERMISSION, "macOS keeps brigade from other machines", fix)
+    } else if nodes.is_some_and(|nodes| nodes.iter().any(|node| node.round_trip_ms.is_some())) {
+        Check::ok(PERMISSION, "this Mac speaks to other nodes")
+    } else {
+        Check::unknown(PERMISSION, "macOS tells no program whether it may").with_fix(fix)
+    }
+}
