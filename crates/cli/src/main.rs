@@ -10,11 +10,11 @@ mod control;
 #[cfg(feature = "engine")]
 mod engine;
 mod files;
+mod hub;
 #[cfg(feature = "engine")]
 mod model;
 mod output;
 mod planner;
-mod remote;
 #[cfg(feature = "engine")]
 mod server;
 #[cfg(feature = "engine")]

@@ -18,9 +18,10 @@ use brigade_fit::placement::Objective;
 use brigade_fit::speed::SpeedModel;
 use brigade_fit::text::{self, Style};
 use brigade_fit::verdict::{Ask, Detail, USUAL_CONTEXT};
+use brigade_hub::{ModelRef, url};
 
 pub(crate) use crate::files::{read_text, write_file};
-use crate::{files, output, remote, this_machine};
+use crate::{files, hub, output, this_machine};
 
 /// How a model is asked to run.
 #[derive(Debug, clap::Args)]
@@ -227,35 +228,38 @@ const MAX_CATALOG_BYTES: u64 = 64 << 20;
 /// The most of a `config.json`.
 const MAX_CONFIG_BYTES: u64 = 4 << 20;
 
-/// A model from a file, or from the address of one, read today; `None` where the name is neither.
+/// A model from a file, a hub's repository or the address of a file, read today; `None` where the
+/// name is none of these.
 fn model_in_file(name: &str) -> anyhow::Result<Option<Model>> {
     let ends_in = |ending| {
         let found = Path::new(file_name(name)).extension();
         found.is_some_and(|found| found.eq_ignore_ascii_case(ending))
     };
     let is_config = ends_in("json");
-    let path = Path::new(name);
-    let mut model = match (remote::is_url(name), is_config) {
-        (true, true) => Model::from_config(&remote::config(name)?, &id(name))?,
-        (true, false) => {
-            let read = remote::model(name)?;
+    let reference: ModelRef = name.parse()?;
+    let mut model = match &reference {
+        ModelRef::Url(at) if is_config => {
+            Model::from_config(&hub::client().config(at)?, &id(name))?
+        }
+        ModelRef::Url(_) | ModelRef::Hub(_) => {
+            let resolved = hub::client().resolve(&reference)?;
             output::note(&format!(
                 "read {} of {}: the headers only",
-                output::bytes(read.received_bytes),
-                output::bytes(read.model.file_bytes())
+                output::bytes(resolved.received_bytes),
+                output::bytes(resolved.model.file_bytes())
             ));
-            Model::from_gguf(&read.model, &id(name))?
+            Model::from_gguf(&resolved.model, &resolved.name)?
         }
-        (false, true) => {
+        ModelRef::Path(path) if is_config => {
             let text = read_text(path, MAX_CONFIG_BYTES);
             let text = text.with_context(|| format!("cannot read {name}"))?;
             Model::from_config(&text, &id(name))?
         }
-        (false, false) if ends_in("gguf") || path.is_file() => {
+        ModelRef::Path(path) if ends_in("gguf") || path.is_file() => {
             let source = brigade_gguf::Source::open(path)?;
             Model::from_gguf(source.model(), &id(name))?
         }
-        (false, false) => match files::other_than_file(path) {
+        ModelRef::Path(path) => match files::other_than_file(path) {
             Some("a folder") => {
                 bail!("{name} is a folder: name the GGUF file or the config.json in it")
             }
@@ -293,8 +297,8 @@ fn id(name: &str) -> String {
         let part = stem.find("-of-").and_then(|end| stem[..end].rfind('-'));
         return plain(part.map_or(stem, |start| &stem[..start]));
     }
-    let name = if remote::is_url(name) {
-        &remote::shown(name)
+    let name = if url::is_url(name) {
+        &url::shown(name)
     } else {
         name
     };
@@ -313,8 +317,8 @@ fn plain(name: &str) -> String {
 }
 
 fn file_name(name: &str) -> &str {
-    if remote::is_url(name) {
-        remote::file_name(name)
+    if url::is_url(name) {
+        url::file_name(name)
     } else {
         name.rsplit(std::path::MAIN_SEPARATOR)
             .next()
@@ -333,7 +337,6 @@ mod tests {
         let cases = [
             ("models/SmolLM2-135M.Q4_1.gguf", "SmolLM2-135M.Q4_1"),
             ("/a/big-00002-of-00003.gguf", "big"),
-            ("https://h/o/r/resolve/main/m-00001-of-00002.gguf?x=1", "m"),
             (
                 "https://h/Qwen/Qwen3-8B/resolve/main/config.json",
                 "Qwen3-8B",

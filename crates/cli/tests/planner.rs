@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 
 use brigade_gguf::GgmlType;
 use brigade_gguf::testing::TinyModel;
+use brigade_hub::testing::{Content, TestHub};
 use serde_json::Value;
 
 const QUAD: &str = "quad-mac-mini-m4-pro-64gb";
@@ -640,4 +641,29 @@ fn one_token() {
     let page = page.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(page.contains("1 token of context"), "{page}");
     assert!(!page.contains(" 1 tokens"), "{page}");
+}
+
+#[test]
+fn a_model_of_a_hub_is_judged_by_its_header() {
+    let hub = TestHub::start("o/huge", &[("huge-Q8_0.gguf", Content::huge())]);
+    let fit = |name: &str| {
+        let args = ["fit", name, "--on", QUAD, "--json"];
+        let mut command = command(&args);
+        let output = command.env("HF_ENDPOINT", hub.endpoint()).output().unwrap();
+        (output.status.code(), output.stdout, output.stderr)
+    };
+    let (code, page, said) = fit("hf:o/huge:q8_0");
+    let said = String::from_utf8(said).unwrap();
+    assert_eq!(code, Some(0), "{said}");
+    let page: Value = serde_json::from_slice(&page).unwrap();
+    assert!(page.to_string().contains("huge-Q8_0"), "{page}");
+    assert!(said.contains(" GB: the headers only"), "{said}");
+    assert!(hub.served_bytes() < 32_000_000, "{}", hub.served_bytes());
+    let (code, _, said) = fit("hf:o/huge:Q2_K");
+    let said = String::from_utf8(said).unwrap();
+    assert_eq!(code, Some(1));
+    assert!(
+        said.contains("hf:o/huge has no Q2_K; it has Q8_0 (4"),
+        "{said}"
+    );
 }

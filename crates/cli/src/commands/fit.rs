@@ -11,7 +11,8 @@ use crate::planner::{self, Asked, Show};
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = planner::MACHINES_HELP)]
 pub(crate) struct Args {
-    /// A model of the catalog, a GGUF file or a config.json, or the http(s) address of one
+    /// A model of the catalog, a GGUF file or a config.json, the http(s) address of one, or
+    /// hf:owner/repo[:QUANT][@revision]
     #[arg(value_name = "MODEL")]
     model: Option<String>,
     /// A combo, or machines such as "4x mac-mini-m4-pro-64gb, link=tb5" [default: this machine]
