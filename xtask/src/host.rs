@@ -64,6 +64,18 @@ fn flags_in(cpuinfo: &str) -> Option<&str> {
         .map(|(_, flags)| flags.trim())
 }
 
+/// The CPU's name as the system writes it.
+pub(crate) fn cpu_name() -> String {
+    let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    cpuinfo
+        .lines()
+        .filter_map(|line| line.split_once(':'))
+        .find(|(key, _)| key.trim() == "model name")
+        .map(|(_, name)| name.trim().to_owned())
+        .or_else(|| output_of("sysctl", &["-n", "machdep.cpu.brand_string"]))
+        .unwrap_or_else(|| "a CPU without a name".to_owned())
+}
+
 /// A short name for this CPU's instruction set: code compiled with `-march=native` must not move to a
 /// machine where it differs.
 pub(crate) fn cpu_id() -> String {

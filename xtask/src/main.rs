@@ -13,6 +13,7 @@ mod compile;
 mod demo;
 mod host;
 mod models;
+mod peers;
 mod python;
 mod say;
 mod setup;
@@ -31,6 +32,7 @@ usage: cargo xtask TASK
   demo   [--once] [--yes] four nodes, one answer; then keeps serving, or exits with --once
   verify [--fast] [--yes] format, lints, build, tests, docs, demo; --fast leaves out docs and demo
   calibrate               fit the speed model to the catalog's measurements: writes catalog/speed.toml
+  peers [--write]         measure stages, llama.cpp's RPC and one process; --write: into the README
   cache                   print the folder that holds models and tools between builds
   target                  print the folder that the tasks build in
 
@@ -63,6 +65,9 @@ enum Task {
         consent: setup::Consent,
     },
     Calibrate,
+    Peers {
+        goal: peers::Goal,
+    },
     Cache,
     Target,
 }
@@ -115,6 +120,13 @@ impl Task {
                 },
             },
             "calibrate" => Self::Calibrate,
+            "peers" => Self::Peers {
+                goal: if flags.take("--write") {
+                    peers::Goal::Readme
+                } else {
+                    peers::Goal::Print
+                },
+            },
             "cache" => Self::Cache,
             "target" => Self::Target,
             other => bail!("no task `{other}`; `cargo xtask help` lists them"),
@@ -141,6 +153,7 @@ impl Task {
             }
             Self::Demo { after, consent } => demo::run(after, consent)?,
             Self::Calibrate => compile::calibrate()?,
+            Self::Peers { goal } => peers::run(goal)?,
             Self::Verify { depth, consent } => verify::run(depth, consent)?,
             Self::Cache => println!("{}", cache::dir()?.display()),
             Self::Target => println!("{}", compile::target_dir().display()),

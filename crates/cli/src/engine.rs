@@ -63,7 +63,7 @@ pub(crate) enum Command {
     #[command(hide = true)]
     RpcServer,
     #[command(hide = true)]
-    BenchWhole,
+    BenchStock,
 }
 
 /// What is logged where `BRIGADE_LOG` says nothing: a daemon says who comes and goes.
@@ -120,6 +120,6 @@ pub(crate) fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Stage => workers::stage(),
         Command::Tokenizer => Ok(workers::tokenizer()),
         Command::RpcServer => workers::rpc_server(),
-        Command::BenchWhole => Ok(commands::bench::whole::serve()),
+        Command::BenchStock => Ok(commands::bench::stock::serve()),
     }
 }

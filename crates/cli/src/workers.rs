@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use brigade_engine::Stage;
 use brigade_gguf::{Embedding, Source};
-use brigade_llama::{EmbeddingTable, LlamaStage, Role, StageConfig, Vocabulary};
+use brigade_llama::{EmbeddingTable, LlamaStage, Role, Setup, StageConfig, Vocabulary};
 use brigade_node::{
     Memory, RpcOrder, RpcReport, StageIdentity, StageOrder, StageReady, StageReport, StageSource,
     TokenizerOrder, TokenizerReport, VocabularyFacts, child,
@@ -23,7 +23,7 @@ pub(crate) fn stage() -> anyhow::Result<ExitCode> {
     let Ok(order) = orders.recv() else {
         return Ok(ExitCode::SUCCESS);
     };
-    match load_stage(&order) {
+    match load_stage(&order, Setup::Stage) {
         Ok((listener, ready, mut stage)) => {
             let identity = StageIdentity {
                 build: ready.build.clone(),
@@ -44,6 +44,7 @@ pub(crate) fn stage() -> anyhow::Result<ExitCode> {
 
 pub(crate) fn load_stage(
     order: &StageOrder,
+    setup: Setup,
 ) -> anyhow::Result<(TcpListener, StageReady, LlamaStage)> {
     let (path, role) = match &order.files {
         StageSource::Whole(path) => (path, Role::Whole),
@@ -59,6 +60,7 @@ pub(crate) fn load_stage(
         params: order.params.clone(),
         threads: order.threads,
         rpc: order.rpc.clone(),
+        setup,
     })?;
     let listener = TcpListener::bind((order.bind, 0))?;
     let memory = stage.memory_use();

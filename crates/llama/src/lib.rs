@@ -28,7 +28,7 @@ use llama_cpp_sys_2 as sys;
 pub use embedding::EmbeddingTable;
 pub use error::LlamaError;
 pub use log::MemoryUse;
-pub use stage::{LlamaStage, Role, StageConfig};
+pub use stage::{LlamaStage, Role, Setup, StageConfig};
 pub use vocabulary::Vocabulary;
 
 /// Starts llama.cpp's backends and sends its log to `tracing`; any number of calls is one.

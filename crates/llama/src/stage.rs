@@ -34,6 +34,16 @@ pub enum Role {
     Last,
 }
 
+/// How llama.cpp's context is set up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Setup {
+    /// As a stage: a KV cache for each sequence, threads that sleep between steps.
+    Stage,
+    /// As llama.cpp's own programs do, to compare with: one KV cache for all sequences, threads
+    /// that spin.
+    Stock,
+}
+
 /// How a stage is loaded.
 #[derive(Debug)]
 pub struct StageConfig {
@@ -47,6 +57,8 @@ pub struct StageConfig {
     pub threads: u32,
     /// RPC servers that hold the layers instead of this machine's devices.
     pub rpc: Vec<SocketAddr>,
+    /// [`Setup::Stage`], except for comparisons.
+    pub setup: Setup,
 }
 
 /// A [`Stage`] that llama.cpp computes.
@@ -78,6 +90,7 @@ impl LlamaStage {
             params,
             threads,
             rpc,
+            setup,
         } = config;
         log::take_buffers();
         let c_path = c_path(&path)?;
@@ -128,8 +141,9 @@ impl LlamaStage {
         // SAFETY: the model is alive; `capture` is null or stays valid until `drop`, after the
         // context that uses it.
         let context = unsafe {
-            let context_params =
+            let mut context_params =
                 context_params(&params, cells, threads, gives_logits, capture.cast());
+            context_params.kv_unified = setup == Setup::Stock;
             sys::llama_init_from_model(model.as_ptr(), context_params)
         };
         let Some(context) = NonNull::new(context) else {
@@ -149,7 +163,10 @@ impl LlamaStage {
         let stage = Self {
             context,
             model,
-            threadpool: quiet_threadpool(context, threads),
+            threadpool: match setup {
+                Setup::Stage => quiet_threadpool(context, threads),
+                Setup::Stock => std::ptr::null_mut(),
+            },
             capture,
             embedding,
             takes_tokens,
@@ -451,7 +468,6 @@ unsafe fn context_params(
     } else {
         sys::LLAMA_FLASH_ATTN_TYPE_DISABLED
     };
-    raw.kv_unified = false;
     raw.swa_full = false;
     raw.no_perf = true;
     if !capture.is_null() {

@@ -2,7 +2,7 @@
 
 use brigade_engine::{Constraint, Stage};
 use brigade_gguf::testing::TinyModel;
-use brigade_llama::{LlamaStage, Role, StageConfig, Vocabulary};
+use brigade_llama::{LlamaStage, Role, Setup, StageConfig, Vocabulary};
 use brigade_wire::{StageParams, Token};
 
 struct Bench {
@@ -26,6 +26,7 @@ fn bench() -> Bench {
         },
         threads: 1,
         rpc: Vec::new(),
+        setup: Setup::Stage,
     })
     .expect("the stage loads");
     Bench {

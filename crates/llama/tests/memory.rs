@@ -15,7 +15,7 @@ use brigade_fit::memory::{KvType, Load, StageBytes, stage};
 use brigade_fit::model::Model;
 use brigade_gguf::testing::{Shape, TinyModel};
 use brigade_gguf::{Embedding, GgmlType, Layers, Source, plan_cuts, prepare_stage};
-use brigade_llama::{EmbeddingTable, LlamaStage, MemoryUse, Role, StageConfig};
+use brigade_llama::{EmbeddingTable, LlamaStage, MemoryUse, Role, Setup, StageConfig};
 use brigade_wire::StageParams;
 
 const MIB: u64 = 1 << 20;
@@ -46,6 +46,7 @@ fn allocated(path: &Path, role: Role, load: &Load) -> MemoryUse {
         },
         threads: 1,
         rpc: Vec::new(),
+        setup: Setup::Stage,
     };
     let _alone = LOG.lock().unwrap_or_else(PoisonError::into_inner);
     LlamaStage::load(config)

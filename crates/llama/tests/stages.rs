@@ -7,7 +7,7 @@ use std::path::Path;
 use brigade_engine::{Input, Stage, StageError};
 use brigade_gguf::testing::TinyModel;
 use brigade_gguf::{Embedding, Layers, Source, plan_cuts, prepare_stage};
-use brigade_llama::{EmbeddingTable, LlamaStage, Role, StageConfig};
+use brigade_llama::{EmbeddingTable, LlamaStage, Role, Setup, StageConfig};
 use brigade_wire::{KvOp, SeqId, Span, StageParams, Want};
 
 const LAYERS: u32 = 7;
@@ -28,6 +28,7 @@ fn load(path: &Path, role: Role) -> LlamaStage {
         params: params(),
         threads: 1,
         rpc: Vec::new(),
+        setup: Setup::Stage,
     })
     .expect("the stage loads")
 }

@@ -1,30 +1,29 @@
 //! `brigade bench`: stages against stock llama.cpp on the same cores, in one run.
 //!
-//! The yardstick is llama.cpp running the original file in one process with one thread, without
-//! sockets, scheduler or sampler. Both sides are loaded anew for each round, because where a
-//! process's memory happens to lie moves its speed by some percent, and take turns within it.
+//! The yardstick is llama.cpp running the original file in one process, without sockets, scheduler
+//! or sampler, and where asked for its own distributed engine, RPC. All sides are loaded anew for
+//! each round, because where a process's memory happens to lie moves its speed by some percent, and
+//! take turns within it.
 
+mod cores;
+mod peers;
 mod report;
-pub(crate) mod whole;
+mod staged;
+pub(crate) mod stock;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
-use brigade_node::{Cluster, ClusterSpec, End, Event, Memory, Placement, Prompt, Text, Tokenizer};
+use anyhow::bail;
+use brigade_node::{ClusterSpec, Placement, Text, Tokenizer};
 
 use crate::{model, output};
-use report::{Results, Speed, Usage};
-use whole::Whole;
+use cores::pin;
+use report::{Results, Speed};
+use staged::Staged;
+use stock::Stock;
 
-/// What a process may take beyond weights, KV cache and compute buffers, in bytes.
-const PROCESS_OVERHEAD_BYTES: u64 = 20 * 1024 * 1024;
-
-/// What the stage processes together may take of the weights, as a factor.
-const WEIGHTS_ALLOWANCE: f64 = 1.15;
-
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Args {
     /// A GGUF file, or the first of several [default: the demo model]
     #[arg(value_name = "MODEL")]
@@ -32,99 +31,169 @@ pub(crate) struct Args {
     /// How many stages
     #[arg(long, default_value_t = 4, value_name = "N")]
     stages: u32,
-    /// How often both sides are loaded anew
+    /// How many prompts are answered at the same time
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    streams: u32,
+    /// Measure llama.cpp's RPC too, with a server for each stage
+    #[arg(long)]
+    rpc: bool,
+    /// The README's table: stages, RPC and one process at three kinds of work, on cores 0 and 1
+    #[arg(long, conflicts_with_all = [
+        "stages", "streams", "rpc", "prompt_tokens", "tokens", "stock_chunk", "cores",
+        "whole_cores", "json",
+    ])]
+    peers: bool,
+    /// How often all sides are loaded anew
     #[arg(long, default_value_t = 10, value_name = "N")]
     rounds: u32,
-    /// Pairs of measurements in each round
+    /// Measurements of each side in each round
     #[arg(long, default_value_t = 3, value_name = "N")]
     pairs: u32,
-    /// Tokens of the prompt
+    /// Tokens of each prompt
     #[arg(long, default_value_t = 128, value_name = "P")]
     prompt_tokens: usize,
-    /// Tokens to generate in each measurement
+    /// Tokens to generate for each prompt
     #[arg(long, default_value_t = 64, value_name = "T")]
     tokens: u32,
-    /// Prompt tokens of one step
+    /// Prompt tokens of one step of the stages
     #[arg(long, default_value_t = 64, value_name = "C")]
     chunk: u32,
-    /// Cores to pin to: the whole model runs on the first, stages take turns over all of them
+    /// Prompt tokens of one step of the other sides [default: as the stages]
+    #[arg(long, value_name = "C")]
+    stock_chunk: Option<u32>,
+    /// Cores to pin to: stages and RPC servers take turns over all of them
     /// [default: the last core for everything]
     #[arg(long, value_name = "CORES", value_delimiter = ',')]
     cores: Option<Vec<usize>>,
+    /// How many of the cores, and threads, the whole model gets
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    whole_cores: usize,
     /// Print JSON
     #[arg(long)]
     json: bool,
 }
 
+/// One way to run the model.
+enum Side {
+    Stages(Box<Staged>),
+    Stock(Stock),
+}
+
+impl Side {
+    fn speed(&mut self, prompt: &[u32], args: &Args) -> anyhow::Result<Speed> {
+        match self {
+            Self::Stages(staged) => staged.speed(prompt, args),
+            Self::Stock(stock) => stock.speed(prompt, args),
+        }
+    }
+}
+
+impl Args {
+    fn check(&self, cores: &[usize]) -> anyhow::Result<()> {
+        if self.rounds == 0 || self.pairs == 0 || self.prompt_tokens == 0 || self.streams == 0 {
+            bail!("--rounds, --pairs, --streams and --prompt-tokens must be at least 1");
+        }
+        if self.tokens < 2 || self.chunk == 0 || self.stock_chunk == Some(0) {
+            bail!("--tokens must be at least 2, a chunk at least 1");
+        }
+        let available = std::thread::available_parallelism().map_or(1, usize::from);
+        if cores.is_empty() || cores.iter().any(|core| *core >= available) {
+            bail!("this machine has cores 0 to {}", available - 1);
+        }
+        if !(1..=cores.len()).contains(&self.whole_cores) {
+            bail!("--whole-cores must be 1 to {}, as --cores are", cores.len());
+        }
+        Ok(())
+    }
+
+    fn stock_chunk(&self) -> u32 {
+        self.stock_chunk.unwrap_or(self.chunk)
+    }
+}
+
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    if args.rounds == 0 || args.pairs == 0 || args.tokens < 2 || args.prompt_tokens == 0 {
-        bail!("--rounds, --pairs and --prompt-tokens must be at least 1, --tokens at least 2");
-    }
     let path = model::path(args.model.as_deref())?;
-    let cores = match &args.cores {
-        Some(cores) => cores.clone(),
-        None => vec![std::thread::available_parallelism().map_or(1, usize::from) - 1],
-    };
-    let available = std::thread::available_parallelism().map_or(1, usize::from);
-    if cores.is_empty() || cores.iter().any(|core| *core >= available) {
-        bail!("this machine has cores 0 to {}", available - 1);
+    if args.peers {
+        let results = peers::WORKLOADS
+            .iter()
+            .map(|workload| bench(&workload.args(args), &path))
+            .collect::<anyhow::Result<Vec<_>>>()?;
+        output::document(&peers::table(&results))?;
+        return Ok(ExitCode::SUCCESS);
     }
-    // Children inherit it.
-    pin(None, &cores)?;
-    let tokenizer = Tokenizer::start(&path)?;
-    let prompt = prompt(args, &tokenizer)?;
-    let mut results = Results::default();
-    for round in 0..args.rounds {
-        output::note(&format!("round {} of {}", round + 1, args.rounds));
-        measure(args, &path, &cores, &tokenizer, &prompt, &mut results)?;
-    }
+    let results = bench(args, &path)?;
     if args.json {
-        output::line(&results.json(args.stages, &cores).to_string())?;
+        output::line(&results.json().to_string())?;
     } else {
-        output::line(&results.table(args.stages, &cores))?;
+        output::line(&results.table())?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
+fn bench(args: &Args, path: &Path) -> anyhow::Result<Results> {
+    let cores = match &args.cores {
+        Some(cores) => cores.clone(),
+        None => vec![std::thread::available_parallelism().map_or(1, usize::from) - 1],
+    };
+    args.check(&cores)?;
+    // Children inherit it.
+    pin(None, &cores)?;
+    let tokenizer = Tokenizer::start(path)?;
+    let prompt = prompt(args, &tokenizer)?;
+    let mut results = Results::new(args, &cores);
+    for round in 0..args.rounds {
+        output::note(&format!("round {} of {}", round + 1, args.rounds));
+        measure(args, path, &cores, &tokenizer, &prompt, &mut results)?;
+    }
+    Ok(results)
+}
+
+/// One round. A side's measurement is followed by the other sides', in alternating order.
 fn measure(
     args: &Args,
-    path: &std::path::Path,
+    path: &Path,
     cores: &[usize],
     tokenizer: &Tokenizer,
     prompt: &[u32],
     results: &mut Results,
 ) -> anyhow::Result<()> {
     let spec = spec(args, path)?;
-    let mut whole = Whole::start(&spec)?;
-    pin(Some(whole.process.pid()), &cores[..1])?;
-    let cluster = Cluster::start(&spec, tokenizer, |_| {})?;
-    for (index, node) in cluster.nodes.iter().enumerate() {
-        pin(Some(node.stage_pid), &cores[index % cores.len()..][..1])?;
+    let whole = Stock::whole(&spec, args, &cores[..args.whole_cores])?;
+    let mut sides = vec![Side::Stock(whole)];
+    if args.rpc {
+        sides.push(Side::Stock(Stock::rpc(&spec, args, cores)?));
     }
-    // Both sides once, to be warm.
-    whole.speed(args, prompt)?;
-    staged_speed(args, &cluster, prompt)?;
+    let staged = Staged::start(&spec, tokenizer, cores)?;
+    sides.push(Side::Stages(Box::new(staged)));
+    // All sides once, to be warm.
+    for side in &mut sides {
+        side.speed(prompt, args)?;
+    }
     for pair in 0..args.pairs {
-        let (a, b) = if pair % 2 == 0 {
-            let whole = whole.speed(args, prompt)?;
-            (whole, staged_speed(args, &cluster, prompt)?)
-        } else {
-            let staged = staged_speed(args, &cluster, prompt)?;
-            (whole.speed(args, prompt)?, staged)
-        };
-        results.pairs.push((a, b));
+        let mut speeds = vec![Speed::default(); sides.len()];
+        for turn in 0..sides.len() {
+            let index = if pair % 2 == 0 {
+                turn
+            } else {
+                sides.len() - 1 - turn
+            };
+            speeds[index] = sides[index].speed(prompt, args)?;
+        }
+        results.add(&speeds);
     }
-    results.usage = usage(&cluster, spec.source.model().file_bytes());
+    if let Some(Side::Stages(staged)) = sides.last() {
+        results.usage = staged.usage(spec.source.model().file_bytes());
+    }
     Ok(())
 }
 
-fn spec(args: &Args, path: &std::path::Path) -> anyhow::Result<ClusterSpec> {
+fn spec(args: &Args, path: &Path) -> anyhow::Result<ClusterSpec> {
     let source = model::open(path)?;
     let needed = u32::try_from(args.prompt_tokens)?.saturating_add(args.tokens);
     let context_tokens = model::context(&source, Some(needed))?;
     let placement = Placement::Stages(model::even(&source, args.stages)?);
     let mut spec = model::spec(source, placement, context_tokens, Some(1))?;
-    spec.sequences = 1;
+    spec.sequences = args.streams;
     spec.chunk_tokens = args.chunk;
     Ok(spec)
 }
@@ -138,74 +207,4 @@ fn prompt(args: &Args, tokenizer: &Tokenizer) -> anyhow::Result<Vec<u32>> {
     })?;
     tokens.truncate(args.prompt_tokens);
     Ok(tokens)
-}
-
-fn speed(args: &Args, first: Duration, rest: Duration) -> Speed {
-    Speed {
-        prefill: args.prompt_tokens as f64 / first.as_secs_f64(),
-        decode: f64::from(args.tokens - 1) / rest.as_secs_f64(),
-    }
-}
-
-fn staged_speed(args: &Args, cluster: &Cluster, prompt: &[u32]) -> anyhow::Result<Speed> {
-    let start = Instant::now();
-    let prompt = Prompt::greedy(prompt.to_vec(), args.tokens, End::Ignored);
-    let mut answer = cluster.instance.submit(prompt)?;
-    let mut first = None;
-    while let Some(event) = answer.next_blocking() {
-        match event {
-            Event::Token { .. } => {
-                first.get_or_insert_with(|| start.elapsed());
-            }
-            Event::Done { .. } => {
-                let first = first.context("no token came")?;
-                let rest = start.elapsed().saturating_sub(first);
-                return Ok(speed(args, first, rest));
-            }
-            Event::Started => {}
-            Event::Failed(reason) | Event::Refused(reason) => bail!("{reason}"),
-        }
-    }
-    bail!("the answer ended without a reason")
-}
-
-/// Sums the stage processes; `None` where the kernel does not account for it.
-fn usage(cluster: &Cluster, file_bytes: u64) -> Option<Usage> {
-    let mut pss = 0;
-    let mut buffers = 0;
-    for node in &cluster.nodes {
-        let path = format!("/proc/{}/smaps_rollup", node.stage_pid);
-        let text = std::fs::read_to_string(path).ok()?;
-        let line = text.lines().find_map(|line| line.strip_prefix("Pss:"))?;
-        pss += line.split_whitespace().next()?.parse::<u64>().ok()? * 1024;
-        let Memory {
-            kv_bytes,
-            compute_bytes,
-            ..
-        } = node.memory?;
-        buffers += kv_bytes + compute_bytes;
-    }
-    let allowed = (file_bytes as f64 * WEIGHTS_ALLOWANCE) as u64
-        + buffers
-        + PROCESS_OVERHEAD_BYTES * cluster.nodes.len() as u64;
-    Some(Usage { pss, allowed })
-}
-
-#[cfg(target_os = "linux")]
-fn pin(pid: Option<u32>, cores: &[usize]) -> anyhow::Result<()> {
-    use rustix::thread::{CpuSet, sched_setaffinity};
-    let mut set = CpuSet::new();
-    for &core in cores {
-        if core >= CpuSet::MAX_CPU {
-            bail!("there is no core {core}");
-        }
-        set.set(core);
-    }
-    let pid = pid.and_then(|pid| rustix::process::Pid::from_raw(pid as i32));
-    sched_setaffinity(pid, &set).with_context(|| format!("cannot pin to cores {cores:?}"))
-}
-
-#[cfg(not(target_os = "linux"))]
-fn pin(_pid: Option<u32>, _cores: &[usize]) -> anyhow::Result<()> {
-    Ok(())
 }

@@ -8,6 +8,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
 
 mod bad_input;
+mod bench;
 mod client;
 mod cluster;
 mod doctor;
