@@ -13,6 +13,11 @@ pub trait Backend: Send + Sync + 'static {
     /// How busy it is, or why it can answer nothing now.
     fn load(&self) -> Result<Load, BackendError>;
 
+    /// How its steps are paced, where it measures that.
+    fn pipeline(&self) -> Option<Pipeline> {
+        None
+    }
+
     /// Tokenizes the prompt and queues it. Returns as soon as the request is accepted; an error
     /// here still becomes an HTTP status, one in [`Event::Failed`] may come too late for that.
     fn generate(
@@ -28,6 +33,28 @@ pub struct Load {
     pub waiting: usize,
     /// Requests that have one.
     pub active: usize,
+}
+
+/// How the steps of a chain of stages are paced.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pipeline {
+    /// Decode steps in flight at most.
+    pub groups: usize,
+    /// Chunks of prompts in flight at most, beside decoding sequences.
+    pub chunks: usize,
+    /// Each stage's time for a decode step, as measured.
+    pub stages: Vec<StepTime>,
+    /// The same for all links together.
+    pub links: Option<StepTime>,
+}
+
+/// A time that grows with the tokens of a step, in seconds.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct StepTime {
+    /// Whatever the step holds.
+    pub fixed_s: f64,
+    /// More for each token.
+    pub token_s: f64,
 }
 
 /// A model that is being served.
@@ -73,6 +100,8 @@ pub struct GenerationRequest {
     pub model: String,
     /// What to continue.
     pub prompt: Prompt,
+    /// Whose it is, where keys are asked for: users get equal shares.
+    pub user: Option<String>,
     /// The most tokens to generate; without it, as many as the context holds.
     pub max_tokens: Option<u32>,
     /// How tokens are chosen; always has a seed.

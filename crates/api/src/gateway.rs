@@ -16,6 +16,7 @@ use crate::{
     metrics::Metrics,
     reasoning::{self, Splitter},
     request::{ChatRequest, CompletionRequest, Options, ResponseFormat},
+    routes::access,
     run::{Reader, Run},
     tools::{Format, Parser, Support, Tool, ToolChoice},
 };
@@ -171,6 +172,7 @@ fn generation_request(
     GenerationRequest {
         model: model.to_owned(),
         prompt,
+        user: access::owner(),
         max_tokens: options.max_tokens,
         sampling,
         stop: options.stop.clone(),

@@ -50,7 +50,7 @@ mod tools;
 
 pub use backend::{
     Backend, BackendError, Event, FinishReason, Generation, GenerationRequest, Likely, Load,
-    ModelFacts, ModelInfo, Prompt, TokenLogprob,
+    ModelFacts, ModelInfo, Pipeline, Prompt, StepTime, TokenLogprob,
 };
 pub use chat_template::{ChatMessage, ChatTemplate, Role, TemplateError};
 pub use keys::{ApiKeys, KeyFileError, new_key};

@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    Load,
+    Load, Pipeline, StepTime,
     run::{Timing, Usage},
 };
 
@@ -124,7 +124,7 @@ impl Metrics {
     }
 
     /// Everything in Prometheus' text format; without a load the backend can answer nothing.
-    pub(crate) fn text(&self, load: Option<Load>) -> String {
+    pub(crate) fn text(&self, load: Option<Load>, pipeline: Option<&Pipeline>) -> String {
         let mut text = String::new();
         let name = "brigade_http_responses_total";
         head(&mut text, name, "counter", "Responses by class of status.");
@@ -204,7 +204,52 @@ impl Metrics {
         ] {
             histogram.write(&mut text, name, help);
         }
+        if let Some(pipeline) = pipeline {
+            write_pipeline(&mut text, pipeline);
+        }
         text
+    }
+}
+
+/// One of the numbers of a [`StepTime`].
+type Part = fn(StepTime) -> f64;
+
+fn write_pipeline(text: &mut String, pipeline: &Pipeline) {
+    for (name, help, value) in [
+        (
+            "brigade_decode_steps_in_flight_max",
+            "Groups that decoding sequences are divided into.",
+            pipeline.groups,
+        ),
+        (
+            "brigade_prefill_steps_in_flight_max",
+            "Chunks of prompts in flight beside them.",
+            pipeline.chunks,
+        ),
+    ] {
+        head(text, name, "gauge", help);
+        let _ = writeln!(text, "{name} {value}");
+    }
+    let parts: [(&str, &str, Part); 2] = [
+        (
+            "brigade_step_fixed_seconds",
+            "Measured time of a decode step, without what its tokens add.",
+            |time| time.fixed_s,
+        ),
+        (
+            "brigade_step_token_seconds",
+            "What each token adds to it.",
+            |time| time.token_s,
+        ),
+    ];
+    for (name, help, part) in parts {
+        head(text, name, "gauge", help);
+        for (stage, &time) in (1..).zip(&pipeline.stages) {
+            let _ = writeln!(text, "{name}{{at=\"stage {stage}\"}} {}", part(time));
+        }
+        if let Some(links) = pipeline.links {
+            let _ = writeln!(text, "{name}{{at=\"links\"}} {}", part(links));
+        }
     }
 }
 
@@ -218,7 +263,7 @@ mod tests {
         metrics.begin();
         assert!(
             metrics
-                .text(None)
+                .text(None, None)
                 .contains("brigade_requests_in_progress 1")
         );
         let usage = Usage {
@@ -233,10 +278,21 @@ mod tests {
         metrics.end(Outcome::Done, usage, timing);
         metrics.response(200);
         metrics.response(0);
-        let text = metrics.text(Some(Load {
+        let load = Load {
             waiting: 2,
             active: 1,
-        }));
+        };
+        let time = StepTime {
+            fixed_s: 0.25,
+            token_s: 0.125,
+        };
+        let pipeline = Pipeline {
+            groups: 3,
+            chunks: 2,
+            stages: vec![time; 2],
+            links: Some(time),
+        };
+        let text = metrics.text(Some(load), Some(&pipeline));
         for line in [
             "brigade_requests_in_progress 0",
             "brigade_requests_total{outcome=\"done\"} 1",
@@ -251,6 +307,9 @@ mod tests {
             "brigade_prefill_seconds_bucket{le=\"120\"} 0",
             "brigade_prefill_seconds_bucket{le=\"+Inf\"} 1",
             "brigade_queue_seconds_sum 0.007",
+            "brigade_decode_steps_in_flight_max 3",
+            "brigade_step_fixed_seconds{at=\"stage 2\"} 0.25",
+            "brigade_step_token_seconds{at=\"links\"} 0.125",
         ] {
             assert!(text.lines().any(|other| other == line), "{line}\n{text}");
         }

@@ -1,6 +1,6 @@
 //! The routes.
 
-mod access;
+pub(crate) mod access;
 
 use std::{sync::Arc, time::Duration};
 
@@ -170,7 +170,10 @@ async fn ready<B: Backend>(State(gateway): State<Arc<Gateway<B>>>) -> Result<Res
 async fn metrics<B: Backend>(State(gateway): State<Arc<Gateway<B>>>) -> Response {
     let mut response = gateway
         .metrics
-        .text(gateway.backend.load().ok())
+        .text(
+            gateway.backend.load().ok(),
+            gateway.backend.pipeline().as_ref(),
+        )
         .into_response();
     response.headers_mut().insert(
         CONTENT_TYPE,

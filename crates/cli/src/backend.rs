@@ -1,12 +1,14 @@
 //! The HTTP side's [`Backend`] on an [`Instance`].
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use brigade_api::{
     Backend, BackendError, Event, FinishReason, Generation, GenerationRequest, Likely, Load,
-    ModelFacts, ModelInfo, Prompt, TokenLogprob,
+    ModelFacts, ModelInfo, Pipeline, Prompt, StepTime, TokenLogprob,
 };
+use brigade_engine::scheduler::timing::Line;
 use brigade_engine::scheduler::{FinishReason as EngineReason, SubmitError};
 use brigade_node::{
     Answer, End, Event as NodeEvent, Instance, NodeError, Text, Tokenizer, VocabularyFacts,
@@ -92,6 +94,20 @@ impl Backend for LocalBackend {
         })
     }
 
+    fn pipeline(&self) -> Option<Pipeline> {
+        let measured = self.instance.measured();
+        let seconds = |line: Line| StepTime {
+            fixed_s: line.fixed_us / 1e6,
+            token_s: line.token_us / 1e6,
+        };
+        Some(Pipeline {
+            groups: measured.plan.groups,
+            chunks: measured.plan.chunks_beside,
+            stages: measured.stages.into_iter().map(seconds).collect(),
+            links: measured.links.map(seconds),
+        })
+    }
+
     async fn generate(&self, request: GenerationRequest) -> Result<Generation, BackendError> {
         if request.model != self.model.id {
             return Err(BackendError::UnknownModel(request.model));
@@ -142,6 +158,7 @@ impl Backend for LocalBackend {
                 stop: request.stop,
                 end: End::Respected,
                 want_logits: false,
+                user: request.user.as_deref().map_or(0, user_number),
                 visible,
             })
             .map_err(|error| self.error(error))?;
@@ -153,6 +170,13 @@ impl Backend for LocalBackend {
             events,
         })
     }
+}
+
+/// The scheduler tells users apart by numbers; 0 is nobody in particular.
+fn user_number(name: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    name.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// Passes events on until the answer ends or nobody listens; dropping the answer cancels it.

@@ -15,4 +15,4 @@ mod stage;
 pub mod text;
 
 pub use constraint::{Constraint, Grammars, NoGrammars};
-pub use stage::{Input, Stage, StageError};
+pub use stage::{Input, Stage, StageError, apply_changes, kv_digest};

@@ -3,58 +3,58 @@
 //!
 //! A step is either one chunk of one prompt, or the next token of several sequences, because
 //! with a KV cache per sequence all spans of a step have one length. Chunks of a prompt follow
-//! each other through the chain without waiting. Sequences that decode are divided over as many
-//! steps as the chain has stages, so that each stage has one to work on. Where both kinds are
-//! possible they take turns.
+//! each other through the chain without waiting. How many chunks and how many groups of decoding
+//! sequences are on their way at once follows from what every stage and the links were measured
+//! to take ([`timing`]); until then there is one for each stage.
 //!
 //! The chunks of a prompt depend on the prompt alone, never on the load, so that a request can
 //! be repeated exactly.
 //!
+//! # Who waits for how long
+//!
+//! - **Decoding** sequences are served in the order in which their last tokens came. Each group
+//!   has its place in the chain whatever else comes, and finds at most
+//!   [`Plan::chunks_beside`] chunks of prompts before it, so that nobody's next token takes more
+//!   than two passes of a chunk through the idle chain.
+//! - **Prompts** get chunks by turns: one goes to the prompt that was admitted first, the next to
+//!   the one with the fewest tokens left. So the oldest always has half of them, however many
+//!   short ones come, and a short one of `c` chunks is read within `2c` turns, however long the
+//!   others are.
+//! - **Requests** without a sequence: the next one is the oldest of the user that has the fewest
+//!   sequences. Every answer is bounded by its limit, so every request gets its turn.
+//!
+//! # How it is driven
+//!
 //! It is a state machine: [`Scheduler::next_step`] until it has nothing, send what it gives,
-//! and feed every answer to [`Scheduler::on_result`]. A slot is reused as soon as its request is
-//! over, even while steps of that request are on their way: the new request's steps carry the
-//! removal of the old one's tokens, and every stage sees steps in the order in which they were
-//! made.
+//! and feed every answer to [`Scheduler::on_result`]; both are told the time. A slot is reused as
+//! soon as its request is over, even while steps of that request are on their way: the new
+//! request's steps carry the removal of the old one's tokens, and every stage sees steps in the
+//! order in which they were made.
+//!
+//! Every now and then a step carries a digest of the lengths that all sequences should have, idle
+//! ones too, and each stage compares it with what it has.
 
+mod fairness;
+pub mod timing;
 mod types;
 
 use std::collections::VecDeque;
 
 use brigade_wire::{
     KvOp, MAX_GRAMMAR_BYTES, MAX_LOGIT_BIAS, MAX_TOP_LOGPROBS, Output, SeqId, Span, Step, StepId,
-    StepResult, Token, Want,
+    StepResult, Want,
 };
 
-use crate::sampling;
+use crate::{kv_digest, sampling};
+use fairness::{Active, Prefilling, Waiting};
+use timing::{Plan, Timing, Work};
 pub use types::{
-    Event, FinishReason, Load, ProtocolError, Request, RequestId, SchedulerConfig, SubmitError,
+    Event, FinishReason, Load, Measured, ProtocolError, Request, RequestId, SchedulerConfig,
+    SubmitError,
 };
 
-/// A request that has a sequence.
-#[derive(Debug)]
-struct Active {
-    /// Tells apart the requests that have had a slot.
-    ticket: u64,
-    request: Request,
-    /// Tokens that the KV cache holds once every step in flight is done.
-    sent: u32,
-    /// Tokens of the answer so far.
-    answered: u32,
-    /// The most tokens of the answer.
-    limit: u32,
-    /// The last token of the answer, which the next step continues from.
-    next: Option<Token>,
-}
-
-impl Active {
-    fn want(&self) -> Want {
-        if self.request.want_logits {
-            Want::TokenAndLogits
-        } else {
-            Want::Token
-        }
-    }
-}
+/// Steps from one digest of the KV cache to the next.
+const DIGEST_EVERY: u64 = 64;
 
 /// A span in flight that wanted a token.
 #[derive(Debug, Clone, Copy)]
@@ -64,38 +64,41 @@ struct Expected {
     want: Want,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Prefill,
-    Decode,
-    KvOnly,
-}
-
 #[derive(Debug)]
 struct InFlight {
     id: StepId,
-    kind: Kind,
+    /// Nothing where only the KV cache changes.
+    work: Option<Work>,
+    tokens: usize,
     expected: Vec<Expected>,
+    sent_us: u64,
+    /// Nothing was before it in the chain.
+    alone: bool,
 }
 
 /// The scheduler of one instance.
 #[derive(Debug)]
 pub struct Scheduler {
     config: SchedulerConfig,
-    waiting: VecDeque<Request>,
+    waiting: Waiting,
     /// Indexed by sequence.
     slots: Vec<Option<Active>>,
-    /// Sequences with prompt tokens left to send, in order of admission.
-    prefilling: VecDeque<SeqId>,
-    /// Sequences whose last token is known, the longest waiting first.
+    /// Tokens that the KV cache holds once every step in flight is done, by sequence.
+    lengths: Vec<u32>,
+    prefilling: Prefilling,
+    /// Sequences whose next token is known, the longest waiting first.
     ready: VecDeque<SeqId>,
-    removals: Vec<KvOp>,
+    /// For the next step.
+    changes: Vec<KvOp>,
+    /// They are not to wait for a step that computes.
+    changes_at_once: bool,
     /// Requests that got a sequence and that nobody was told of.
     started: Vec<RequestId>,
     in_flight: VecDeque<InFlight>,
     next_step: StepId,
     next_ticket: u64,
-    last_kind: Kind,
+    last_work: Work,
+    timing: Timing,
 }
 
 impl Scheduler {
@@ -110,16 +113,19 @@ impl Scheduler {
         };
         Self {
             config,
-            waiting: VecDeque::new(),
+            waiting: Waiting::default(),
             slots: (0..config.sequences).map(|_| None).collect(),
-            prefilling: VecDeque::new(),
+            lengths: vec![0; config.sequences as usize],
+            prefilling: Prefilling::default(),
             ready: VecDeque::new(),
-            removals: Vec::new(),
+            changes: Vec::new(),
+            changes_at_once: false,
             started: Vec::new(),
             in_flight: VecDeque::new(),
             next_step: StepId(0),
             next_ticket: 0,
-            last_kind: Kind::KvOnly,
+            last_work: Work::Prefill,
+            timing: Timing::new(config.stages, config.chunk_tokens),
         }
     }
 
@@ -134,6 +140,26 @@ impl Scheduler {
             waiting: self.waiting.len(),
             active: self.slots.iter().flatten().count(),
             steps_in_flight: self.in_flight.len(),
+        }
+    }
+
+    /// Tokens of all sequences in every stage's KV cache, once the steps in flight are done.
+    pub fn kv_tokens(&self) -> usize {
+        self.lengths.iter().map(|&length| length as usize).sum()
+    }
+
+    /// The request that has a sequence.
+    pub fn holder(&self, SeqId(seq): SeqId) -> Option<RequestId> {
+        let active = self.slots.get(seq as usize)?.as_ref()?;
+        Some(active.request.id)
+    }
+
+    /// What every stage and the links were measured to take, and what follows from it.
+    pub fn measured(&self) -> Measured {
+        Measured {
+            plan: self.timing.current(),
+            stages: self.timing.decode_lines().unwrap_or_default(),
+            links: self.timing.links(),
         }
     }
 
@@ -167,14 +193,13 @@ impl Scheduler {
                 waiting: self.waiting.len() - free,
             });
         }
-        self.waiting.push_back(request);
+        self.waiting.push(request);
         Ok(())
     }
 
     /// Ends a request without another event of it. False if there is no such request.
     pub fn cancel(&mut self, id: RequestId) -> bool {
-        if let Some(index) = self.waiting.iter().position(|request| request.id == id) {
-            self.waiting.remove(index);
+        if self.waiting.remove(|request| request.id == id).is_some() {
             return true;
         }
         let holder = (0..).zip(&self.slots).find_map(|(seq, slot)| {
@@ -183,6 +208,7 @@ impl Scheduler {
         });
         if let Some(seq) = holder {
             self.release(seq);
+            self.changes_at_once = !self.changes.is_empty();
         }
         holder.is_some()
     }
@@ -202,37 +228,43 @@ impl Scheduler {
         lost
     }
 
-    /// The next step to send, if the chain has room and there is something to compute.
-    pub fn next_step(&mut self) -> Option<Step> {
-        if self.in_flight.len() >= self.config.steps_in_flight() {
-            return None;
-        }
+    /// The next step to send at this time, if the chain has room and there is something to do.
+    pub fn next_step(&mut self, now_us: u64) -> Option<Step> {
         self.admit();
-        let decoding_steps = self
-            .in_flight
-            .iter()
-            .filter(|step| step.kind == Kind::Decode)
-            .count();
-        // More decode steps than stages would only keep batches small.
-        let may_decode = !self.ready.is_empty() && decoding_steps < self.config.stages as usize;
-        let may_prefill = !self.prefilling.is_empty();
-        let kind = match (may_decode, may_prefill) {
-            (true, true) if self.last_kind == Kind::Decode => Kind::Prefill,
-            (true, _) => Kind::Decode,
-            (false, true) => Kind::Prefill,
-            // Removals ride with a step that computes, unless none will come.
-            (false, false) if self.in_flight.is_empty() && !self.removals.is_empty() => {
-                Kind::KvOnly
+        let decoding = self.decoding();
+        let plan = self.timing.plan(decoding);
+        let in_flight = |work| {
+            let steps = self.in_flight.iter();
+            steps.filter(|step| step.work == Some(work)).count()
+        };
+        let chunks = if decoding > 0 {
+            plan.chunks_beside
+        } else {
+            plan.chunks_alone
+        };
+        let may_decode = !self.ready.is_empty() && in_flight(Work::Decode) < plan.groups;
+        let may_prefill = !self.prefilling.is_empty() && in_flight(Work::Prefill) < chunks;
+        let work = match (may_decode, may_prefill) {
+            // By turns, so that chunks lie between the groups.
+            (true, true) if self.last_work == Work::Decode => Some(Work::Prefill),
+            (true, _) => Some(Work::Decode),
+            (false, true) => Some(Work::Prefill),
+            // Changes ride with a step that computes, unless none will come soon.
+            (false, false)
+                if !self.changes.is_empty()
+                    && (self.changes_at_once || self.in_flight.is_empty()) =>
+            {
+                None
             }
             (false, false) => return None,
         };
-        let spans = match kind {
-            Kind::Decode => self.decode_spans(),
-            Kind::Prefill => self.prefill_span().into_iter().collect(),
-            Kind::KvOnly => Vec::new(),
+        self.last_work = work.unwrap_or(self.last_work);
+        let spans = match work {
+            Some(Work::Decode) => self.decode_spans(decoding, plan),
+            Some(Work::Prefill) => self.prefill_span().into_iter().collect(),
+            None => Vec::new(),
         };
-        self.last_kind = kind;
-        Some(self.make_step(kind, spans))
+        Some(self.make_step(work, spans, now_us))
     }
 
     /// Requests that stopped waiting since the last call.
@@ -240,8 +272,12 @@ impl Scheduler {
         std::mem::take(&mut self.started)
     }
 
-    /// Takes the chain's answer to the oldest step in flight.
-    pub fn on_result(&mut self, result: &StepResult) -> Result<Vec<Event>, ProtocolError> {
+    /// Takes the chain's answer, which came at this time, to the oldest step in flight.
+    pub fn on_result(
+        &mut self,
+        result: &StepResult,
+        now_us: u64,
+    ) -> Result<Vec<Event>, ProtocolError> {
         let step = match self.in_flight.front() {
             Some(step) if step.id == result.id => step,
             other => {
@@ -259,13 +295,22 @@ impl Scheduler {
                 expected: expected.map(|seq| seq.0).collect(),
             });
         }
-        let expected = self
-            .in_flight
-            .pop_front()
-            .map_or_else(Vec::new, |step| step.expected);
+        let Some(step) = self.in_flight.pop_front() else {
+            return Ok(Vec::new());
+        };
+        let links_us = step.alone.then(|| {
+            let computed: u64 = result.compute_us.iter().map(|&us| u64::from(us)).sum();
+            now_us.saturating_sub(step.sent_us).saturating_sub(computed)
+        });
+        self.timing
+            .observe(step.work, step.tokens, &result.compute_us, links_us);
         let mut events = Vec::new();
         let mut rows = 0..;
-        for (expected, output) in expected.into_iter().zip(result.outputs.iter().cloned()) {
+        for (expected, output) in step
+            .expected
+            .into_iter()
+            .zip(result.outputs.iter().cloned())
+        {
             let row = match expected.want {
                 Want::TokenAndLogits => rows.next(),
                 Want::Token | Want::Nothing => None,
@@ -306,9 +351,8 @@ impl Scheduler {
                 logits_row,
                 top: output.top,
             });
-            active.answered += 1;
-            active.next = Some(output.token);
-            (active.answered >= active.limit).then_some(FinishReason::Length)
+            active.tokens.push(output.token);
+            (active.answered() >= active.limit).then_some(FinishReason::Length)
         };
         if let Some(reason) = reason {
             events.push(Event::Finished { request, reason });
@@ -323,121 +367,148 @@ impl Scheduler {
         active.chain(self.waiting.iter().map(|request| request.id))
     }
 
+    /// Sequences that have their first token.
+    fn decoding(&self) -> usize {
+        let active = self.slots.iter().flatten();
+        active.filter(|active| active.answered() > 0).count()
+    }
+
     /// Gives free sequences to waiting requests.
     fn admit(&mut self) {
-        for (seq, slot) in (0..).map(SeqId).zip(&mut self.slots) {
-            if slot.is_some() {
+        for index in 0..self.slots.len() {
+            if self.slots[index].is_some() {
                 continue;
             }
-            let Some(request) = self.waiting.pop_front() else {
+            let slots = &self.slots;
+            let sequences_of = |user| {
+                let active = slots.iter().flatten();
+                active.filter(|active| active.request.user == user).count()
+            };
+            let Some(mut request) = self.waiting.pop(sequences_of) else {
                 return;
             };
+            let tokens = std::mem::take(&mut request.prompt);
             // The answer's last token needs no place in the context.
-            let room = self.config.context_tokens - request.prompt.len() as u32 + 1;
-            *slot = Some(Active {
+            let room = self.config.context_tokens as usize - tokens.len() + 1;
+            self.started.push(request.id);
+            self.prefilling.push(SeqId(index as u32));
+            self.slots[index] = Some(Active {
                 ticket: self.next_ticket,
-                sent: 0,
-                answered: 0,
-                limit: request.max_tokens.min(room),
-                next: None,
+                prompt_tokens: tokens.len(),
+                limit: room.min(request.max_tokens as usize),
+                tokens,
                 request,
             });
             self.next_ticket += 1;
-            self.prefilling.push_back(seq);
-            self.started
-                .extend(slot.as_ref().map(|active| active.request.id));
         }
     }
 
     /// Frees a sequence and has the stages forget it.
     fn release(&mut self, seq: SeqId) {
-        let Some(active) = self.slots[seq.0 as usize].take() else {
-            return;
-        };
-        self.prefilling.retain(|other| *other != seq);
+        self.slots[seq.0 as usize] = None;
+        self.prefilling.remove(seq);
         self.ready.retain(|other| *other != seq);
-        if active.sent > 0 {
-            self.removals.push(KvOp::Remove { seq, from: 0 });
+        if std::mem::take(&mut self.lengths[seq.0 as usize]) > 0 {
+            self.changes.push(KvOp::Remove { seq, from: 0 });
         }
     }
 
-    /// The next chunk of the oldest prompt.
+    /// The next chunk of the prompt whose turn it is.
     fn prefill_span(&mut self) -> Option<Span> {
-        let seq = *self.prefilling.front()?;
+        let (slots, lengths) = (&self.slots, &self.lengths);
+        let left = |SeqId(seq)| {
+            let active = slots[seq as usize].as_ref();
+            active.map_or(0, |a| a.prompt_tokens - lengths[seq as usize] as usize)
+        };
+        let seq = self.prefilling.next(left)?;
+        let position = self.lengths[seq.0 as usize];
         let active = self.slots[seq.0 as usize].as_mut()?;
-        let prompt_tokens = active.request.prompt.len() as u32;
-        let position = active.sent;
-        active.sent = prompt_tokens.min(position + self.config.chunk_tokens);
+        let begin = position as usize;
+        let end = active
+            .prompt_tokens
+            .min(begin + self.config.chunk_tokens as usize);
         let is_first = position == 0;
-        let is_last = active.sent == prompt_tokens;
-        let span = Span {
+        let is_last = end == active.prompt_tokens;
+        if is_last {
+            self.prefilling.remove(seq);
+        }
+        Some(Span {
             seq,
             position,
-            tokens: active.request.prompt[position as usize..active.sent as usize].to_vec(),
-            want: if is_last {
-                active.want()
-            } else {
-                Want::Nothing
-            },
+            tokens: active.tokens[begin..end].to_vec(),
+            want: if is_last { want(active) } else { Want::Nothing },
             sampling: is_first.then(|| active.request.sampling.clone()),
-            prompt_tokens: if is_first { prompt_tokens } else { 0 },
-        };
-        if is_last {
-            self.prefilling.pop_front();
-        }
-        Some(span)
+            prompt_tokens: if is_first {
+                active.prompt_tokens as u32
+            } else {
+                0
+            },
+        })
     }
 
-    /// The next token of those that have waited longest, as many as keep all stages busy.
-    fn decode_spans(&mut self) -> Vec<Span> {
-        let decoding = self
-            .slots
-            .iter()
-            .flatten()
-            .filter(|active| active.answered > 0)
-            .count();
-        let share = decoding.div_ceil(self.config.stages as usize);
-        let mut chosen: Vec<SeqId> = self.ready.drain(..share.min(self.ready.len())).collect();
+    /// The next token of those that have waited longest: an even share of all that decode.
+    fn decode_spans(&mut self, decoding: usize, plan: Plan) -> Vec<Span> {
+        let share = decoding.div_ceil(plan.groups.max(1)).min(self.ready.len());
+        let mut chosen: Vec<SeqId> = self.ready.drain(..share).collect();
         chosen.sort_unstable();
-        chosen
-            .into_iter()
-            .filter_map(|seq| {
-                let active = self.slots[seq.0 as usize].as_mut()?;
-                let token = active.next.take()?;
-                let position = active.sent;
-                active.sent += 1;
-                Some(Span {
-                    seq,
-                    position,
-                    tokens: vec![token],
-                    want: active.want(),
-                    sampling: None,
-                    prompt_tokens: 0,
-                })
+        let span = |seq: SeqId| {
+            let position = self.lengths[seq.0 as usize];
+            let active = self.slots[seq.0 as usize].as_ref()?;
+            Some(Span {
+                seq,
+                position,
+                tokens: vec![*active.tokens.get(position as usize)?],
+                want: want(active),
+                sampling: None,
+                prompt_tokens: 0,
             })
-            .collect()
+        };
+        chosen.into_iter().filter_map(span).collect()
     }
 
-    fn make_step(&mut self, kind: Kind, spans: Vec<Span>) -> Step {
+    fn make_step(&mut self, work: Option<Work>, spans: Vec<Span>, now_us: u64) -> Step {
         let id = self.next_step;
         self.next_step.0 += 1;
-        let expected = spans
-            .iter()
-            .filter(|span| span.want != Want::Nothing)
-            .filter_map(|span| {
-                let active = self.slots[span.seq.0 as usize].as_ref()?;
-                Some(Expected {
+        let kv_digest = (id.0 % DIGEST_EVERY == DIGEST_EVERY - 1).then(|| kv_digest(&self.lengths));
+        let mut expected = Vec::new();
+        let mut tokens = 0;
+        for span in &spans {
+            let index = span.seq.0 as usize;
+            self.lengths[index] += span.tokens.len() as u32;
+            tokens += span.tokens.len();
+            if let Some(active) = &self.slots[index]
+                && span.want != Want::Nothing
+            {
+                expected.push(Expected {
                     seq: span.seq,
                     ticket: active.ticket,
                     want: span.want,
-                })
-            })
-            .collect();
-        self.in_flight.push_back(InFlight { id, kind, expected });
+                });
+            }
+        }
+        self.in_flight.push_back(InFlight {
+            id,
+            work,
+            tokens,
+            expected,
+            sent_us: now_us,
+            alone: self.in_flight.is_empty(),
+        });
+        self.changes_at_once = false;
         Step {
             id,
-            kv: std::mem::take(&mut self.removals),
+            kv: std::mem::take(&mut self.changes),
+            kv_digest,
             spans,
+            compute_us: Vec::new(),
         }
+    }
+}
+
+fn want(active: &Active) -> Want {
+    if active.request.want_logits {
+        Want::TokenAndLogits
+    } else {
+        Want::Token
     }
 }

@@ -1,6 +1,6 @@
 //! The stage: the one trait where a real model and a simulated one differ.
 
-use brigade_wire::{KvOp, Span, Token};
+use brigade_wire::{KvOp, Span, Step, Token};
 
 use crate::{Grammars, NoGrammars};
 
@@ -26,6 +26,17 @@ pub enum StageError {
         actual: u32,
         /// Tokens that the step builds on.
         expected: u32,
+    },
+    /// The same, found by the digest of all sequences' lengths.
+    #[error(
+        "the KV cache here is not what the coordinator believes it is: a sequence is longer or \
+         shorter (digest {actual:016x}, expected {expected:016x})"
+    )]
+    Diverged {
+        /// Digest of the lengths here.
+        actual: u64,
+        /// Digest of the lengths that they should have.
+        expected: u64,
     },
     /// A step outside the agreed parameters.
     #[error("bad step: {0}")]
@@ -65,6 +76,9 @@ pub trait Stage {
         output: &mut Vec<f32>,
     ) -> Result<(), StageError>;
 
+    /// Tokens of each sequence in the KV cache, by sequence.
+    fn lengths(&self) -> &[u32];
+
     /// Forgets every sequence.
     fn clear(&mut self);
 
@@ -72,4 +86,29 @@ pub trait Stage {
     fn grammars(&self) -> &dyn Grammars {
         &NoGrammars
     }
+}
+
+/// Applies a step's changes of the KV cache, and compares its digest where it has one.
+pub fn apply_changes(stage: &mut impl Stage, step: &Step) -> Result<(), StageError> {
+    for &op in &step.kv {
+        stage.apply(op)?;
+    }
+    let Some(expected) = step.kv_digest else {
+        return Ok(());
+    };
+    let actual = kv_digest(stage.lengths());
+    if actual == expected {
+        Ok(())
+    } else {
+        Err(StageError::Diverged { actual, expected })
+    }
+}
+
+/// A digest of the lengths of all sequences (FNV-1a, 64 bits, a word at a time).
+pub fn kv_digest(lengths: &[u32]) -> u64 {
+    lengths
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325, |digest, &length| {
+            (digest ^ u64::from(length)).wrapping_mul(0x100_0000_01b3)
+        })
 }

@@ -156,8 +156,8 @@ fn step(grammars: &[&str]) -> Step {
     });
     Step {
         id: StepId(0),
-        kv: Vec::new(),
         spans: spans.collect(),
+        ..Step::default()
     }
 }
 

@@ -397,12 +397,12 @@ fn the_logits_that_were_asked_for_come_back() {
     };
     let step = Step {
         id: StepId(4),
-        kv: vec![],
         spans: vec![
             with_want(0, Want::Token),
             with_want(1, Want::Nothing),
             with_want(2, Want::TokenAndLogits),
         ],
+        ..Step::default()
     };
     let logits = [0.0, 1.0, 2.0, 9.0, 8.0, 7.0];
     let mut returned = Vec::new();

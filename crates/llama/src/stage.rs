@@ -402,6 +402,10 @@ impl Stage for LlamaStage {
         Ok(())
     }
 
+    fn lengths(&self) -> &[u32] {
+        &self.lengths
+    }
+
     fn clear(&mut self) {
         // SAFETY: the context is alive, and so is its memory.
         unsafe {

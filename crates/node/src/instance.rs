@@ -8,10 +8,12 @@ use std::collections::HashMap;
 use std::net::{Shutdown, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::Instant;
 
 use brigade_engine::sampling::Sampled;
 use brigade_engine::scheduler::{
-    Event as SchedulerEvent, FinishReason, Load, Request, RequestId, Scheduler, SchedulerConfig,
+    Event as SchedulerEvent, FinishReason, Load, Measured, Request, RequestId, Scheduler,
+    SchedulerConfig,
 };
 use brigade_engine::text::TextStream;
 use brigade_wire::frame::{FrameReader, FrameWriter};
@@ -38,6 +40,8 @@ pub struct Prompt {
     pub end: End,
     /// Return the logits of each token.
     pub want_logits: bool,
+    /// Whose it is: users get equal shares of the sequences.
+    pub user: u64,
     /// Control tokens whose text stands in the answer's text, such as marks of tool calls.
     pub visible: Vec<Token>,
 }
@@ -52,6 +56,7 @@ impl Prompt {
             stop: Vec::new(),
             end,
             want_logits: false,
+            user: 0,
             visible: Vec::new(),
         }
     }
@@ -125,6 +130,8 @@ struct Shared {
 #[derive(Debug)]
 struct State {
     scheduler: Scheduler,
+    /// Where the scheduler's time begins.
+    begin: Instant,
     sender: FrameWriter<Link>,
     answers: HashMap<RequestId, Open>,
     next_id: u64,
@@ -176,6 +183,7 @@ impl Instance {
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
                 scheduler: Scheduler::new(scheduler),
+                begin: Instant::now(),
                 sender,
                 answers: HashMap::new(),
                 next_id: 0,
@@ -210,6 +218,7 @@ impl Instance {
         };
         state.scheduler.submit(Request {
             id,
+            user: prompt.user,
             prompt: prompt.tokens,
             max_tokens: prompt.max_tokens,
             sampling: prompt.sampling,
@@ -247,6 +256,11 @@ impl Instance {
     /// How busy it is.
     pub fn load(&self) -> Load {
         self.shared.lock().scheduler.load()
+    }
+
+    /// What every stage and the links take, and how many steps are in flight because of it.
+    pub fn measured(&self) -> Measured {
+        self.shared.lock().scheduler.measured()
     }
 
     /// Why nothing is served any more, if so.
@@ -316,9 +330,13 @@ impl Shared {
 }
 
 impl State {
+    fn now_us(&self) -> u64 {
+        self.begin.elapsed().as_micros() as u64
+    }
+
     /// Sends all steps that may be in flight now. A broken connection shows on the receiving side.
     fn send_steps(&mut self) {
-        while let Some(step) = self.scheduler.next_step() {
+        while let Some(step) = self.scheduler.next_step(self.now_us()) {
             for request in self.scheduler.take_started() {
                 if let Some(open) = self.answers.get(&request) {
                     let _ = open.events.send(Event::Started);
@@ -338,9 +356,10 @@ impl State {
         row: usize,
         vocabulary: &VocabularyFacts,
     ) -> Result<(), String> {
+        let now_us = self.now_us();
         let events = self
             .scheduler
-            .on_result(result)
+            .on_result(result, now_us)
             .map_err(|error| error.to_string())?;
         for event in events {
             match event {

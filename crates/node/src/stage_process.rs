@@ -6,10 +6,10 @@
 
 use std::io;
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use brigade_engine::sampling::SequenceSamplers;
-use brigade_engine::{Input, Stage, StageError};
+use brigade_engine::{Input, Stage, StageError, apply_changes};
 use brigade_wire::frame::{FrameReader, FrameWriter, read_preamble, write_preamble};
 use brigade_wire::{FrameError, FrameLimits, Hello, Message, StageParams, Token, WireError};
 
@@ -238,7 +238,7 @@ fn run(
     let mut computed: Vec<f32> = Vec::new();
     let mut returned: Vec<f32> = Vec::new();
     loop {
-        let step = match input.receive() {
+        let mut step = match input.receive() {
             Ok(Message::Step(step)) => step,
             Ok(Message::Failed(failure)) => return Err(ChainError::Peer(failure)),
             Ok(_) => {
@@ -252,9 +252,9 @@ fn run(
             }
             Err(error) => return Err(error.into()),
         };
-        for &op in &step.kv {
-            stage.apply(op)?;
-        }
+        let begin = Instant::now();
+        let spent_us = || u32::try_from(begin.elapsed().as_micros()).unwrap_or(u32::MAX);
+        apply_changes(stage, &step)?;
         computed.clear();
         if !step.spans.is_empty() {
             let rows = if first {
@@ -270,15 +270,18 @@ fn run(
         }
         if let Some(vocabulary) = stage.vocabulary() {
             returned.clear();
-            let result = samplers.answer(
+            let mut result = samplers.answer(
                 &step,
                 &computed,
                 vocabulary,
                 stage.grammars(),
                 &mut returned,
             )?;
+            result.compute_us = std::mem::take(&mut step.compute_us);
+            result.compute_us.push(spent_us());
             output.send(&Message::Result(result), &returned)?;
         } else {
+            step.compute_us.push(spent_us());
             output.send(&Message::Step(step), &computed)?;
         }
     }

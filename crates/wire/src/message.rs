@@ -165,8 +165,13 @@ pub struct Step {
     pub id: StepId,
     /// Changes of the KV cache before it.
     pub kv: Vec<KvOp>,
+    /// Now and then: a digest of every sequence's length after these changes. A stage that finds
+    /// another one has failed.
+    pub kv_digest: Option<u64>,
     /// What it computes; may be empty when only the KV cache changes.
     pub spans: Vec<Span>,
+    /// How long each stage before this one took to compute it, in microseconds.
+    pub compute_us: Vec<u32>,
 }
 
 impl Step {
@@ -200,6 +205,8 @@ pub struct StepResult {
     pub id: StepId,
     /// One for each span that wanted a token.
     pub outputs: Vec<Output>,
+    /// How long each stage took to compute the step, in microseconds.
+    pub compute_us: Vec<u32>,
 }
 
 /// Why a stage turned a connection down, or gave up on it.

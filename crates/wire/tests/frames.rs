@@ -162,19 +162,29 @@ fn message() -> impl Strategy<Value = Message> {
         (
             any::<u64>(),
             prop::collection::vec(kv_op(), 0..5),
-            prop::collection::vec(span(), 0..5)
+            any::<Option<u64>>(),
+            prop::collection::vec(span(), 0..5),
+            prop::collection::vec(any::<u32>(), 0..5),
         )
-            .prop_map(|(id, kv, spans)| Message::Step(Step {
-                id: StepId(id),
-                kv,
-                spans
-            })),
-        (any::<u64>(), prop::collection::vec(output, 0..5)).prop_map(|(id, outputs)| {
-            Message::Result(StepResult {
+            .prop_map(
+                |(id, kv, kv_digest, spans, compute_us)| Message::Step(Step {
+                    id: StepId(id),
+                    kv,
+                    kv_digest,
+                    spans,
+                    compute_us,
+                })
+            ),
+        (
+            any::<u64>(),
+            prop::collection::vec(output, 0..5),
+            prop::collection::vec(any::<u32>(), 0..5),
+        )
+            .prop_map(|(id, outputs, compute_us)| Message::Result(StepResult {
                 id: StepId(id),
                 outputs,
-            })
-        }),
+                compute_us,
+            })),
     ]
 }
 
@@ -372,7 +382,9 @@ fn a_full_step_fits() {
     let step = Message::Step(Step {
         id: StepId(u64::MAX),
         kv: vec![removal; 256],
+        kv_digest: Some(u64::MAX),
         spans,
+        compute_us: vec![u32::MAX; 256],
     });
     let bytes = encode([&(step.clone(), vec![0.5; 256 * 8])]);
     let mut reader = FrameReader::new(&bytes[..]);

@@ -15,6 +15,16 @@ use crate::{ApiKeys, error::ApiError, metrics::Metrics};
 /// Paths that tell nothing and that probes without a key ask.
 const OPEN: &[&str] = &["/healthz", "/readyz"];
 
+tokio::task_local! {
+    /// Whose key came with the request that is being handled.
+    static OWNER: Option<String>;
+}
+
+/// Whose key came with the request that is being handled; nobody's where keys are not asked for.
+pub(crate) fn owner() -> Option<String> {
+    OWNER.try_with(Clone::clone).unwrap_or_default()
+}
+
 pub(super) struct Access {
     keys: Option<ApiKeys>,
     origins: Vec<String>,
@@ -84,10 +94,10 @@ pub(super) async fn check(
     } else {
         match access.owner(&request) {
             Ok(owner) => {
-                if let Some(owner) = owner {
+                if let Some(owner) = &owner {
                     tracing::debug!(%owner, path = request.uri().path(), "request");
                 }
-                next.run(request).await
+                OWNER.scope(owner, next.run(request)).await
             }
             Err(error) => super::refusal(request.uri().path(), &error),
         }

@@ -147,6 +147,7 @@ impl Session {
             stop: Vec::new(),
             end: End::Respected,
             want_logits: false,
+            user: 0,
             visible: Vec::new(),
         })?;
         let told = output::stream(&mut answer, start, true)?;

@@ -160,6 +160,7 @@ impl SequenceSamplers {
         Ok(StepResult {
             id: step.id,
             outputs,
+            compute_us: Vec::new(),
         })
     }
 

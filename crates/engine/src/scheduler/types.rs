@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use brigade_wire::{SamplingParams, Token};
 
+use super::timing::{Line, Plan};
 use crate::sampling::InvalidSampling;
 
 /// What the scheduler must know about the instance.
@@ -22,17 +23,11 @@ pub struct SchedulerConfig {
 }
 
 impl SchedulerConfig {
-    /// The most tokens that a step can have.
+    /// The most tokens that a step can have: a chunk, or a token of every sequence.
     pub fn batch_tokens(&self) -> u32 {
         self.chunk_tokens
             .min(self.context_tokens)
-            .max(self.sequences.div_ceil(self.stages.max(1)))
-    }
-
-    /// The most steps in flight: one on each stage, and one more that is already at the first
-    /// stage's door when it gets free.
-    pub fn steps_in_flight(&self) -> usize {
-        self.stages as usize + 1
+            .max(self.sequences)
     }
 }
 
@@ -45,6 +40,8 @@ pub struct RequestId(pub u64);
 pub struct Request {
     /// Its name.
     pub id: RequestId,
+    /// Whose it is: users get equal shares of the sequences.
+    pub user: u64,
     /// The prompt.
     pub prompt: Vec<Token>,
     /// The most tokens of the answer; the context may allow fewer.
@@ -177,4 +174,15 @@ pub struct Load {
     pub active: usize,
     /// Steps without a result.
     pub steps_in_flight: usize,
+}
+
+/// What steps take, and what follows from it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Measured {
+    /// How many steps of each kind are in flight at most.
+    pub plan: Plan,
+    /// Each stage's time for a decode step; empty until something was measured.
+    pub stages: Vec<Line>,
+    /// The links' time for a step, all together, once one was alone in the chain.
+    pub links: Option<Line>,
 }

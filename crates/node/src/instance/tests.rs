@@ -72,6 +72,10 @@ impl Stage for Mortal {
         self.stage.forward(spans, input, output)
     }
 
+    fn lengths(&self) -> &[u32] {
+        self.stage.lengths()
+    }
+
     fn clear(&mut self) {
         self.stage.clear();
     }

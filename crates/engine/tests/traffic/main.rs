@@ -1,0 +1,8 @@
+//! Traffic through the scheduler and simulated chains, in virtual time.
+
+#![expect(clippy::unwrap_used, reason = "in a test it is an assertion")]
+
+mod day;
+mod properties;
+mod speed;
+mod world;
