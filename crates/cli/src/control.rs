@@ -9,6 +9,8 @@ use brigade_node::NodeView;
 use brigade_node::control::Conversation;
 use serde::{Deserialize, Serialize};
 
+use crate::model::Engine;
+
 /// What a command wants.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Request {
@@ -43,6 +45,8 @@ pub(crate) struct LoadOrder {
     pub(crate) context: Option<u32>,
     /// Threads of each stage.
     pub(crate) threads: Option<u32>,
+    /// How the nodes work together, if not in the usual way.
+    pub(crate) engine: Option<Engine>,
 }
 
 /// What the daemon answers; all but [`Reply::Progress`] are its last word.
@@ -91,6 +95,10 @@ pub(crate) struct Running {
     pub(crate) stages: Vec<StageView>,
     /// Whether it has a chat template.
     pub(crate) chats: bool,
+    /// How its nodes work together.
+    pub(crate) engine: Engine,
+    /// Why so, where nobody has asked for it.
+    pub(crate) remark: Option<String>,
     /// Why it does not answer any more.
     pub(crate) failure: Option<String>,
 }

@@ -8,7 +8,7 @@ use brigade_api::{ChatMessage, ChatTemplate, ModelFacts, Role};
 use brigade_gguf::{Architecture, Layers, Source, plan_cuts, plan_even};
 use brigade_node::{ClusterSpec, Links, Placement, Text, Tokenizer, VocabularyFacts};
 
-use crate::output;
+use serde::{Deserialize, Serialize};
 
 /// The model of `lab` and `cargo demo` where none is named.
 const DEMO_MODEL: &str = "SmolLM2-135M-Instruct.Q4_1.gguf";
@@ -17,12 +17,23 @@ const DEMO_MODEL: &str = "SmolLM2-135M-Instruct.Q4_1.gguf";
 const DEFAULT_CONTEXT: u32 = 4096;
 
 /// How a model is spread over nodes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub(crate) enum Engine {
     /// Brigade's pipeline: each node holds a range of layers (default)
     Stages,
     /// llama.cpp's own RPC backend, for every architecture that llama.cpp runs
     LlamaRpc,
+}
+
+impl Engine {
+    /// That of a placement.
+    pub(crate) fn of(placement: &Placement) -> Self {
+        match placement {
+            Placement::Whole | Placement::Stages(_) => Self::Stages,
+            Placement::Rpc(_) => Self::LlamaRpc,
+        }
+    }
 }
 
 /// The model that is meant: a path, or without one the demo model.
@@ -73,25 +84,25 @@ pub(crate) fn name(source: &Source) -> String {
 }
 
 /// Cuts the model for these nodes, or lets RPC do it where that was asked for or stages do not
-/// support the architecture; the second case is said on standard error.
+/// support the architecture; the second case comes with a sentence that says so.
 pub(crate) fn placement(
     source: &Source,
     nodes: u32,
     engine: Option<Engine>,
-) -> anyhow::Result<Placement> {
+) -> anyhow::Result<(Placement, Option<String>)> {
     if nodes == 0 {
         bail!("a model needs at least one node");
     }
     match engine {
-        Some(Engine::LlamaRpc) => Ok(Placement::Rpc(nodes)),
+        Some(Engine::LlamaRpc) => Ok((Placement::Rpc(nodes), None)),
         None if Architecture::of(source.header()).is_err() => {
-            output::note(&format!(
+            let remark = format!(
                 "Stages do not support the architecture '{}' yet: llama-rpc runs it.",
                 source.header().architecture()?
-            ));
-            Ok(Placement::Rpc(nodes))
+            );
+            Ok((Placement::Rpc(nodes), Some(remark)))
         }
-        Some(Engine::Stages) | None => Ok(Placement::Stages(even(source, nodes)?)),
+        Some(Engine::Stages) | None => Ok((Placement::Stages(even(source, nodes)?), None)),
     }
 }
 

@@ -5,6 +5,7 @@
 //! the child kills itself. On Linux the kernel does that as well, which reaches a child even
 //! while it is stopped.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::PathBuf;
@@ -33,6 +34,9 @@ pub struct ChildProcess {
     child: Child,
     name: String,
     orders: Option<ChildStdin>,
+    /// Ends the thread that started it, which lives as long: on Linux the kernel kills a child with
+    /// that thread.
+    _keeper: mpsc::Sender<()>,
 }
 
 /// The reports of a child, read line by line.
@@ -43,17 +47,24 @@ pub struct Reports {
 }
 
 /// Starts this program again with a hidden command. `name` is for messages.
-///
-/// Call it from a thread that lives as long as the child: on Linux the child is killed when the
-/// thread that started it ends.
 pub fn spawn(command: &str, name: &str) -> Result<(ChildProcess, Reports), NodeError> {
+    spawn_with(&[command.into()], &[], name)
+}
+
+/// The same with arguments and changes to the environment.
+pub fn spawn_with(
+    args: &[OsString],
+    environment: &[(&str, OsString)],
+    name: &str,
+) -> Result<(ChildProcess, Reports), NodeError> {
     let start = |error: io::Error| NodeError::Spawn {
         name: name.to_owned(),
         error,
     };
     let mut builder = Command::new(executable().map_err(start)?);
     builder
-        .arg(command)
+        .args(args)
+        .envs(environment.iter().cloned())
         .env(PARENT, std::process::id().to_string())
         // An abort inside ggml starts a debugger otherwise.
         .env("GGML_NO_BACKTRACE", "1")
@@ -66,7 +77,16 @@ pub fn spawn(command: &str, name: &str) -> Result<(ChildProcess, Reports), NodeE
     }
     #[cfg(unix)]
     std::os::unix::process::CommandExt::arg0(&mut builder, "brigade");
-    let mut child = builder.spawn().map_err(start)?;
+    let (keeper, release) = mpsc::channel::<()>();
+    let (sender, started) = mpsc::channel();
+    thread::spawn(move || {
+        let _ = sender.send(builder.spawn());
+        let _ = release.recv();
+    });
+    let child = started
+        .recv()
+        .unwrap_or_else(|_| Err(io::Error::other("no thread")));
+    let mut child = child.map_err(start)?;
     let orders = child.stdin.take();
     let reports = child
         .stdout
@@ -77,6 +97,7 @@ pub fn spawn(command: &str, name: &str) -> Result<(ChildProcess, Reports), NodeE
             child,
             name: name.to_owned(),
             orders,
+            _keeper: keeper,
         },
         Reports {
             name: name.to_owned(),
@@ -129,12 +150,12 @@ impl ChildProcess {
     }
 
     /// Tells it to end, without waiting for that.
-    pub(crate) fn release(&mut self) {
+    pub fn release(&mut self) {
         self.orders = None;
     }
 
     /// Tells it to end, and sees to it.
-    pub(crate) fn end(&mut self) {
+    pub fn end(&mut self) {
         self.release();
         if self.wait_until(Instant::now() + GRACE).is_none() {
             let _ = self.child.kill();
@@ -219,6 +240,16 @@ pub fn orders<T: DeserializeOwned + Send + 'static>() -> mpsc::Receiver<T> {
         end_now();
     });
     receiver
+}
+
+/// The child's side, for one that gets no orders: binds this process's life to its parent's, and
+/// calls `released` when the parent lets go.
+pub fn until_released(released: impl FnOnce() + Send + 'static) {
+    die_with_parent();
+    thread::spawn(move || {
+        let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
+        released();
+    });
 }
 
 /// The child's side: sends a report.

@@ -15,10 +15,10 @@ use brigade_wire::{Hop, StageParams};
 
 use crate::NodeError;
 use crate::chain::ChainSpec;
-use crate::daemon::{Daemon, Host};
+use crate::daemon::{Daemon, Host, Tunnel};
 use crate::instance::Instance;
 use crate::tokenizer::Tokenizer;
-use crate::worker::{Memory, NodeOrder, RpcOrder, RunParams, Shard, StageReady};
+use crate::worker::{Job, Memory, NodeOrder, RunParams, Shard, StageReady};
 use guards::Guards;
 use member::{Member, Ready, Way};
 use obituary::Obituary;
@@ -107,6 +107,8 @@ pub struct Cluster {
     /// With [`Placement::Rpc`], the process that drives the servers.
     pub client: Option<NodeInfo>,
     ways: Vec<Arc<Mutex<Way>>>,
+    /// To RPC servers on other nodes.
+    _tunnels: Vec<Tunnel>,
     obituary: Arc<Obituary>,
 }
 
@@ -151,7 +153,7 @@ impl ClusterSpec {
     fn orders(&self, guards: Option<&Guards>) -> Result<Vec<(String, NodeOrder)>, NodeError> {
         let name = |index: usize| format!("node-{}", index + 1);
         Ok(match &self.placement {
-            Placement::Whole => vec![(name(0), self.whole(Vec::new()))],
+            Placement::Whole => vec![(name(0), self.whole(Vec::new(), None))],
             Placement::Stages(ranges) => {
                 let shards = self.shards(ranges, guards)?.into_iter().enumerate();
                 let order = |(index, shard)| {
@@ -165,8 +167,8 @@ impl ClusterSpec {
                 shards.map(order).collect()
             }
             Placement::Rpc(nodes) => {
-                let threads = self.run_params().threads_here();
-                let order = |index| (name(index), NodeOrder::Rpc(RpcOrder { threads }));
+                let threads = self.threads;
+                let order = |index| (name(index), NodeOrder::Rpc { threads });
                 (0..*nodes as usize).map(order).collect()
             }
         })
@@ -186,19 +188,18 @@ impl ClusterSpec {
         Ok(ranges.iter().enumerate().map(shard).collect())
     }
 
-    fn whole(&self, rpc: Vec<SocketAddr>) -> NodeOrder {
+    fn whole(&self, rpc: Vec<SocketAddr>, guards: Option<&Guards>) -> NodeOrder {
         NodeOrder::Whole {
             path: self.source.path().to_owned(),
             run: self.run_params(),
             rpc,
+            guard: guards.map(|guards| guards.stages[0].clone()),
         }
     }
 }
 
 impl Cluster {
     /// Starts all nodes, waits until every stage is loaded and builds the chain.
-    ///
-    /// Call it from a thread that lives as long as the cluster, see [`child::spawn`](crate::child).
     pub fn start(
         spec: &ClusterSpec,
         tokenizer: &Tokenizer,
@@ -213,10 +214,12 @@ impl Cluster {
         for (name, order) in spec.orders(guards.as_ref())? {
             members.push(Member::start(&name, &order)?);
         }
-        Self::assemble(spec, tokenizer, members, guards, LOOPBACK, progress)
+        let here = |_, address| Ok((address, None));
+        Self::assemble(spec, tokenizer, members, guards, LOOPBACK, here, progress)
     }
 
-    /// The same with a stage on each of these nodes of a cluster, in order of layers.
+    /// The same with a stage on each of these nodes of a cluster, in order of layers, or with an RPC
+    /// server on each.
     ///
     /// It coordinates the instance: when it is dropped, the nodes end their stages.
     pub fn start_on(
@@ -226,52 +229,72 @@ impl Cluster {
         tokenizer: &Tokenizer,
         progress: impl FnMut(Progress),
     ) -> Result<Self, NodeError> {
-        let ranges = match &spec.placement {
-            Placement::Stages(ranges) if ranges.len() == seats.len() => ranges,
+        let (guards, jobs, bind) = match &spec.placement {
+            Placement::Stages(ranges) if ranges.len() == seats.len() => {
+                let guards = Guards::new(ranges.len());
+                let shards = spec.shards(ranges, Some(&guards))?.into_iter();
+                let job = |(shard, seat): (Shard, &Seat)| {
+                    let path = seat.model.clone();
+                    Job::Stage(Box::new(Shard { path, ..shard }))
+                };
+                let jobs: Vec<_> = shards.zip(seats).map(job).collect();
+                (guards, jobs, daemon.ip())
+            }
+            Placement::Rpc(nodes) if *nodes as usize == seats.len() => {
+                let threads = spec.threads;
+                let jobs = seats.iter().map(|_| Job::Rpc { threads }).collect();
+                // Its client, which stands for all stages, runs here.
+                (Guards::new(1), jobs, LOOPBACK)
+            }
             _ => {
                 return Err(NodeError::Chain(
-                    "a cluster needs a range of layers for each node".to_owned(),
+                    "a cluster needs a part of the model for each node".to_owned(),
                 ));
             }
         };
-        let guards = Guards::new(ranges.len());
-        let shards = spec.shards(ranges, Some(&guards))?;
         let mut members = Vec::new();
-        for (seat, shard) in seats.iter().zip(shards) {
-            let path = seat.model.clone();
-            members.push(Member::ask(daemon, &seat.host, Shard { path, ..shard })?);
+        for (seat, job) in seats.iter().zip(jobs) {
+            members.push(Member::ask(daemon, &seat.host, job)?);
         }
-        Self::assemble(
-            spec,
-            tokenizer,
-            members,
-            Some(guards),
-            daemon.ip(),
-            progress,
-        )
+        let lead = |index: usize, address: SocketAddr| {
+            let host = &seats[index].host;
+            if daemon.is_own(host) {
+                return Ok((address, None));
+            }
+            let tunnel = daemon.tunnel(host, address.port())?;
+            Ok((tunnel.address, Some(tunnel)))
+        };
+        Self::assemble(spec, tokenizer, members, Some(guards), bind, lead, progress)
     }
 
-    /// Waits for the members, and makes an instance of them.
+    /// Waits for the members, and makes an instance of them. `lead` gives the address by which the
+    /// RPC server of a member is reached from here.
     fn assemble(
         spec: &ClusterSpec,
         tokenizer: &Tokenizer,
         mut members: Vec<Member>,
         guards: Option<Guards>,
         bind: IpAddr,
+        lead: impl Fn(usize, SocketAddr) -> Result<(SocketAddr, Option<Tunnel>), NodeError>,
         mut progress: impl FnMut(Progress),
     ) -> Result<Self, NodeError> {
         let mut stages = Vec::new();
         let mut servers = Vec::new();
-        for member in &mut members {
+        let mut tunnels = Vec::new();
+        for (index, member) in members.iter_mut().enumerate() {
             match member.ready(&mut progress)? {
                 Ready::Stage(stage) => stages.push(stage),
-                Ready::Rpc(address) => servers.push(address),
+                Ready::Rpc(address) => {
+                    let (address, tunnel) = lead(index, address)?;
+                    servers.push(address);
+                    tunnels.extend(tunnel);
+                }
             }
         }
         let nodes: Vec<_> = members.iter().map(|member| member.info.clone()).collect();
         let mut client = None;
         if !servers.is_empty() {
-            let mut member = Member::start("client", &spec.whole(servers))?;
+            let mut member = Member::start("client", &spec.whole(servers, guards.as_ref()))?;
             if let Ready::Stage(stage) = member.ready(&mut progress)? {
                 stages.push(stage);
             }
@@ -299,6 +322,7 @@ impl Cluster {
             instance,
             nodes,
             client,
+            _tunnels: tunnels,
             obituary,
         })
     }

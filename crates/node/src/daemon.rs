@@ -13,6 +13,7 @@ mod listener;
 mod message;
 mod stages;
 mod state;
+mod tunnel;
 mod view;
 
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -29,12 +30,13 @@ use ring::rand::{SecureRandom, SystemRandom};
 
 use crate::home::Home;
 use crate::link::Link;
-use crate::worker::Shard;
+use crate::worker::Job;
 use crate::{KeyPair, NodeError};
 use message::{Answer, Greeting, Opening};
 use state::State;
 
 pub use message::Refusal;
+pub(crate) use tunnel::Tunnel;
 pub use view::{NodeState, NodeView};
 
 /// Between two pulses.
@@ -278,36 +280,14 @@ impl Daemon {
         host.ok_or_else(|| NodeError::Daemon(format!("{asked} is not up")))
     }
 
-    /// Asks a node for a stage; its reports come over the link, which ends with the node.
-    pub(crate) fn open_stage(&self, host: &Host, order: Shard) -> Result<Link, NodeError> {
-        let shared = &self.shared;
-        let failed = |error| NodeError::Peer {
-            node: host.name.clone(),
-            error,
-        };
-        let (mut link, _) = Link::connect(host.address, shared.own(), host.key, CONNECT)
-            .map_err(|error| failed(error.into()))?;
-        // In a statement of its own, so that the lock is not held while the node answers.
-        let bound = shared.lock().peer(host.key).bind(link.socket());
-        let asked = bound
-            .and_then(|()| link.socket().set_read_timeout(Some(CONNECT)))
-            .map_err(FrameError::from)
-            .and_then(|()| message::open(&mut link, &Opening::Stage(Box::new(order))));
-        let refusal = match asked {
-            Ok(Answer::Stage) => {
-                let waiting = link.socket().set_read_timeout(None);
-                return waiting.map(|()| link).map_err(|error| failed(error.into()));
-            }
-            Ok(Answer::Refused(refusal)) => NodeError::PeerRefuses {
-                node: host.name.clone(),
-                refusal,
-            },
-            Ok(_) => failed(FrameError::Foreign),
-            Err(error) => failed(error),
-        };
-        // What is bound stays open otherwise.
-        let _ = link.socket().shutdown(Shutdown::Both);
-        Err(refusal)
+    /// Asks a node to run something; its reports come over the link, which ends with the node.
+    pub(crate) fn run_on(&self, host: &Host, job: Job) -> Result<Link, NodeError> {
+        self.shared.ask(host, &Opening::Run(job))
+    }
+
+    /// Whether this is the daemon's own node.
+    pub(crate) fn is_own(&self, host: &Host) -> bool {
+        host.key == self.shared.own().public()
     }
 
     /// Ends its part in the cluster; dropping it does the same.
@@ -357,6 +337,37 @@ impl Shared {
             name: self.name.clone(),
             address: self.address,
         }
+    }
+
+    /// Asks a node for something that lasts as long as the link does, which ends with the node.
+    fn ask(&self, host: &Host, opening: &Opening) -> Result<Link, NodeError> {
+        let failed = |error| NodeError::Peer {
+            node: host.name.clone(),
+            error,
+        };
+        let (mut link, _) = Link::connect(host.address, self.own(), host.key, CONNECT)
+            .map_err(|error| failed(error.into()))?;
+        // In a statement of its own, so that the lock is not held while the node answers.
+        let bound = self.lock().peer(host.key).bind(link.socket());
+        let asked = bound
+            .and_then(|()| link.socket().set_read_timeout(Some(CONNECT)))
+            .map_err(FrameError::from)
+            .and_then(|()| message::open(&mut link, opening));
+        let refusal = match asked {
+            Ok(Answer::Granted) => {
+                let waiting = link.socket().set_read_timeout(None);
+                return waiting.map(|()| link).map_err(|error| failed(error.into()));
+            }
+            Ok(Answer::Refused(refusal)) => NodeError::PeerRefuses {
+                node: host.name.clone(),
+                refusal,
+            },
+            Ok(_) => failed(FrameError::Foreign),
+            Err(error) => failed(error),
+        };
+        // What is bound stays open otherwise.
+        let _ = link.socket().shutdown(Shutdown::Both);
+        Err(refusal)
     }
 
     /// Writes the table of the state; with its lock held, so that tables are written in order.

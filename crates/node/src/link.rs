@@ -107,6 +107,14 @@ impl Link {
         Self::accept(socket, &guard.own, expected, limit).map(|(link, _)| link)
     }
 
+    /// Whether something was read from the socket that nobody has read from the link.
+    pub(crate) fn holds_input(&mut self) -> bool {
+        match self {
+            Self::Plain(_) => false,
+            Self::Encrypted(encrypted) => encrypted.holds_input(),
+        }
+    }
+
     /// The socket below: for its time-outs, and to end the link from another thread.
     pub fn socket(&self) -> &TcpStream {
         match self {

@@ -10,7 +10,8 @@ use brigade_gguf::{Source, prepare_stage};
 use crate::NodeError;
 use crate::child::{self, ChildProcess, Reports};
 use crate::worker::{
-    NodeOrder, NodeReport, RpcReport, Shard, StageOrder, StageReport, StageSource,
+    NodeOrder, NodeReport, RpcOrder, RpcReport, Shard, StageOrder, StageReport, StageSource,
+    threads_here,
 };
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -38,7 +39,12 @@ pub fn run() {
 fn obey(order: NodeOrder) -> Result<(ChildProcess, Reports), NodeError> {
     match order {
         NodeOrder::Stage { shard, cache, bind } => run_shard(&shard, &cache, bind),
-        NodeOrder::Whole { path, run, rpc } => {
+        NodeOrder::Whole {
+            path,
+            run,
+            rpc,
+            guard,
+        } => {
             let bytes = Source::open(&path)?.model().tensor_bytes();
             let order = StageOrder {
                 threads: run.threads_here(),
@@ -47,12 +53,15 @@ fn obey(order: NodeOrder) -> Result<(ChildProcess, Reports), NodeError> {
                 params: run.params,
                 rpc,
                 bind: LOOPBACK,
-                guard: None,
+                guard,
             };
             run_stage("the whole model's process", &order, bytes)
         }
-        NodeOrder::Rpc(order) => {
+        NodeOrder::Rpc { threads } => {
             let name = "the RPC server";
+            let order = RpcOrder {
+                threads: threads_here(threads),
+            };
             let (mut process, mut reports) = child::spawn("rpc-server", name)?;
             process.order(&order)?;
             match reports.read()? {

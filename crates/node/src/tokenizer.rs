@@ -111,7 +111,6 @@ impl Tokenizer {
         let model = model.to_owned();
         let (ready, started) = mpsc::channel();
         let (requests, queue) = mpsc::channel::<(Task, mpsc::Sender<Answer>)>();
-        // The child lives as long as the thread that starts it.
         thread::spawn(move || {
             let mut process = match Process::start(&model) {
                 Ok((process, facts)) => {

@@ -121,9 +121,26 @@ pub(crate) enum NodeOrder {
         run: RunParams,
         /// RPC servers that hold the layers instead of this machine's devices.
         rpc: Vec<SocketAddr>,
+        /// What its connections are guarded by.
+        guard: Option<Guard>,
     },
-    /// Serve llama.cpp's RPC.
-    Rpc(RpcOrder),
+    /// Serve llama.cpp's RPC, on loopback.
+    Rpc {
+        /// Threads that compute; without it, as many as the node has cores.
+        threads: Option<u32>,
+    },
+}
+
+/// What a coordinator asks a daemon to run for it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) enum Job {
+    /// A stage.
+    Stage(Box<Shard>),
+    /// An RPC server, to be reached through tunnels.
+    Rpc {
+        /// Threads that compute; without it, as many as the node has cores.
+        threads: Option<u32>,
+    },
 }
 
 /// A layer range of a model for one node.
@@ -155,9 +172,14 @@ pub(crate) struct RunParams {
 impl RunParams {
     /// Threads that compute here.
     pub(crate) fn threads_here(&self) -> u32 {
-        let cores = || thread::available_parallelism().map_or(1, usize::from) as u32;
-        self.threads.unwrap_or_else(cores)
+        threads_here(self.threads)
     }
+}
+
+/// So many threads, or as many as there are cores here.
+pub(crate) fn threads_here(asked: Option<u32>) -> u32 {
+    let cores = || thread::available_parallelism().map_or(1, usize::from) as u32;
+    asked.unwrap_or_else(cores)
 }
 
 /// What a node process reports.

@@ -10,7 +10,8 @@ use anyhow::bail;
 use serde_json::json;
 
 use crate::control::{LoadOrder, Reply, Request, ask};
-use crate::{model, output};
+use crate::model::{self, Engine};
+use crate::output;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct InviteArgs {
@@ -55,6 +56,9 @@ pub(crate) struct LoadArgs {
     /// Context of one sequence, in tokens [default: the model's own, 4096 at most]
     #[arg(long, value_name = "N")]
     ctx: Option<u32>,
+    /// How the nodes work together [default: stages, where they support the model]
+    #[arg(long, value_enum)]
+    engine: Option<Engine>,
     /// Threads of each stage [default: the cores of its node]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     threads: Option<u32>,
@@ -129,6 +133,7 @@ pub(crate) fn load(args: &LoadArgs) -> anyhow::Result<ExitCode> {
         on: on.collect(),
         context: args.ctx,
         threads: args.threads,
+        engine: args.engine,
     };
     let reply = ask(&Request::Load(order), output::status);
     output::progress_done();

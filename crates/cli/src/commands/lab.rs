@@ -57,7 +57,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let path = model::path(args.model.as_deref())?;
     let source = model::open(&path)?;
     let context_tokens = model::context(&source, args.ctx)?;
-    let placement = model::placement(&source, args.nodes, args.engine)?;
+    let (placement, remark) = model::placement(&source, args.nodes, args.engine)?;
+    if let Some(remark) = remark {
+        output::note(&remark);
+    }
     let settings = args.serving.settings()?;
     let named_template = args.serving.chat_template()?;
     let listener = match (&args.once, args.serving.api) {

@@ -4,8 +4,8 @@ use brigade_gguf::testing::TinyModel;
 use serde_json::{Value, json};
 
 use crate::support::{
-    Event, GONE, Lab, Scratch, Signal, Stream, chat, internlm2, is_alive, post, send, smollm2,
-    text, tree, wait_until,
+    Event, Fleet, GONE, Lab, Scratch, Signal, Stream, chat, command_line, internlm2, is_alive,
+    post, send, smollm2, text, tree, wait_until, wait_until_gone,
 };
 
 fn lab() -> Lab {
@@ -120,4 +120,71 @@ fn gemma3_with_62_layers() {
     assert_eq!(lab.ready["nodes"][0]["layers"], Value::Null);
     assert_eq!(post(lab.api(), &chat("hi", 4, &json!({}))).0, 200);
     lab.end(Signal::TERM);
+}
+
+/// Servers on other nodes, which listen on loopback only, behind encrypted links.
+#[test]
+fn on_a_cluster_servers_are_reached_through_its_links() {
+    let fleet = Fleet::cluster(&["a", "b", "c"]);
+    let file = smollm2();
+    let load = ["load", text(&file), "--ctx", "512", "--threads", "1"];
+    let running = fleet.json("b", &[&load[..], &["--engine", "llama-rpc"]].concat());
+    let model = &running["models"][0];
+    assert_eq!(model["engine"], "llama-rpc");
+    let stages = model["stages"].as_array().unwrap();
+    let nodes: Vec<_> = stages.iter().map(|stage| &stage["node"]).collect();
+    assert_eq!(nodes, ["b", "a", "c"]);
+    let pids: Vec<_> = stages
+        .iter()
+        .map(|stage| stage["pid"].as_u64().unwrap() as u32)
+        .collect();
+    for &pid in &pids {
+        let command = command_line(pid);
+        assert_eq!(command.split_whitespace().nth(1), Some("rpc-server"));
+    }
+    let question = "What is the capital of France?";
+    let api = fleet.node("b").api();
+    let (status, body) = post(api, &chat(question, 24, &json!({})));
+    assert_eq!(status, 200, "{body}");
+    let args = ["--ctx", "512", "--threads", "1", "--temperature", "0"];
+    let run = ["run", text(&file), question, "--max-tokens", "24"];
+    let whole = fleet.run("a", &[&run[..], &args].concat());
+    assert_eq!(
+        whole.stdout.trim_end(),
+        body["choices"][0]["message"]["content"].as_str().unwrap()
+    );
+
+    // A node that dies ends the answer, and what ran for it elsewhere.
+    let stream = Stream::open(api, &chat("Tell me a long story.", 450, &json!({})));
+    stream.some_text(2);
+    fleet.kill("c");
+    let events = stream.rest();
+    let Some(Event::Data(last)) = events.last() else {
+        panic!("no error, but {:?}", events.last());
+    };
+    let message = last["error"]["message"].as_str().unwrap();
+    assert!(
+        message.contains("c is gone") || message.contains("client lost its stage"),
+        "{message}"
+    );
+    assert_eq!(post(api, &chat("hi", 4, &json!({}))).0, 503);
+    assert_eq!(fleet.run("b", &["unload"]).code, Some(0));
+    wait_until_gone(&pids, GONE);
+}
+
+/// What stages refuse, a cluster runs by itself with the other engine, and says so.
+#[test]
+fn a_cluster_says_which_engine_it_takes() {
+    let fleet = Fleet::cluster(&["a", "b"]);
+    let path = fleet.scratch.path("internlm2.gguf");
+    internlm2(&path);
+    let loaded = fleet.run("a", &["load", text(&path)]);
+    assert_eq!(loaded.code, Some(0), "{}", loaded.stderr);
+    let remark = "Stages do not support the architecture 'internlm2' yet: llama-rpc runs it.";
+    assert!(loaded.stdout.contains(remark), "{}", loaded.stdout);
+    assert_eq!(
+        post(fleet.node("a").api(), &chat("hi", 4, &json!({}))).0,
+        200
+    );
+    fleet.end();
 }

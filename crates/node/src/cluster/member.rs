@@ -12,7 +12,7 @@ use crate::NodeError;
 use crate::child::{self, ChildProcess, Reports};
 use crate::daemon::{Daemon, Host};
 use crate::link::Link;
-use crate::worker::{NodeOrder, NodeReport, Shard, StageReady};
+use crate::worker::{Job, NodeOrder, NodeReport, StageReady};
 
 /// The most bytes of a report.
 const REPORT_LIMIT: u32 = 64 * 1024;
@@ -122,7 +122,7 @@ impl Member {
         process.order(order)?;
         let layers = match order {
             NodeOrder::Stage { shard, .. } => Some(shard.layers),
-            NodeOrder::Whole { .. } | NodeOrder::Rpc(_) => None,
+            NodeOrder::Whole { .. } | NodeOrder::Rpc { .. } => None,
         };
         Ok(Self {
             info: NodeInfo {
@@ -139,10 +139,13 @@ impl Member {
         })
     }
 
-    /// Asks a node of the cluster for a stage.
-    pub(super) fn ask(daemon: &Daemon, host: &Host, shard: Shard) -> Result<Self, NodeError> {
-        let layers = shard.layers;
-        let link = daemon.open_stage(host, shard)?;
+    /// Asks a node of the cluster to run something.
+    pub(super) fn ask(daemon: &Daemon, host: &Host, job: Job) -> Result<Self, NodeError> {
+        let layers = match &job {
+            Job::Stage(shard) => Some(shard.layers),
+            Job::Rpc { .. } => None,
+        };
+        let link = daemon.run_on(host, job)?;
         let socket = link.socket().try_clone().map_err(|error| NodeError::Peer {
             node: host.name.clone(),
             error: error.into(),
@@ -153,7 +156,7 @@ impl Member {
                 name: name.clone(),
                 pid: None,
                 stage_pid: 0,
-                layers: Some(layers),
+                layers,
                 bytes: None,
                 memory: None,
             },

@@ -81,7 +81,7 @@ fn stay(
         // The side that is called compares the builds.
         Answer::Peer(_) => {}
         Answer::Refused(refusal) => return Err(Trouble::Refused(refusal)),
-        Answer::Joined { .. } | Answer::Stage => return Err(Trouble::Confused),
+        Answer::Joined { .. } | Answer::Granted => return Err(Trouble::Confused),
     }
     let mut told = None;
     loop {

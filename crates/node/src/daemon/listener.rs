@@ -15,7 +15,7 @@ use super::message::{
     Answer, Greeting, MEMBER_LIMIT, Opening, PeerMessage, Refusal, STRANGER_LIMIT,
 };
 use super::state::State;
-use super::{PULSE, SILENCE, Shared, stages};
+use super::{PULSE, SILENCE, Shared, stages, tunnel};
 use crate::link::{Expected, Link, Peer};
 
 /// Until it has said who it is and what it wants, a connection has this time.
@@ -115,16 +115,21 @@ fn serve(
             }
             Err(refusal) => refuse(&mut link, &greeting.name, refusal),
         },
-        Opening::Stage(order) => {
-            // A coordinator asks its own daemon like any other.
-            match trusted(shared, peer.key) {
-                Ok(()) => {
-                    drop(place);
-                    stages::serve(shared, link, peer.key, *order)
-                }
-                Err(refusal) => refuse(&mut link, "?", refusal),
+        // A coordinator asks its own daemon like any other.
+        Opening::Run(job) => match trusted(shared, peer.key) {
+            Ok(()) => {
+                drop(place);
+                stages::serve(shared, link, peer.key, job)
             }
-        }
+            Err(refusal) => refuse(&mut link, "?", refusal),
+        },
+        Opening::Tunnel(port) => match trusted(shared, peer.key) {
+            Ok(()) => {
+                drop(place);
+                tunnel::serve(shared, link, peer.key, port)
+            }
+            Err(refusal) => refuse(&mut link, "?", refusal),
+        },
     }
 }
 

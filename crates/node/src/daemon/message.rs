@@ -12,7 +12,7 @@ use brigade_wire::token::{Proof, TokenId};
 use brigade_wire::{FrameError, NodeKey, compare_builds};
 use serde::{Deserialize, Serialize};
 
-use crate::worker::Shard;
+use crate::worker::Job;
 
 /// The most bytes of a message of a node that is not known yet.
 pub(super) const STRANGER_LIMIT: u32 = 16 * 1024;
@@ -47,9 +47,12 @@ pub(super) enum Opening {
         /// Who it is.
         greeting: Greeting,
     },
-    /// A stage, for as long as the connection stands. [`NodeReport`](crate::worker::NodeReport)s
-    /// follow.
-    Stage(Box<Shard>),
+    /// Something that computes, for as long as the connection stands.
+    /// [`NodeReport`](crate::worker::NodeReport)s follow.
+    Run(Job),
+    /// A way to the RPC server that listens at this port of the node's loopback and runs for
+    /// whoever asks. What the server and its client say to each other follows.
+    Tunnel(u16),
 }
 
 /// The answer to an [`Opening`].
@@ -66,8 +69,8 @@ pub(super) enum Answer {
         /// The cluster.
         members: Vec<Member>,
     },
-    /// To who wants a stage: it is being prepared.
-    Stage,
+    /// To who wants something that runs, or a way to it: it comes.
+    Granted,
     /// To anybody.
     Refused(Refusal),
 }
@@ -135,6 +138,9 @@ pub enum Refusal {
     /// The token is too old.
     #[error("the token has expired: `brigade invite` prints a new one")]
     ExpiredToken,
+    /// A tunnel to something else than an RPC server of the coordinator's.
+    #[error("no RPC server runs here for this node at that port")]
+    NoServer,
     /// The name cannot be kept.
     #[error("the node's name is no name: choose one without blanks with --name")]
     BadName,

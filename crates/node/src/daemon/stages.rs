@@ -1,4 +1,4 @@
-//! A stage that runs here for a coordinator elsewhere: a node process as the lab has them, whose
+//! A stage, or an RPC server, that runs here for a coordinator elsewhere: a node process as the lab has them, whose
 //! reports go over the link, and which ends with it.
 
 use std::net::Shutdown;
@@ -12,37 +12,38 @@ use super::Shared;
 use super::message::Answer;
 use crate::child;
 use crate::link::Link;
-use crate::worker::{NodeOrder, NodeReport, Shard};
+use crate::worker::{Job, NodeOrder, NodeReport};
 
-/// Runs a stage until it or the coordinator is gone. The process lives as long as this thread.
+/// Runs a stage until it or the coordinator is gone.
 pub(super) fn serve(
     shared: &Arc<Shared>,
     mut link: Link,
     coordinator: NodeKey,
-    order: Shard,
+    job: Job,
 ) -> Result<(), FrameError> {
     let socket = link.socket().try_clone()?;
     shared.lock().peer(coordinator).bind(&socket)?;
-    let result = run(shared, &mut link, coordinator, order);
+    let result = run(shared, &mut link, coordinator, job);
     // What is bound stays open otherwise.
     let _ = socket.shutdown(Shutdown::Both);
     result
 }
 
-fn run(
-    shared: &Shared,
-    link: &mut Link,
-    coordinator: NodeKey,
-    order: Shard,
-) -> Result<(), FrameError> {
+fn run(shared: &Shared, link: &mut Link, coordinator: NodeKey, job: Job) -> Result<(), FrameError> {
     let socket = link.socket().try_clone()?;
     socket.set_read_timeout(None)?;
-    send_value(link, &Answer::Stage)?;
-    let layers = order.layers;
-    let order = NodeOrder::Stage {
-        shard: order,
-        cache: shared.cache.clone(),
-        bind: shared.address.ip(),
+    send_value(link, &Answer::Granted)?;
+    let what = match &job {
+        Job::Stage(part) => format!("the stage of layers {}", part.layers),
+        Job::Rpc { .. } => "the RPC server".to_owned(),
+    };
+    let order = match job {
+        Job::Stage(part) => NodeOrder::Stage {
+            shard: *part,
+            cache: shared.cache.clone(),
+            bind: shared.address.ip(),
+        },
+        Job::Rpc { threads } => NodeOrder::Rpc { threads },
     };
     let started = child::spawn("node", "the node process").and_then(|(mut process, reports)| {
         process.order(&order)?;
@@ -52,7 +53,7 @@ fn run(
         Ok(started) => started,
         Err(error) => return send_value(link, &NodeReport::Failed(error.to_string())),
     };
-    tracing::info!(%layers, coordinator = %coordinator.id(), "a stage starts");
+    tracing::info!(coordinator = %coordinator.id(), "{what} starts");
     let process = Arc::new(Mutex::new(process));
     let watched = Arc::clone(&process);
     thread::spawn(move || {
@@ -61,6 +62,7 @@ fn run(
         let mut process = watched.lock().unwrap_or_else(PoisonError::into_inner);
         process.release();
     });
+    let mut server = None;
     let result = loop {
         let report = match reports.read::<NodeReport>() {
             Ok(Some(report)) => report,
@@ -71,6 +73,10 @@ fn run(
             }
             Err(error) => NodeReport::Failed(error.to_string()),
         };
+        if let NodeReport::Rpc { address, .. } = report {
+            server = Some(address.port());
+            shared.lock().peer(coordinator).servers.push(address.port());
+        }
         if let Err(error) = send_value(link, &report) {
             break Err(error);
         }
@@ -78,6 +84,11 @@ fn run(
     // Wakes the watcher, whoever was first.
     let _ = link.socket().shutdown(Shutdown::Both);
     process.lock().unwrap_or_else(PoisonError::into_inner).end();
-    tracing::info!(%layers, "the stage has ended");
+    if let Some(port) = server {
+        let mut state = shared.lock();
+        let servers = &mut state.peer(coordinator).servers;
+        servers.retain(|known| *known != port);
+    }
+    tracing::info!("{what} has ended");
     result
 }

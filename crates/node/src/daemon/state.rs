@@ -34,6 +34,8 @@ pub(super) struct Peer {
     inbound: Option<(u64, u32)>,
     /// Connections whose stages end when this node is lost.
     bound: Vec<TcpStream>,
+    /// Ports of RPC servers that run here for it.
+    pub(super) servers: Vec<u16>,
 }
 
 impl State {

@@ -11,6 +11,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::link::Peer;
+use crate::worker::Shard;
 
 /// How long anything may take that should take a moment, on a machine that is busy.
 const SOON: Duration = Duration::from_secs(20);
@@ -297,7 +298,8 @@ fn an_unknown_key_gets_nothing_but_advice() {
         },
         guard: None,
     };
-    let answer = message::open(&mut stranger(&key, &a).0, &Opening::Stage(Box::new(shard)));
+    let shard = Job::Stage(Box::new(shard));
+    let answer = message::open(&mut stranger(&key, &a).0, &Opening::Run(shard));
     let Answer::Refused(Refusal::UnknownKey) = answer.unwrap() else {
         panic!("it was given a stage");
     };

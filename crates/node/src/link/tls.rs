@@ -158,6 +158,13 @@ impl Encrypted {
         self.input.get_ref().socket()
     }
 
+    /// Whether bytes are held that the socket does not tell of any more.
+    pub(super) fn holds_input(&mut self) -> bool {
+        let decrypted = |state: rustls::IoState| state.plaintext_bytes_to_read() > 0;
+        !self.input.buffer().is_empty()
+            || self.connection.process_new_packets().is_ok_and(decrypted)
+    }
+
     /// Writes what is encrypted.
     fn send(&mut self) -> io::Result<()> {
         while self.connection.wants_write() {

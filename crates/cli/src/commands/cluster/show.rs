@@ -6,6 +6,7 @@ use brigade_node::{NodeState, NodeView};
 use serde_json::{Value, json};
 
 use crate::control::{Invited, Running};
+use crate::model::Engine;
 use crate::output::bytes;
 
 /// What to do with a token.
@@ -77,6 +78,15 @@ pub(super) fn running(running: &Running) -> String {
         let weights = stage.bytes.map_or_else(String::new, bytes);
         let _ = writeln!(table, "{:<width$}  {layers:>9}  {weights:>10}", stage.node);
     }
+    if running.engine == Engine::LlamaRpc {
+        let _ = writeln!(
+            table,
+            "\nllama.cpp spreads the layers by itself (llama-rpc)."
+        );
+    }
+    if let Some(remark) = &running.remark {
+        let _ = writeln!(table, "{remark}");
+    }
     if let Some(failure) = &running.failure {
         let _ = writeln!(table, "\nIt does not answer any more: {failure}");
     }
@@ -89,6 +99,7 @@ pub(super) fn running_json(running: Option<&Running>) -> Value {
             "model": running.model,
             "context_tokens": running.context_tokens,
             "api": format!("http://{}", running.api),
+            "engine": running.engine,
             "stages": running.stages,
             "failure": running.failure,
         })

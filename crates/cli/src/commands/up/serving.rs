@@ -8,11 +8,11 @@ use anyhow::{Context, bail};
 use brigade_api::{
     Backend, BackendError, ChatTemplate, Generation, GenerationRequest, Load, ModelInfo, Settings,
 };
-use brigade_node::{Cluster, Daemon, Host, Links, Placement, Seat, Tokenizer};
+use brigade_node::{Cluster, Daemon, Host, Links, Seat, Tokenizer};
 
 use crate::backend::LocalBackend;
 use crate::control::{LoadOrder, Running, StageView};
-use crate::model;
+use crate::model::{self, Engine};
 use crate::output;
 use crate::server::Server;
 
@@ -103,14 +103,15 @@ impl Serving {
         let source = model::open(&order.model)?;
         let context_tokens = model::context(&source, order.context)?;
         let seats = self.seats(order, source.header().block_count()?)?;
-        let ranges = model::even(&source, seats.len() as u32)?;
+        let (placement, remark) = model::placement(&source, seats.len() as u32, order.engine)?;
+        let engine = Engine::of(&placement);
         let name = model::name(&source);
         progress(format!("{name} on {} nodes", seats.len()));
         let tokenizer = Tokenizer::start(source.path())?;
         let template =
             model::chat_template(&source, self.api.template.as_deref(), tokenizer.facts())?;
         let facts = model::facts(&source)?;
-        let mut spec = model::spec(source, Placement::Stages(ranges), context_tokens, None)?;
+        let mut spec = model::spec(source, placement, context_tokens, None)?;
         spec.threads = order.threads;
         spec.links = Links::Encrypted;
         let cluster = Cluster::start_on(&self.daemon, &seats, &spec, &tokenizer, |step| {
@@ -122,6 +123,8 @@ impl Serving {
             api: self.api.listener.local_addr()?,
             stages: stages(&cluster),
             chats: template.is_some(),
+            engine,
+            remark,
             failure: None,
         };
         let death = cluster.death();
