@@ -39,6 +39,14 @@ pub enum LlamaError {
     /// Reading embedding rows failed.
     #[error("cannot read the token embedding: {0}")]
     Embedding(#[from] std::io::Error),
+    /// A device that this machine or this build does not have.
+    #[error("this node has no device {name}; it has {all}")]
+    Device {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        all: String,
+    },
     /// The RPC backend failed.
     #[error("llama.cpp RPC: {0}")]
     Rpc(String),

@@ -11,6 +11,7 @@
 //! - One thread owns a stage. An abort inside llama.cpp ends the process: run stages, tokenizers
 //!   and RPC clients in child processes.
 
+mod device;
 mod embedding;
 mod error;
 mod grammar;
@@ -25,6 +26,7 @@ use std::sync::Once;
 
 use llama_cpp_sys_2 as sys;
 
+pub use device::{Device, DeviceKind, devices};
 pub use embedding::EmbeddingTable;
 pub use error::LlamaError;
 pub use log::MemoryUse;
@@ -36,6 +38,7 @@ fn initialize() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         log::install();
+        device::load_backends();
         // SAFETY: called once, before any other llama.cpp function of this process.
         unsafe { sys::llama_backend_init() };
     });
@@ -65,9 +68,10 @@ pub fn cpu_features() -> Vec<String> {
     initialize();
     // SAFETY: returns a pointer to a static, null-terminated string.
     let info = unsafe { CStr::from_ptr(sys::llama_print_system_info()) };
-    // "CPU : SSE3 = 1 | AVX = 1 | … | REPACK = 1 | "
-    info.to_string_lossy()
-        .split(['|', ':'])
+    // "CPU : SSE3 = 1 | AVX = 1 | … | REPACK = 1 | ", with those of other backends before or after.
+    let info = info.to_string_lossy();
+    let (_, cpu) = info.rsplit_once("CPU : ").unwrap_or(("", &info));
+    cpu.split(['|', ':'])
         .filter_map(|part| part.trim().strip_suffix("= 1"))
         .map(|name| name.trim().to_owned())
         .collect()

@@ -17,8 +17,8 @@ use batch::Batch;
 use capture::{Capture, copy_hidden_state};
 
 use crate::{
-    EmbeddingTable, LlamaError, MemoryUse, grammar::Grammar, initialize, log, model::Model, rpc,
-    vocabulary::c_path,
+    EmbeddingTable, LlamaError, MemoryUse, device, grammar::Grammar, initialize, log, model::Model,
+    rpc, vocabulary::c_path,
 };
 
 /// Where a stage stands in the chain.
@@ -59,6 +59,9 @@ pub struct StageConfig {
     pub rpc: Vec<SocketAddr>,
     /// [`Setup::Stage`], except for comparisons.
     pub setup: Setup,
+    /// This machine's devices that hold the layers, by name (see [`devices`](crate::devices)); an
+    /// empty list is the CPU alone. `None`: all GPUs, else the CPU.
+    pub devices: Option<Vec<String>>,
 }
 
 /// A [`Stage`] that llama.cpp computes.
@@ -91,10 +94,15 @@ impl LlamaStage {
             threads,
             rpc,
             setup,
+            devices,
         } = config;
         log::take_buffers();
         let c_path = c_path(&path)?;
-        let mut devices = rpc::devices(&rpc)?;
+        let mut devices = match devices {
+            _ if !rpc.is_empty() => Some(rpc::devices(&rpc)?),
+            Some(names) => Some(device::find(&names)?),
+            None => None,
+        };
         // SAFETY: the parameters are llama.cpp's defaults with fields changed; the path and the
         // null-terminated device list outlive the call.
         let model = unsafe {
@@ -102,7 +110,7 @@ impl LlamaStage {
             // Mapped weights that ggml repacks would be held twice; read into place instead.
             model_params.load_mode = sys::LLAMA_LOAD_MODE_NONE;
             model_params.n_gpu_layers = -1;
-            if !devices.is_empty() {
+            if let Some(devices) = &mut devices {
                 devices.push(std::ptr::null_mut());
                 model_params.devices = devices.as_mut_ptr();
             }
@@ -437,7 +445,7 @@ impl Drop for LlamaStage {
         unsafe {
             sys::llama_free(self.context.as_ptr());
             if !self.threadpool.is_null() {
-                sys::ggml_threadpool_free(self.threadpool);
+                device::free_threadpool(self.threadpool);
             }
             if !self.capture.is_null() {
                 drop(Box::from_raw(self.capture));
@@ -492,7 +500,7 @@ fn quiet_threadpool(
     unsafe {
         let mut params = sys::ggml_threadpool_params_default(threads as i32);
         params.poll = 0;
-        let pool = sys::ggml_threadpool_new(&raw mut params);
+        let pool = device::new_threadpool(&mut params);
         if !pool.is_null() {
             sys::llama_attach_threadpool(context.as_ptr(), pool, pool);
         }

@@ -27,6 +27,7 @@ fn bench() -> Bench {
         threads: 1,
         rpc: Vec::new(),
         setup: Setup::Stage,
+        devices: None,
     })
     .expect("the stage loads");
     Bench {

@@ -47,6 +47,7 @@ fn allocated(path: &Path, role: Role, load: &Load) -> MemoryUse {
         threads: 1,
         rpc: Vec::new(),
         setup: Setup::Stage,
+        devices: None,
     };
     let _alone = LOG.lock().unwrap_or_else(PoisonError::into_inner);
     LlamaStage::load(config)

@@ -29,6 +29,7 @@ fn load(path: &Path, role: Role) -> LlamaStage {
         threads: 1,
         rpc: Vec::new(),
         setup: Setup::Stage,
+        devices: None,
     })
     .expect("the stage loads")
 }
