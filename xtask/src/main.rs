@@ -15,6 +15,7 @@ mod host;
 mod models;
 mod peers;
 mod python;
+mod release;
 mod say;
 mod setup;
 mod verify;
@@ -33,6 +34,11 @@ usage: cargo xtask TASK
   verify [--fast] [--yes] format, lints, build, tests, docs, demo; --fast leaves out docs and demo
   calibrate               fit the speed model to the catalog's measurements: writes catalog/speed.toml
   peers [--write]         measure stages, llama.cpp's RPC and one process; --write: into the README
+  package DIR [--flavor plain|cuda|vulkan]
+                          build the release's archive for this system, for every CPU, into DIR
+  checksums DIR REPOSITORY
+                          write SHA256SUMS, the Homebrew formula and the installer beside DIR's
+                          archives; REPOSITORY is its address, https://github.com/OWNER/NAME
   cache                   print the folder that holds models and tools between builds
   target                  print the folder that the tasks build in
 
@@ -67,6 +73,14 @@ enum Task {
     Calibrate,
     Peers {
         goal: peers::Goal,
+    },
+    Package {
+        folder: String,
+        flavor: release::Flavor,
+    },
+    Checksums {
+        folder: String,
+        repository: String,
     },
     Cache,
     Target,
@@ -127,6 +141,16 @@ impl Task {
                     peers::Goal::Print
                 },
             },
+            "package" => Self::Package {
+                flavor: release::Flavor::named(
+                    &flags.value("--flavor")?.unwrap_or("plain".into()),
+                )?,
+                folder: flags.word("a folder")?,
+            },
+            "checksums" => Self::Checksums {
+                folder: flags.word("a folder")?,
+                repository: flags.word("the repository's address")?,
+            },
             "cache" => Self::Cache,
             "target" => Self::Target,
             other => bail!("no task `{other}`; `cargo xtask help` lists them"),
@@ -155,6 +179,13 @@ impl Task {
             Self::Calibrate => compile::calibrate()?,
             Self::Peers { goal } => peers::run(goal)?,
             Self::Verify { depth, consent } => verify::run(depth, consent)?,
+            Self::Package { folder, flavor } => {
+                let archive = release::package(flavor, folder.as_ref())?;
+                println!("{}", archive.display());
+            }
+            Self::Checksums { folder, repository } => {
+                release::checksums(folder.as_ref(), &repository)?;
+            }
             Self::Cache => println!("{}", cache::dir()?.display()),
             Self::Target => println!("{}", compile::target_dir().display()),
         }
@@ -171,6 +202,26 @@ impl Flags {
         let before = self.0.len();
         self.0.retain(|given| given != flag);
         self.0.len() != before
+    }
+
+    /// The next word that is no flag.
+    fn word(&mut self, what: &str) -> Result<String> {
+        match self.0.iter().position(|given| !given.starts_with("--")) {
+            Some(index) => Ok(self.0.remove(index)),
+            None => bail!("{what} is missing; `cargo xtask help` says what goes where"),
+        }
+    }
+
+    /// The word after `flag`, if it was given; both are struck off.
+    fn value(&mut self, flag: &str) -> Result<Option<String>> {
+        let Some(index) = self.0.iter().position(|given| given == flag) else {
+            return Ok(None);
+        };
+        self.0.remove(index);
+        if index == self.0.len() {
+            bail!("`{flag}` needs a value");
+        }
+        Ok(Some(self.0.remove(index)))
     }
 
     fn consent(&mut self) -> setup::Consent {
@@ -225,6 +276,24 @@ mod tests {
                 set: models::Set::Test,
             }
         );
+    }
+
+    #[test]
+    fn values_and_words() {
+        let task = Task::Package {
+            folder: "dist".into(),
+            flavor: release::Flavor::Vulkan,
+        };
+        assert_eq!(parse("package --flavor vulkan dist").unwrap(), task);
+        assert_eq!(parse("package dist --flavor vulkan").unwrap(), task);
+        for bad in [
+            "package",
+            "package dist --flavor",
+            "package dist --flavor x",
+            "checksums dist",
+        ] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]
