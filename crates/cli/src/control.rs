@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use brigade_gguf::Layers;
-use brigade_node::NodeView;
 use brigade_node::control::Conversation;
+use brigade_node::{LinkView, NearbyNode, NodeView};
 use serde::{Deserialize, Serialize};
 
 use crate::model::Engine;
@@ -23,6 +23,8 @@ pub(crate) enum Request {
     Join(String),
     /// The cluster.
     Nodes,
+    /// The ways between its nodes.
+    Links,
     /// A node to go.
     Forget(String),
     /// A model to run.
@@ -59,7 +61,14 @@ pub(crate) enum Reply {
     /// To [`Request::Join`]: the inviter's name.
     Joined(String),
     /// To [`Request::Nodes`].
-    Nodes(Vec<NodeView>),
+    Nodes {
+        /// The members.
+        nodes: Vec<NodeView>,
+        /// Others, as they announce themselves.
+        nearby: Vec<NearbyNode>,
+    },
+    /// To [`Request::Links`].
+    Links(Vec<LinkView>),
     /// To [`Request::Forget`]: its name.
     Forgot(String),
     /// To [`Request::Load`].
@@ -76,8 +85,8 @@ pub(crate) enum Reply {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Invited {
     pub(crate) token: String,
-    /// Where the inviting node listens.
-    pub(crate) listen: SocketAddr,
+    /// Where the inviting node is found.
+    pub(crate) addresses: Vec<SocketAddr>,
     /// How long the token is good.
     pub(crate) seconds: u64,
 }

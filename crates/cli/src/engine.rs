@@ -23,7 +23,7 @@ pub(crate) enum Command {
     Join(commands::cluster::JoinArgs),
     /// Show the cluster's nodes
     #[cfg(unix)]
-    Nodes(commands::cluster::JsonArgs),
+    Nodes(commands::cluster::NodesArgs),
     /// Take a node out of the cluster
     #[cfg(unix)]
     Forget(commands::cluster::ForgetArgs),

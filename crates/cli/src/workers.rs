@@ -75,7 +75,7 @@ pub(crate) fn load_stage(
         setup,
         devices: devices(),
     })?;
-    let listener = TcpListener::bind((order.bind, 0))?;
+    let listener = order.listen.bind()?;
     let memory = stage.memory_use();
     let ready = StageReady {
         address: listener.local_addr()?,

@@ -3,7 +3,7 @@
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::io;
-use std::net::{IpAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -13,6 +13,7 @@ use brigade_wire::{FrameError, FrameLimits, Hello, Hop, Message, StageParams};
 
 use crate::NodeError;
 use crate::link::{Guard, HANDSHAKE_TIMEOUT, Link};
+use crate::listen::Listen;
 
 /// How long whoever connects to the coordinator may take to say that it is the last stage.
 const RETURN_TIMEOUT: Duration = Duration::from_secs(2);
@@ -32,8 +33,10 @@ pub(crate) struct ChainSpec {
     pub(crate) params: StageParams,
     /// Where the stages are, in order of layers.
     pub(crate) stages: Vec<Hop>,
-    /// The address of this side that the last stage reaches.
-    pub(crate) bind: IpAddr,
+    /// Where this side waits for the last stage.
+    pub(crate) listen: Listen,
+    /// The address at which the last stage finds this side; the port is not known yet.
+    pub(crate) back: SocketAddr,
     /// What guards this side's ends; `upstream` is the last stage.
     pub(crate) guard: Option<Guard>,
 }
@@ -58,11 +61,13 @@ pub(crate) fn open(spec: &ChainSpec) -> Result<Chain, NodeError> {
         .stages
         .first()
         .ok_or_else(|| NodeError::Chain("a chain needs at least one stage".to_owned()))?;
-    let listener = TcpListener::bind((spec.bind, 0)).map_err(io_fail)?;
+    let listener = spec.listen.bind().map_err(io_fail)?;
     let session = RandomState::new().hash_one(std::process::id());
     let mut route = spec.stages[1..].to_vec();
+    let mut back = spec.back;
+    back.set_port(listener.local_addr().map_err(io_fail)?.port());
     route.push(Hop {
-        address: listener.local_addr().map_err(io_fail)?,
+        address: back,
         key: spec.guard.as_ref().map(|guard| guard.own.public()),
     });
     let hello = Hello {

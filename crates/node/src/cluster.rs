@@ -4,7 +4,7 @@ mod guards;
 mod member;
 mod obituary;
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -17,13 +17,12 @@ use crate::NodeError;
 use crate::chain::ChainSpec;
 use crate::daemon::{Daemon, Host, Tunnel};
 use crate::instance::Instance;
+use crate::listen::Listen;
 use crate::tokenizer::Tokenizer;
 use crate::worker::{Job, Memory, NodeOrder, RunParams, Shard, StageReady};
 use guards::Guards;
 use member::{Member, Ready, Way};
 use obituary::Obituary;
-
-const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// How long the watchers of the processes may take to say which of them broke the chain.
 const DIAGNOSIS: Duration = Duration::from_millis(500);
@@ -160,7 +159,7 @@ impl ClusterSpec {
                     let order = NodeOrder::Stage {
                         shard,
                         cache: self.cache.clone(),
-                        bind: LOOPBACK,
+                        listen: Listen::LOOPBACK,
                     };
                     (name(index), order)
                 };
@@ -214,8 +213,7 @@ impl Cluster {
         for (name, order) in spec.orders(guards.as_ref())? {
             members.push(Member::start(&name, &order)?);
         }
-        let here = |_, address| Ok((address, None));
-        Self::assemble(spec, tokenizer, members, guards, LOOPBACK, here, progress)
+        Self::assemble(spec, tokenizer, members, guards, Ground::Here, progress)
     }
 
     /// The same with a stage on each of these nodes of a cluster, in order of layers, or with an RPC
@@ -229,7 +227,7 @@ impl Cluster {
         tokenizer: &Tokenizer,
         progress: impl FnMut(Progress),
     ) -> Result<Self, NodeError> {
-        let (guards, jobs, bind) = match &spec.placement {
+        let (guards, jobs) = match &spec.placement {
             Placement::Stages(ranges) if ranges.len() == seats.len() => {
                 let guards = Guards::new(ranges.len());
                 let shards = spec.shards(ranges, Some(&guards))?.into_iter();
@@ -238,13 +236,13 @@ impl Cluster {
                     Job::Stage(Box::new(Shard { path, ..shard }))
                 };
                 let jobs: Vec<_> = shards.zip(seats).map(job).collect();
-                (guards, jobs, daemon.ip())
+                (guards, jobs)
             }
             Placement::Rpc(nodes) if *nodes as usize == seats.len() => {
                 let threads = spec.threads;
                 let jobs = seats.iter().map(|_| Job::Rpc { threads }).collect();
                 // Its client, which stands for all stages, runs here.
-                (Guards::new(1), jobs, LOOPBACK)
+                (Guards::new(1), jobs)
             }
             _ => {
                 return Err(NodeError::Chain(
@@ -256,26 +254,17 @@ impl Cluster {
         for (seat, job) in seats.iter().zip(jobs) {
             members.push(Member::ask(daemon, &seat.host, job)?);
         }
-        let lead = |index: usize, address: SocketAddr| {
-            let host = &seats[index].host;
-            if daemon.is_own(host) {
-                return Ok((address, None));
-            }
-            let tunnel = daemon.tunnel(host, address.port())?;
-            Ok((tunnel.address, Some(tunnel)))
-        };
-        Self::assemble(spec, tokenizer, members, Some(guards), bind, lead, progress)
+        let ground = Ground::Cluster(daemon, seats);
+        Self::assemble(spec, tokenizer, members, Some(guards), ground, progress)
     }
 
-    /// Waits for the members, and makes an instance of them. `lead` gives the address by which the
-    /// RPC server of a member is reached from here.
+    /// Waits for the members, and makes an instance of them.
     fn assemble(
         spec: &ClusterSpec,
         tokenizer: &Tokenizer,
         mut members: Vec<Member>,
         guards: Option<Guards>,
-        bind: IpAddr,
-        lead: impl Fn(usize, SocketAddr) -> Result<(SocketAddr, Option<Tunnel>), NodeError>,
+        ground: Ground<'_>,
         mut progress: impl FnMut(Progress),
     ) -> Result<Self, NodeError> {
         let mut stages = Vec::new();
@@ -285,7 +274,7 @@ impl Cluster {
             match member.ready(&mut progress)? {
                 Ready::Stage(stage) => stages.push(stage),
                 Ready::Rpc(address) => {
-                    let (address, tunnel) = lead(index, address)?;
+                    let (address, tunnel) = ground.lead(index, address)?;
                     servers.push(address);
                     tunnels.extend(tunnel);
                 }
@@ -302,10 +291,15 @@ impl Cluster {
             members.push(member);
         }
 
+        let route = match &client {
+            // It runs here, whoever has its servers.
+            Some(_) => Route::here(&stages),
+            None => ground.route(&stages)?,
+        };
         let obituary = Arc::new(Obituary::default());
         let explaining = Arc::clone(&obituary);
         let instance = Instance::open(
-            &chain_spec(spec, &stages, guards, bind)?,
+            &chain_spec(spec, &stages, guards, &route)?,
             spec.scheduler(),
             Arc::clone(tokenizer.facts()),
             move |reason| explaining.within(DIAGNOSIS).unwrap_or(reason),
@@ -349,17 +343,88 @@ impl Drop for Cluster {
     }
 }
 
+/// Where the ends of a chain find each other: each as the one before sees it.
+#[derive(Debug)]
+struct Route {
+    /// The stages.
+    stages: Vec<SocketAddr>,
+    /// Where the coordinator listens.
+    listen: Listen,
+    /// The coordinator, as the last stage sees it; without the port.
+    back: SocketAddr,
+}
+
+/// Where the members of a running model are.
+#[derive(Debug, Clone, Copy)]
+enum Ground<'a> {
+    /// All of them on this machine.
+    Here,
+    /// On nodes of a cluster.
+    Cluster(&'a Daemon, &'a [Seat]),
+}
+
+impl Ground<'_> {
+    /// The address by which a member's RPC server is reached from here.
+    fn lead(
+        self,
+        member: usize,
+        address: SocketAddr,
+    ) -> Result<(SocketAddr, Option<Tunnel>), NodeError> {
+        match self {
+            Self::Cluster(daemon, seats) if !daemon.is_own(&seats[member].host) => {
+                let tunnel = daemon.tunnel(&seats[member].host, address.port())?;
+                Ok((tunnel.address, Some(tunnel)))
+            }
+            _ => Ok((address, None)),
+        }
+    }
+
+    /// Where the chain's ends find each other: in a cluster by the ways that its nodes use between
+    /// each other now.
+    fn route(self, ready: &[StageReady]) -> Result<Route, NodeError> {
+        let Self::Cluster(daemon, seats) = self else {
+            return Ok(Route::here(ready));
+        };
+        let here = daemon.here();
+        let mut from = &here;
+        let mut stages = Vec::new();
+        for (seat, ready) in seats.iter().zip(ready) {
+            let mut address = daemon.route(from, &seat.host)?;
+            address.set_port(ready.address.port());
+            stages.push(address);
+            from = &seat.host;
+        }
+        Ok(Route {
+            stages,
+            listen: daemon.chain_listen(),
+            back: daemon.route(from, &here)?,
+        })
+    }
+}
+
+impl Route {
+    /// Between processes of this machine.
+    fn here(ready: &[StageReady]) -> Self {
+        let listen = Listen::LOOPBACK;
+        Self {
+            stages: ready.iter().map(|stage| stage.address).collect(),
+            listen,
+            back: SocketAddr::new(listen.ip, 0),
+        }
+    }
+}
+
 fn chain_spec(
     spec: &ClusterSpec,
     stages: &[StageReady],
     guards: Option<Guards>,
-    bind: IpAddr,
+    route: &Route,
 ) -> Result<ChainSpec, NodeError> {
     let (Some(first), Some(last)) = (stages.first(), stages.last()) else {
         return Err(NodeError::Chain("there is no stage".to_owned()));
     };
-    let hop = |(index, stage): (usize, &StageReady)| Hop {
-        address: stage.address,
+    let hop = |(index, &address): (usize, &SocketAddr)| Hop {
+        address,
         key: guards
             .as_ref()
             .map(|guards| guards.stages[index].own.public()),
@@ -372,8 +437,9 @@ fn chain_spec(
             .vocabulary
             .ok_or_else(|| NodeError::Chain("the last stage has no head".to_owned()))?,
         params: spec.run_params().params,
-        stages: stages.iter().enumerate().map(hop).collect(),
-        bind,
+        stages: route.stages.iter().enumerate().map(hop).collect(),
+        listen: route.listen,
+        back: route.back,
         guard: guards.map(|guards| guards.coordinator),
     })
 }

@@ -1,22 +1,30 @@
 //! The daemon: a node that trusts others, is trusted by them, and knows which of them are there.
 //!
-//! Every node keeps a connection to every other one, which it has opened itself: a pulse goes out
-//! and one comes back. What a node sees of another rests on its own connection alone; what they
+//! Every node keeps a connection to every other one, at each of its addresses, which it has opened
+//! itself: a pulse goes out and one comes back. What a node sees of another rests on its own connection alone; what they
 //! all see travels in the pulses, so that every node can show the same view. A connection that
 //! closes is noticed at once, one that falls silent within [`SILENCE`].
 //!
 //! Threads block: one accepts, one keeps each peer, one serves each connection.
 
 mod dialer;
+mod gauge;
 mod invites;
+mod join;
+mod links;
 mod listener;
 mod message;
+mod nearby;
+mod path;
+mod probe;
+mod roaming;
 mod stages;
 mod state;
 mod tunnel;
 mod view;
 
-use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -24,18 +32,22 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use brigade_wire::members::{Member, is_name};
-use brigade_wire::token::{Side, Token};
+use brigade_wire::token::Token;
 use brigade_wire::{FrameError, NodeKey};
 use ring::rand::{SecureRandom, SystemRandom};
 
 use crate::home::Home;
+use crate::interfaces::{self, interfaces};
 use crate::link::Link;
+use crate::listen::{Listen, Ports};
 use crate::worker::Job;
 use crate::{KeyPair, NodeError};
 use message::{Answer, Greeting, Opening};
 use state::State;
 
-pub use message::Refusal;
+pub use links::LinkView;
+pub use message::{Measured, Refusal};
+pub use nearby::NearbyNode;
 pub(crate) use tunnel::Tunnel;
 pub use view::{NodeState, NodeView};
 
@@ -49,6 +61,9 @@ const SILENCE: Duration = Duration::from_millis(1200);
 /// How long connecting to a node may take.
 const CONNECT: Duration = Duration::from_secs(3);
 
+/// The most addresses in a token, which people handle as one line.
+const TOKEN_ADDRESSES: usize = 8;
+
 /// How a daemon is started.
 #[derive(Debug)]
 pub struct DaemonConfig {
@@ -60,14 +75,29 @@ pub struct DaemonConfig {
     pub build: String,
     /// Where stage files are kept.
     pub cache: PathBuf,
-    /// Where nodes connect to. Bound already, so that a port that is taken is found out first.
+    /// Where nodes connect to: at one address, or at the unspecified one for all of this machine.
+    /// Bound already, so that a port that is taken is found out first.
     pub listener: TcpListener,
+    /// The ports of stages; without them any that the system gives.
+    pub stage_ports: Option<Ports>,
+    /// Whether it announces itself on the local networks and listens for others.
+    pub discovery: Discovery,
+}
+
+/// Whether nodes of the local networks find each other by multicast DNS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Discovery {
+    /// They do, where the node listens beyond loopback.
+    On,
+    /// Only addresses that are known are tried.
+    Off,
 }
 
 /// A running daemon; dropping it ends its part in the cluster.
-#[derive(Debug)]
 pub struct Daemon {
     shared: Arc<Shared>,
+    /// The announcing of this node.
+    mdns: Option<mdns_sd::ServiceDaemon>,
 }
 
 /// A node to run a stage on.
@@ -76,7 +106,6 @@ pub struct Host {
     /// Its name.
     pub name: String,
     pub(crate) key: NodeKey,
-    pub(crate) address: SocketAddr,
 }
 
 #[derive(Debug)]
@@ -85,13 +114,17 @@ struct Shared {
     name: String,
     build: String,
     cache: PathBuf,
-    address: SocketAddr,
+    /// Where it listens; the port is a real one.
+    listen: SocketAddr,
+    stage_ports: Option<Ports>,
     /// Drawn at this start.
     boot: u64,
     start: Instant,
     state: Mutex<State>,
     /// Something in the state has changed that a waiting dialer may care for.
     changed: Condvar,
+    /// This node takes part in a burst.
+    bursting: Arc<AtomicBool>,
     stopping: AtomicBool,
 }
 
@@ -99,24 +132,23 @@ impl Daemon {
     /// Starts to listen and to look after the cluster of the state folder; a new folder is a
     /// cluster of one.
     pub fn start(config: DaemonConfig) -> Result<Self, NodeError> {
-        let address = config
+        let listen = config
             .listener
             .local_addr()
             .map_err(|error| NodeError::Daemon(format!("cannot listen: {error}")))?;
-        if address.ip().is_unspecified() {
-            return Err(NodeError::Daemon(
-                "--listen needs the address at which other nodes reach this machine".to_owned(),
-            ));
-        }
         if !is_name(&config.name) {
             return Err(NodeError::Daemon(Refusal::BadName.to_string()));
         }
         let own = config.home.identity().public();
+        let interfaces = interfaces().map_err(|error| {
+            NodeError::Daemon(format!("this machine's interfaces cannot be read: {error}"))
+        })?;
+        let addresses = interfaces::told(&interfaces, listen);
         let mut members = config.home.members()?;
         if members.get(own).is_none() {
-            members.admit(own, &config.name, address);
+            members.admit(own, &config.name, &addresses);
         }
-        members.renew(own, &config.name, address);
+        members.renew(own, &config.name, &addresses);
         config.home.keep_members(&members)?;
         let mut boot = [0; 8];
         SystemRandom::new()
@@ -127,105 +159,52 @@ impl Daemon {
             name: config.name,
             build: config.build,
             cache: config.cache,
-            address,
+            listen,
+            stage_ports: config.stage_ports,
             boot: u64::from_le_bytes(boot),
             start: Instant::now(),
-            state: Mutex::new(State::new(members)),
+            state: Mutex::new(State::new(members, interfaces)),
             changed: Condvar::new(),
+            bursting: Arc::default(),
             stopping: AtomicBool::new(false),
         });
         let accepting = Arc::clone(&shared);
         let listener = config.listener;
         thread::spawn(move || listener::run(&accepting, &listener));
+        if listen.ip().is_unspecified() {
+            let roaming = Arc::clone(&shared);
+            thread::spawn(move || roaming::run(&roaming));
+        }
         shared.keep_dialing();
-        Ok(Self { shared })
+        let mdns = (config.discovery == Discovery::On && !listen.ip().is_loopback())
+            .then(|| nearby::start(&shared))
+            .transpose()
+            // Addresses that are known still work.
+            .inspect_err(|error| tracing::warn!(%error, "nodes nearby cannot be looked for"))
+            .unwrap_or_default();
+        Ok(Self { shared, mdns })
     }
 
-    /// Where it listens.
-    pub fn address(&self) -> SocketAddr {
-        self.shared.address
+    /// Where it listens: at one address, or at the unspecified one for all of this machine.
+    pub fn listens(&self) -> SocketAddr {
+        self.shared.listen
+    }
+
+    /// The addresses that it tells others, the likeliest to be reached first.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.shared.addresses(&self.shared.lock())
     }
 
     /// Makes a token that lets one node in, once, within `life`.
     pub fn invite(&self, life: Duration) -> Token {
         let expires = self.shared.now() + life;
+        let mut state = self.shared.lock();
+        let mut addresses = self.shared.addresses(&state);
+        addresses.truncate(TOKEN_ADDRESSES);
         Token {
             inviter: self.shared.own().public(),
-            addresses: vec![self.shared.address],
-            secret: self.shared.lock().invites.make(expires),
-        }
-    }
-
-    /// Joins the cluster that a token invites to; returns the inviter's name.
-    pub fn join(&self, token: &Token) -> Result<String, NodeError> {
-        let shared = &self.shared;
-        let own = shared.own().public();
-        if token.inviter == own {
-            return Err(NodeError::Daemon(
-                "this token is this node's own: paste it on another one".to_owned(),
-            ));
-        }
-        {
-            let state = shared.lock();
-            let others = state.members.present().filter(|member| member.key != own);
-            let names: Vec<_> = others.map(|member| member.name.clone()).collect();
-            // A node that was forgotten may come back to the cluster that it remembers.
-            if !names.is_empty() && state.members.get(token.inviter).is_none() {
-                return Err(NodeError::Daemon(format!(
-                    "this node belongs to a cluster already, with {}: `brigade forget` them \
-                     here first",
-                    names.join(", ")
-                )));
-            }
-        }
-        let mut failure = None;
-        for &address in &token.addresses {
-            match self.join_at(token, address) {
-                Err(error @ NodeError::Peer { .. }) => failure = Some(error),
-                result => return result,
-            }
-        }
-        Err(failure.unwrap_or_else(|| NodeError::Daemon("the token has no address".to_owned())))
-    }
-
-    fn join_at(&self, token: &Token, address: SocketAddr) -> Result<String, NodeError> {
-        let shared = &self.shared;
-        let own = shared.own().public();
-        let failed = |error| NodeError::Peer {
-            node: format!("the inviting node at {address}"),
-            error,
-        };
-        let (mut link, peer) = Link::connect(address, shared.own(), token.inviter, CONNECT)
-            .map_err(|error| failed(error.into()))?;
-        link.socket()
-            .set_read_timeout(Some(CONNECT))
-            .map_err(|error| failed(error.into()))?;
-        let proof = |side| token.secret.proof(side, &peer.binding, own, token.inviter);
-        let opening = Opening::Join {
-            token: token.secret.id(),
-            proof: proof(Side::Joiner),
-            greeting: shared.greeting(),
-        };
-        match message::open(&mut link, &opening).map_err(failed)? {
-            Answer::Joined {
-                proof: theirs,
-                name,
-                members,
-            } if theirs == proof(Side::Inviter) => {
-                let mut state = shared.lock();
-                // What this node knew before was of another cluster, or is out of date.
-                state.members = members.into();
-                state.members.renew(own, &shared.name, shared.address);
-                shared.keep(&state)?;
-                drop(state);
-                shared.keep_dialing();
-                Ok(name)
-            }
-            Answer::Refused(refusal) => Err(NodeError::PeerRefuses {
-                node: format!("the inviting node at {address}"),
-                refusal,
-            }),
-            _ => Err(failed(FrameError::Foreign)),
+            addresses,
+            secret: state.invites.make(expires),
         }
     }
 
@@ -266,7 +245,6 @@ impl Daemon {
             .map(|member| Host {
                 name: member.name.clone(),
                 key: member.key,
-                address: member.address,
             })
             .collect();
         hosts.sort_by(|a, b| (a.key != own, &a.name).cmp(&(b.key != own, &b.name)));
@@ -293,16 +271,45 @@ impl Daemon {
     /// Ends its part in the cluster; dropping it does the same.
     pub fn stop(&self) {
         let shared = &self.shared;
+        if let Some(mdns) = &self.mdns
+            && let Ok(ended) = mdns.shutdown()
+        {
+            // Others are told so, if that does not take long.
+            let _ = ended.recv_timeout(PULSE);
+        }
         shared.stopping.store(true, Ordering::Relaxed);
         shared.lock().cut_all();
         shared.changed.notify_all();
         // Wakes the thread that accepts.
-        let _ = TcpStream::connect_timeout(&shared.address, PULSE);
+        let _ = TcpStream::connect_timeout(&shared.reach(), PULSE);
     }
 
-    /// The address of this machine that the cluster's nodes reach.
-    pub(crate) fn ip(&self) -> IpAddr {
-        self.shared.address.ip()
+    /// Where one node of the cluster finds another one, at the other one's daemon.
+    pub(crate) fn route(&self, from: &Host, to: &Host) -> Result<SocketAddr, NodeError> {
+        self.shared
+            .route(from.key, to.key)
+            .ok_or_else(|| NodeError::Daemon(format!("{} does not reach {}", from.name, to.name)))
+    }
+
+    /// This node.
+    pub(crate) fn here(&self) -> Host {
+        Host {
+            name: self.shared.name.clone(),
+            key: self.shared.own().public(),
+        }
+    }
+
+    /// Where the ends of a chain listen on this machine.
+    pub(crate) fn chain_listen(&self) -> Listen {
+        self.shared.chain_listen()
+    }
+}
+
+impl fmt::Debug for Daemon {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Daemon")
+            .field("shared", &self.shared)
+            .finish_non_exhaustive()
     }
 }
 
@@ -335,7 +342,39 @@ impl Shared {
             build: self.build.clone(),
             boot: self.boot,
             name: self.name.clone(),
-            address: self.address,
+            addresses: self.addresses(&self.lock()),
+        }
+    }
+
+    /// What this node tells the others of where it is.
+    fn addresses(&self, state: &State) -> Vec<SocketAddr> {
+        interfaces::told(&state.interfaces, self.listen)
+    }
+
+    /// Where this node finds itself.
+    fn reach(&self) -> SocketAddr {
+        let ip = match self.listen.ip() {
+            IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+            _ => return self.listen,
+        };
+        SocketAddr::new(ip, self.listen.port())
+    }
+
+    /// Where one node finds another one.
+    fn route(&self, from: NodeKey, to: NodeKey) -> Option<SocketAddr> {
+        let own = self.own().public();
+        if from == own && to == own {
+            return Some(self.reach());
+        }
+        self.lock().route(own, from, to)
+    }
+
+    /// Where the ends of a chain listen on this machine.
+    fn chain_listen(&self) -> Listen {
+        Listen {
+            ip: self.listen.ip(),
+            ports: self.stage_ports,
         }
     }
 
@@ -345,7 +384,10 @@ impl Shared {
             node: host.name.clone(),
             error,
         };
-        let (mut link, _) = Link::connect(host.address, self.own(), host.key, CONNECT)
+        let at = self
+            .route(self.own().public(), host.key)
+            .ok_or_else(|| NodeError::Daemon(format!("there is no link to {}", host.name)))?;
+        let (mut link, _) = Link::connect(at, self.own(), host.key, CONNECT)
             .map_err(|error| failed(error.into()))?;
         // In a statement of its own, so that the lock is not held while the node answers.
         let bound = self.lock().peer(host.key).bind(link.socket());
@@ -389,12 +431,12 @@ impl Shared {
         }
     }
 
-    /// Sees to it that each member but this one has a dialer.
+    /// Sees to it that each way to each member but this one has a dialer.
     fn keep_dialing(self: &Arc<Self>) {
         let own = self.own().public();
-        for key in self.lock().without_dialer(own) {
+        for (key, way) in self.lock().without_dialer(own) {
             let shared = Arc::clone(self);
-            thread::spawn(move || dialer::run(&shared, key));
+            thread::spawn(move || dialer::run(&shared, key, way));
         }
     }
 }

@@ -3,6 +3,7 @@
 //! ```text
 //! identity       the node's Ed25519 key pair (PKCS#8), made once
 //! members.json   the cluster's table
+//! listen         the address that was last named for listening, if one was
 //! lock           held by the running daemon
 //! control.sock   where this user's commands reach the daemon
 //! ```
@@ -12,6 +13,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -105,6 +107,33 @@ impl Home {
     /// The folder.
     pub fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// The address that was last named for listening.
+    pub fn listen(&self) -> Result<Option<SocketAddr>, NodeError> {
+        let path = self.folder.join("listen");
+        let failed = |error| NodeError::File {
+            path: path.clone(),
+            error,
+        };
+        match fs::read_to_string(&path) {
+            Ok(text) => match text.trim().parse() {
+                Ok(address) => Ok(Some(address)),
+                Err(_) => Err(failed(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    "it holds no address; delete it",
+                ))),
+            },
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(failed(error)),
+        }
+    }
+
+    /// Keeps the address that was named for listening.
+    pub fn keep_listen(&self, address: SocketAddr) -> Result<(), NodeError> {
+        let path = self.folder.join("listen");
+        write(&path, format!("{address}\n").as_bytes(), Existing::Replaced)
+            .map_err(|error| NodeError::File { path, error })
     }
 
     /// The table as it was last written; empty if it never was.
@@ -283,7 +312,8 @@ mod tests {
         let home = Home::open(dir.path()).unwrap();
         assert_eq!(home.members().unwrap(), Members::default());
         let mut members = Members::default();
-        members.admit(home.identity().public(), "me", ([127, 0, 0, 1], 1).into());
+        let addresses = [([127, 0, 0, 1], 1).into()];
+        members.admit(home.identity().public(), "me", &addresses);
         home.keep_members(&members).unwrap();
         home.keep_members(&members).unwrap();
         assert_eq!(home.members().unwrap(), members);

@@ -27,7 +27,9 @@ mod daemon;
 mod error;
 mod home;
 mod instance;
+mod interfaces;
 mod link;
+mod listen;
 mod node_process;
 mod stage_process;
 mod tokenizer;
@@ -35,11 +37,16 @@ mod worker;
 
 pub use cache::cache_dir;
 pub use cluster::{Cluster, ClusterSpec, Links, NodeInfo, Placement, Progress, Seat};
-pub use daemon::{Daemon, DaemonConfig, Host, NodeState, NodeView, Refusal};
+pub use daemon::{
+    Daemon, DaemonConfig, Discovery, Host, LinkView, Measured, NearbyNode, NodeState, NodeView,
+    Refusal,
+};
 pub use error::NodeError;
 pub use home::{Home, home_dir};
 pub use instance::{Answer, End, Event, Instance, Prompt};
+pub use interfaces::LinkKind;
 pub use link::{BadShape, Encrypted, Expected, Guard, KeyPair, Link, LinkShape, Peer, Wiring};
+pub use listen::{BadPorts, Listen, Ports};
 pub use node_process::run as run_node;
 pub use stage_process::{StageIdentity, serve as serve_stage};
 pub use tokenizer::{

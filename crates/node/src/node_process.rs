@@ -1,7 +1,6 @@
 //! A node of the lab or of a daemon: the loop of `brigade node`. It cuts its stage file, runs the stage in a
 //! child process and reports when that is gone.
 
-use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -9,12 +8,11 @@ use brigade_gguf::{Source, prepare_stage};
 
 use crate::NodeError;
 use crate::child::{self, ChildProcess, Reports};
+use crate::listen::Listen;
 use crate::worker::{
     NodeOrder, NodeReport, RpcOrder, RpcReport, Shard, StageOrder, StageReport, StageSource,
     threads_here,
 };
-
-const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// Does what the parent orders, once, and reports until the child is gone.
 pub fn run() {
@@ -38,7 +36,11 @@ pub fn run() {
 
 fn obey(order: NodeOrder) -> Result<(ChildProcess, Reports), NodeError> {
     match order {
-        NodeOrder::Stage { shard, cache, bind } => run_shard(&shard, &cache, bind),
+        NodeOrder::Stage {
+            shard,
+            cache,
+            listen,
+        } => run_shard(&shard, &cache, listen),
         NodeOrder::Whole {
             path,
             run,
@@ -52,7 +54,7 @@ fn obey(order: NodeOrder) -> Result<(ChildProcess, Reports), NodeError> {
                 files: StageSource::Whole(path),
                 params: run.params,
                 rpc,
-                bind: LOOPBACK,
+                listen: Listen::LOOPBACK,
                 guard,
             };
             run_stage("the whole model's process", &order, bytes)
@@ -80,7 +82,7 @@ fn obey(order: NodeOrder) -> Result<(ChildProcess, Reports), NodeError> {
 fn run_shard(
     shard: &Shard,
     cache: &Path,
-    bind: IpAddr,
+    listen: Listen,
 ) -> Result<(ChildProcess, Reports), NodeError> {
     let source = Source::open(&shard.path)?;
     if source.model().identity().to_hex().as_str() != shard.identity {
@@ -111,7 +113,7 @@ fn run_shard(
         params: shard.run.params.clone(),
         threads: shard.run.threads_here(),
         rpc: Vec::new(),
-        bind,
+        listen,
         guard: shard.guard.clone(),
     };
     run_stage(&name, &order, files.bytes.total())

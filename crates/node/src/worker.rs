@@ -3,7 +3,7 @@
 //! The lab or a daemon starts a node process; the node cuts its stage file and starts a stage
 //! process. Orders go down and reports come up as lines of JSON, see [`crate::child`].
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::thread;
 
@@ -12,6 +12,7 @@ use brigade_wire::StageParams;
 use serde::{Deserialize, Serialize};
 
 use crate::link::Guard;
+use crate::listen::Listen;
 
 /// Memory that llama.cpp allocated for a stage, in bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,8 +38,8 @@ pub struct StageOrder {
     pub threads: u32,
     /// RPC servers that hold the layers instead of this machine's devices.
     pub rpc: Vec<SocketAddr>,
-    /// Where it listens, at any port.
-    pub bind: IpAddr,
+    /// Where it listens.
+    pub listen: Listen,
     /// What its connections are guarded by; without it they are not encrypted.
     pub guard: Option<Guard>,
 }
@@ -110,8 +111,8 @@ pub(crate) enum NodeOrder {
         shard: Shard,
         /// Where stage files are kept.
         cache: PathBuf,
-        /// Where the stage listens, at any port.
-        bind: IpAddr,
+        /// Where the stage listens.
+        listen: Listen,
     },
     /// Run the whole model.
     Whole {

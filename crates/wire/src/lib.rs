@@ -22,6 +22,7 @@ mod key;
 pub mod members;
 mod message;
 pub mod presence;
+pub mod scoped;
 pub mod token;
 
 pub use build::compare_builds;

@@ -13,6 +13,9 @@ use crate::{NodeId, NodeKey};
 /// The most nodes that a table holds, the forgotten ones included.
 pub const MEMBERS_LIMIT: usize = 1024;
 
+/// The most addresses of a node.
+pub const ADDRESSES_LIMIT: usize = 16;
+
 /// The most bytes of a node's name.
 pub const NAME_LIMIT: usize = 64;
 
@@ -23,14 +26,15 @@ pub struct Member {
     pub key: NodeKey,
     /// What people call it.
     pub name: String,
-    /// Where it listens.
-    pub address: SocketAddr,
+    /// Where it listens, the likeliest to be reached first. A link-local address has no scope here:
+    /// that means something on one machine only.
+    pub addresses: Vec<SocketAddr>,
     /// Counts its admissions: a node that was forgotten comes back only with a higher one, which
     /// only an invitation gives.
     pub admission: u64,
     /// Whether that admission was taken back. It never becomes false again.
     pub forgotten: bool,
-    /// Counts changes of name and address, which only the node itself makes.
+    /// Counts changes of name and addresses, which only the node itself makes.
     pub revision: u64,
 }
 
@@ -39,18 +43,21 @@ impl Member {
     fn merge(&mut self, other: &Self) {
         let standing = |member: &Self| (member.admission, member.forgotten);
         (self.admission, self.forgotten) = standing(self).max(standing(other));
-        // Name and address only decide where a copied identity made one revision twice.
-        let news = |member: &Self| (member.revision, member.name.clone(), member.address);
-        if news(other) > news(self) {
+        // Name and addresses only decide where a copied identity made one revision twice.
+        if other.news() > self.news() {
             self.revision = other.revision;
             self.name.clone_from(&other.name);
-            self.address = other.address;
+            self.addresses.clone_from(&other.addresses);
         }
     }
 
-    /// Whether its text can be shown and kept.
+    fn news(&self) -> (u64, &str, &[SocketAddr]) {
+        (self.revision, &self.name, &self.addresses)
+    }
+
+    /// Whether it can be shown and kept.
     fn is_sound(&self) -> bool {
-        is_name(&self.name)
+        is_name(&self.name) && are_addresses(&self.addresses)
     }
 }
 
@@ -62,6 +69,11 @@ pub fn is_name(name: &str) -> bool {
         && name
             .chars()
             .all(|character| !character.is_control() && !character.is_whitespace())
+}
+
+/// Whether a node may have these addresses: 1 to [`ADDRESSES_LIMIT`].
+pub fn are_addresses(addresses: &[SocketAddr]) -> bool {
+    (1..=ADDRESSES_LIMIT).contains(&addresses.len())
 }
 
 /// The table.
@@ -92,14 +104,14 @@ impl Members {
     }
 
     /// Lets a node in, with a higher admission than it has had, and what it says of itself.
-    pub fn admit(&mut self, key: NodeKey, name: &str, address: SocketAddr) {
+    pub fn admit(&mut self, key: NodeKey, name: &str, addresses: &[SocketAddr]) {
         let known = self.0.get(&key);
         let admission = known.map_or(0, |known| known.admission) + 1;
         let revision = known.map_or(0, |known| known.revision) + 1;
         let member = Member {
             key,
             name: name.to_owned(),
-            address,
+            addresses: addresses.to_vec(),
             admission,
             forgotten: false,
             revision,
@@ -117,11 +129,11 @@ impl Members {
     }
 
     /// A node's own news of itself. Returns whether anything changed.
-    pub fn renew(&mut self, key: NodeKey, name: &str, address: SocketAddr) -> bool {
+    pub fn renew(&mut self, key: NodeKey, name: &str, addresses: &[SocketAddr]) -> bool {
         match self.0.get_mut(&key) {
-            Some(member) if member.name != name || member.address != address => {
+            Some(member) if member.name != name || member.addresses != addresses => {
                 name.clone_into(&mut member.name);
-                member.address = address;
+                member.addresses = addresses.to_vec();
                 member.revision += 1;
                 true
             }
@@ -181,7 +193,9 @@ impl Members {
             hasher.update(&member.revision.to_le_bytes());
             hasher.update(&(member.name.len() as u64).to_le_bytes());
             hasher.update(member.name.as_bytes());
-            hasher.update(member.address.to_string().as_bytes());
+            for address in &member.addresses {
+                hasher.update(address.to_string().as_bytes()).update(b" ");
+            }
         }
         *hasher.finalize().as_bytes()
     }

@@ -38,7 +38,8 @@ pub struct StageParams {
 /// Where the next connection of a chain goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hop {
-    /// The address.
+    /// The address, as the side that connects sees it.
+    #[serde(with = "crate::scoped")]
     pub address: SocketAddr,
     /// The key that whoever answers there must prove; without one the connection is not encrypted.
     pub key: Option<NodeKey>,

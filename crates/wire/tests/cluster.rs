@@ -17,13 +17,16 @@ fn member() -> impl Strategy<Value = Member> {
         any::<bool>(),
         0..3u64,
         "[a-c]{0,2}",
-        0..3u16,
+        prop::collection::vec(0..3u16, 1..3),
     )
         .prop_map(
-            |(number, admission, forgotten, revision, name, port)| Member {
+            |(number, admission, forgotten, revision, name, ports)| Member {
                 key: key(number),
                 name,
-                address: ([127, 0, 0, 1], port).into(),
+                addresses: ports
+                    .iter()
+                    .map(|&port| ([127, 0, 0, 1], port).into())
+                    .collect(),
                 admission,
                 forgotten,
                 revision,
@@ -109,16 +112,16 @@ fn example(secret: [u8; 16]) -> Token {
 #[test]
 fn a_table_of_members_is_kept_by_its_rules() {
     let mut table = Members::default();
-    let at = |port: u16| ([127, 0, 0, 1], port).into();
-    table.admit(key(1), "one", at(1));
-    table.admit(key(2), "two", at(2));
+    let at = |port: u16| [([127, 0, 0, 1], port).into()];
+    table.admit(key(1), "one", &at(1));
+    table.admit(key(2), "two", &at(2));
     assert!(table.trusts(key(1)) && !table.trusts(key(3)));
-    assert!(table.renew(key(2), "two", at(3)) && !table.renew(key(2), "two", at(3)));
-    assert_eq!(table.find("two").unwrap().address, at(3));
+    assert!(table.renew(key(2), "two", &at(3)) && !table.renew(key(2), "two", &at(3)));
+    assert_eq!(table.find("two").unwrap().addresses, at(3));
     let id = key(1).id().to_string();
     assert_eq!(table.find(&id[..5]).unwrap().name, "one");
     assert_eq!(table.find("three"), Err(FindError::Unknown("three".into())));
-    table.admit(key(3), "two", at(4));
+    table.admit(key(3), "two", &at(4));
     assert!(matches!(
         table.find("two"),
         Err(FindError::Ambiguous { .. })
@@ -129,12 +132,12 @@ fn a_table_of_members_is_kept_by_its_rules() {
     assert_eq!(table.find("two").unwrap().key, key(3));
     // Another invitation lets it in again, everywhere.
     let before = table.clone();
-    table.admit(key(2), "two", at(5));
+    table.admit(key(2), "two", &at(5));
     assert!(merged(&before, &table).trusts(key(2)));
 }
 
 #[test]
-fn a_table_takes_neither_bad_names_nor_more_than_its_limit() {
+fn a_table_takes_neither_bad_entries_nor_more_than_its_limit() {
     let mut table = Members::default();
     let entry = |number: u64, name: &str| {
         let mut bytes = [0; 32];
@@ -142,7 +145,7 @@ fn a_table_takes_neither_bad_names_nor_more_than_its_limit() {
         Member {
             key: NodeKey(bytes),
             name: name.to_owned(),
-            address: ([127, 0, 0, 1], 1).into(),
+            addresses: vec![([127, 0, 0, 1], 1).into()],
             admission: 1,
             forgotten: false,
             revision: 1,
@@ -151,6 +154,14 @@ fn a_table_takes_neither_bad_names_nor_more_than_its_limit() {
     for name in ["", "two words", "\u{1b}[2J", &"x".repeat(65)] {
         assert!(!is_name(name));
         assert!(!table.merge(&[entry(1, name)], None));
+    }
+    for count in [0, 17] {
+        let addresses = vec![([127, 0, 0, 1], 1).into(); count];
+        let entry = Member {
+            addresses,
+            ..entry(1, "n")
+        };
+        assert!(!table.merge(&[entry], None));
     }
     let many: Vec<_> = (0..2000).map(|number| entry(number, "n")).collect();
     assert!(table.merge(&many, None));

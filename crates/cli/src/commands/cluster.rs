@@ -3,6 +3,8 @@
 
 mod show;
 
+pub(crate) use show::address_of;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -32,6 +34,16 @@ pub(crate) struct JoinArgs {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct JsonArgs {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct NodesArgs {
+    /// Show the ways between the nodes too, and how fast they are
+    #[arg(long)]
+    links: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -98,15 +110,32 @@ pub(crate) fn join(args: JoinArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-pub(crate) fn nodes(args: &JsonArgs) -> anyhow::Result<ExitCode> {
-    let Reply::Nodes(nodes) = ask(&Request::Nodes, |_| {})? else {
+pub(crate) fn nodes(args: &NodesArgs) -> anyhow::Result<ExitCode> {
+    let Reply::Nodes { nodes, nearby } = ask(&Request::Nodes, |_| {})? else {
         return confused();
     };
+    let links = if args.links {
+        let Reply::Links(links) = ask(&Request::Links, |_| {})? else {
+            return confused();
+        };
+        Some(links)
+    } else {
+        None
+    };
     if args.json {
-        let json = json!({ "schema": "brigade.nodes/1", "nodes": nodes });
+        let mut json = json!({ "schema": "brigade.nodes/1", "nodes": nodes, "nearby": nearby });
+        if let Some(links) = links {
+            json["links"] = json!(links);
+        }
         output::line(&json.to_string())?;
     } else {
-        output::document(&show::nodes(&nodes))?;
+        let mut text = show::nodes(&nodes);
+        if let Some(links) = links {
+            text.push('\n');
+            text.push_str(&show::links(&links));
+        }
+        text.push_str(&show::nearby(&nearby));
+        output::document(&text)?;
     }
     Ok(ExitCode::SUCCESS)
 }

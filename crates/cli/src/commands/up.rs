@@ -2,7 +2,8 @@
 
 mod serving;
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
@@ -10,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use brigade_node::control::{ControlListener, Conversation};
-use brigade_node::{Daemon, DaemonConfig, Home};
+use brigade_node::{Daemon, DaemonConfig, Discovery, Home, Ports};
 use brigade_wire::token::Token;
 use serde_json::json;
 
@@ -20,15 +21,28 @@ use crate::server::ApiArgs;
 use crate::signals::Signals;
 use serving::{Api, Serving};
 
-/// The port of a node where nothing else is said and it is free.
+/// The port of a node where nothing else is said.
 pub(super) const USUAL_PORT: u16 = 8810;
+
+/// The ports of its stages.
+pub(super) const STAGE_PORTS: Ports = Ports {
+    first: 8820,
+    last: 8839,
+};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Where other nodes reach this machine [default: as before; with --join the address of this
-    /// machine that faces the inviting node; else 127.0.0.1]
-    #[arg(long, value_name = "ADDR")]
+    /// Where other nodes reach this machine: one address, 0.0.0.0 or [::] for all; without a port,
+    /// 8810 [default: as last time, at first all addresses]
+    #[arg(long, value_name = "IP[:PORT]", value_parser = listen_address)]
     listen: Option<SocketAddr>,
+    /// The ports of this node's stages, where others connect to it [default: 8820-8839, on
+    /// loopback any]
+    #[arg(long, value_name = "FIRST-LAST")]
+    stage_ports: Option<Ports>,
+    /// Neither announce this node on the local networks nor look for others there
+    #[arg(long)]
+    no_discovery: bool,
     #[command(flatten)]
     serving: ApiArgs,
     /// What this node is called [default: the machine's name]
@@ -66,6 +80,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let template = args.serving.chat_template()?;
     let home = Home::open(&brigade_node::home_dir()?)?;
     let listener = listen(args, &home)?;
+    let stage_ports = stage_ports(args, &listener)?;
     let api = Api {
         listener: args.serving.listen(&settings)?,
         settings,
@@ -81,6 +96,12 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         build: brigade_llama::build(),
         cache: brigade_node::cache_dir()?,
         listener,
+        stage_ports,
+        discovery: if args.no_discovery {
+            Discovery::Off
+        } else {
+            Discovery::On
+        },
     })?);
     if let Some(token) = &args.join {
         let inviter = daemon.join(token)?;
@@ -93,7 +114,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             "schema": "brigade.up/1",
             "id": id.to_string(),
             "name": name,
-            "listen": daemon.address(),
+            "listen": daemon.listens(),
+            "addresses": daemon.addresses(),
             "api": format!("http://{api_address}"),
         });
         output::line(&line.to_string())?;
@@ -117,49 +139,51 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Takes the address that was asked for. Where none was, one that is taken is no obstacle.
-fn listen(args: &Args, home: &Home) -> anyhow::Result<TcpListener> {
-    if let Some(address) = args.listen {
-        return TcpListener::bind(address).with_context(|| {
-            format!(
-                "cannot listen at {address}; choose another address with --listen, port 0 for any"
-            )
-        });
-    }
-    let own = home.identity().public();
-    let members = home.members()?;
-    let alone = members.present().all(|member| member.key == own);
-    let address = match (members.get(own), &args.join) {
-        (Some(member), None) if !alone => member.address,
-        (_, Some(token)) => SocketAddr::new(facing(token)?, USUAL_PORT),
-        _ => SocketAddr::new(Ipv4Addr::LOCALHOST.into(), USUAL_PORT),
-    };
-    TcpListener::bind(address)
-        .or_else(|_| TcpListener::bind((address.ip(), 0)))
-        .with_context(|| {
-            format!("cannot listen at {address}; name an address of this machine with --listen")
+/// Reads an address with or without a port.
+fn listen_address(text: &str) -> Result<SocketAddr, String> {
+    let bare = text
+        .strip_prefix('[')
+        .and_then(|text| text.strip_suffix(']'));
+    text.parse()
+        .or_else(|_| {
+            let ip = bare.unwrap_or(text).parse::<IpAddr>();
+            ip.map(|ip| SocketAddr::new(ip, USUAL_PORT))
         })
+        .map_err(|_| "not an address such as 192.168.1.10:8810, 0.0.0.0 or [::]".to_owned())
 }
 
-/// The address of this machine that faces the inviting node. Nothing is sent.
-fn facing(token: &Token) -> anyhow::Result<IpAddr> {
-    let address = token
-        .addresses
-        .first()
-        .context("the token has no address")?;
-    let any: IpAddr = match address {
-        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-        SocketAddr::V6(_) => std::net::Ipv6Addr::UNSPECIFIED.into(),
+/// Takes the address that was named, now or the last time; else all of this machine.
+fn listen(args: &Args, home: &Home) -> anyhow::Result<TcpListener> {
+    let named = match args.listen {
+        Some(address) => Some(address),
+        None => home.listen()?,
     };
-    let local = || {
-        let socket = UdpSocket::bind((any, 0))?;
-        socket.connect(address)?;
-        socket.local_addr()
+    let everywhere = SocketAddr::from((Ipv6Addr::UNSPECIFIED, USUAL_PORT));
+    let listener = match (named, TcpListener::bind(named.unwrap_or(everywhere))) {
+        // A machine without IPv6.
+        (None, Err(error)) if error.kind() != io::ErrorKind::AddrInUse => {
+            TcpListener::bind((Ipv4Addr::UNSPECIFIED, USUAL_PORT))
+        }
+        (_, result) => result,
     };
-    let local = local().with_context(|| {
-        format!("no way to {address}, where the inviting node is; name an address with --listen")
+    let address = named.unwrap_or(everywhere);
+    let listener = listener.with_context(|| {
+        format!(
+            "cannot listen at {address}; choose another address or port with --listen, port 0 \
+             for any"
+        )
     })?;
-    Ok(local.ip())
+    if args.listen.is_some() {
+        // Port 0 gave some port, which the others know from now on.
+        home.keep_listen(listener.local_addr()?)?;
+    }
+    Ok(listener)
+}
+
+/// The ports of stages: few of them, for firewalls, where other machines connect.
+fn stage_ports(args: &Args, listener: &TcpListener) -> anyhow::Result<Option<Ports>> {
+    let inside = listener.local_addr()?.ip().is_loopback();
+    Ok(args.stage_ports.or((!inside).then_some(STAGE_PORTS)))
 }
 
 fn machine_name() -> String {
@@ -184,18 +208,25 @@ fn machine_name() -> String {
 }
 
 fn welcome(daemon: &Daemon, name: &str, api: SocketAddr) -> String {
-    let address = daemon.address();
-    let reach = if address.ip().is_loopback() {
-        " (only nodes on this machine reach it; --listen ADDR is for others)"
+    let addresses = daemon.addresses();
+    let reach = if only_inside(&addresses) {
+        " (only nodes on this machine reach it)"
     } else {
         ""
     };
+    let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
+    let address = addresses.join(", ");
     format!(
         "{name} is up at {address}{reach}, the API at http://{api}/v1, until Ctrl-C. Then:\n\n  \
          brigade invite         the line for the next machine\n  \
          brigade nodes          the cluster\n  \
          brigade load MODEL     run a model on it"
     )
+}
+
+/// Whether no other machine reaches any of these.
+pub(crate) fn only_inside(addresses: &[SocketAddr]) -> bool {
+    addresses.iter().all(|address| address.ip().is_loopback())
 }
 
 /// Does what a command asks for.
@@ -229,12 +260,16 @@ fn obey(
             }
             Reply::Invited(Invited {
                 token: daemon.invite(Duration::from_secs(seconds)).to_string(),
-                listen: daemon.address(),
+                addresses: daemon.addresses(),
                 seconds,
             })
         }
         Request::Join(token) => Reply::Joined(daemon.join(&token.parse()?)?),
-        Request::Nodes => Reply::Nodes(daemon.nodes()),
+        Request::Nodes => Reply::Nodes {
+            nodes: daemon.nodes(),
+            nearby: daemon.nearby(),
+        },
+        Request::Links => Reply::Links(daemon.links()),
         Request::Forget(node) => Reply::Forgot(daemon.forget(&node)?),
         Request::Load(order) => Reply::Serving(serving.load(&order, |line| {
             // Whoever asked may be gone; the model is loaded all the same.

@@ -408,7 +408,9 @@ fn what_a_daemon_cannot_do_gets_one_sentence() {
     let address = busy.local_addr().unwrap().to_string();
     let complaint = up(&fleet, "b", &["--listen", &address]);
     assert!(
-        complaint.starts_with(&format!("cannot listen at {address}; choose another")),
+        complaint.starts_with(&format!(
+            "cannot listen at {address}; choose another address"
+        )),
         "{complaint}"
     );
     let complaint = up(&fleet, "b", &["--listen", "127.0.0.1:0", "--api", &address]);
@@ -425,16 +427,6 @@ fn what_a_daemon_cannot_do_gets_one_sentence() {
         complaint.starts_with("without keys the API listens on loopback only"),
         "{complaint}"
     );
-    let complaint = up(
-        &fleet,
-        "b",
-        &["--listen", "0.0.0.0:0", "--api", "127.0.0.1:0"],
-    );
-    assert_eq!(
-        complaint,
-        "--listen needs the address at which other nodes reach this machine"
-    );
-
     let home = fleet.home("a");
     let mode = |name: &str| fs::metadata(home.join(name)).unwrap().permissions().mode() & 0o777;
     assert_eq!(

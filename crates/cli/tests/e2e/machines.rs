@@ -9,7 +9,8 @@ use brigade_gguf::testing::TinyModel;
 use serde_json::Value;
 
 use crate::support::{
-    Machines, SOON, Scratch, Signal, address, send, smollm2, wait_for_end, wait_until,
+    Machines, SOON, Scratch, Signal, address, second_address, send, smollm2, wait_for_end,
+    wait_until,
 };
 
 const PAGE: &str = include_str!("../../../../docs/two-machines.md");
@@ -121,6 +122,23 @@ impl Desk {
         running["models"][0]["failure"].clone()
     }
 
+    /// The links from a machine to others that stand: where they lead, and whether they are in use.
+    fn links(&self, machine: usize) -> Vec<(String, bool)> {
+        let said = self.run(machine, "brigade nodes --links --json");
+        let said: Value = serde_json::from_str(&said).unwrap();
+        let here = said["nodes"].as_array().unwrap().iter();
+        let here = here.filter(|node| node["is_self"] == true);
+        let here = here.map(|node| node["name"].clone()).next().unwrap();
+        let links = said["links"].as_array().unwrap().iter();
+        links
+            .filter(|link| link["from"] == here && !link["round_trip_ms"].is_null())
+            .map(|link| {
+                let address = link["address"].as_str().unwrap().to_owned();
+                (address, link["in_use"] == true)
+            })
+            .collect()
+    }
+
     /// Ends all nodes in good order.
     fn end(mut self) {
         for child in &mut self.up {
@@ -202,13 +220,13 @@ fn a_link_that_breaks_between_two_other_nodes_is_noticed() {
         return;
     };
     desk.scratch.tiny("model.gguf", &TinyModel::llama(6));
-    desk.start(
-        0,
-        &format!("brigade up --name a --listen {}:8810", address(0)),
-    );
+    // One address each, so that one wall is between two nodes.
+    let up = |machine| format!("--listen {}:8810", address(machine));
+    desk.start(0, &format!("brigade up --name a {}", up(0)));
     for (machine, name) in [(1, "b"), (2, "c")] {
         let line = desk.run(0, "brigade invite");
-        desk.start(machine, &format!("{} --name {name}", line.trim()));
+        let line = format!("{} --name {name} {}", line.trim(), up(machine));
+        desk.start(machine, &line);
     }
     wait_until("all are up", SOON, || desk.show(&[["up"; 3]; 3]));
     desk.run(0, "brigade load model.gguf --ctx 256 --threads 1");
@@ -223,5 +241,120 @@ fn a_link_that_breaks_between_two_other_nodes_is_noticed() {
     wait_until("all are up again", SOON, || desk.show(&[["up"; 3]; 3]));
     desk.run(0, "brigade load model.gguf --ctx 256 --threads 1");
     assert!(desk.failure().is_null());
+    desk.end();
+}
+
+/// Two nodes in two networks: whichever of them is cut, they stay together.
+#[test]
+fn nodes_with_two_links_stay_together_when_one_is_cut() {
+    let Some(mut desk) = Desk::new(2) else {
+        return;
+    };
+    desk.machines.second_network();
+    desk.scratch.tiny("model.gguf", &TinyModel::llama(6));
+    // IPv4 alone: no link-local addresses that would be further ways over the same cables.
+    desk.start(0, "brigade up --name a --listen 0.0.0.0");
+    let line = desk.run(0, "brigade invite");
+    let line = format!("{} --name b --listen 0.0.0.0", line.trim());
+    desk.start(1, &line);
+    let both = [second_address(1), address(1)].map(|ip| format!("{ip}:8810"));
+    wait_until("they are linked twice", SOON, || {
+        let mut links: Vec<_> = desk.links(0).into_iter().map(|(way, _)| way).collect();
+        links.sort();
+        links == both && desk.show(&[["up"; 2]; 2])
+    });
+    desk.run(0, "brigade load model.gguf --ctx 256 --threads 1");
+    let in_use = |desk: &Desk| {
+        let used = desk.links(0).into_iter().find(|(_, in_use)| *in_use);
+        used.map(|(way, _)| way)
+    };
+    for round in 0..2 {
+        let used = in_use(&desk).unwrap();
+        let first = used.starts_with("192.");
+        let plug = |state| {
+            if first {
+                desk.machines.cable(1, state);
+            } else {
+                desk.machines.second_cable(1, state);
+            }
+        };
+        plug("down");
+        wait_until("the other link is used", SOON, || {
+            assert!(desk.show(&[["up"; 2]; 2]), "they lost each other");
+            in_use(&desk).is_some_and(|way| way != used)
+        });
+        // Once what ran over the broken link has ended, the model is loaded over the other.
+        wait_until("the break is known", SOON, || !desk.failure().is_null());
+        desk.run(0, "brigade load model.gguf --ctx 256 --threads 1");
+        assert!(desk.failure().is_null(), "round {round}");
+        plug("up");
+        wait_until("they are linked twice again", SOON, || {
+            desk.links(0).len() == 2 && desk.links(1).len() == 2
+        });
+        assert!(desk.failure().is_null());
+    }
+    desk.end();
+}
+
+/// A lease that ends: the machine has another address from now on.
+#[test]
+fn a_node_that_gets_another_address_stays_a_member() {
+    let Some(mut desk) = Desk::new(3) else {
+        return;
+    };
+    desk.start(0, "brigade up --name a");
+    for (machine, name) in [(1, "b"), (2, "c")] {
+        let line = desk.run(0, "brigade invite");
+        desk.start(machine, &format!("{} --name {name}", line.trim()));
+    }
+    wait_until("all are up", SOON, || desk.show(&[["up"; 3]; 3]));
+    desk.machines.readdress(2, "192.168.1.77");
+    wait_until("the others reach it there", SOON, || {
+        let there = |machine| {
+            let links = desk.links(machine);
+            links.iter().any(|(way, _)| way == "192.168.1.77:8810")
+        };
+        there(0) && there(1) && desk.show(&[["up"; 3]; 3])
+    });
+    let old = format!("{}:8810", address(2));
+    let listed = desk.run(0, "brigade nodes --json");
+    assert!(!listed.contains(&old), "{listed}");
+    desk.end();
+}
+
+/// What multicast DNS is for: nodes that nobody has named, a token whose addresses are out of date,
+/// and two members that both have moved.
+#[test]
+fn nodes_of_one_network_find_each_other() {
+    let Some(mut desk) = Desk::new(3) else {
+        return;
+    };
+    desk.start(0, "brigade up --name a");
+    desk.start(2, "brigade up --name stranger");
+    wait_until("the stranger is seen", SOON, || {
+        desk.run(0, "brigade nodes").contains("stranger")
+    });
+    assert_eq!(desk.states(0), ["up"], "it is no member by that");
+
+    let line = desk.run(0, "brigade invite");
+    desk.machines.readdress(0, "192.168.1.50");
+    desk.start(1, &format!("{} --name b", line.trim()));
+    let both = |desk: &Desk, at: [&str; 2]| {
+        [0, 1].into_iter().all(|machine| {
+            let links = desk.links(machine);
+            let way = format!("{}:8810", at[1 - machine]);
+            desk.states(machine) == ["up", "up"] && links.iter().any(|(known, _)| *known == way)
+        })
+    };
+    wait_until("it has joined where the token does not lead", SOON, || {
+        both(&desk, ["192.168.1.50", "192.168.1.11"])
+    });
+
+    for (machine, address) in [(0, "192.168.1.60"), (1, "192.168.1.61")] {
+        desk.machines.readdress(machine, address);
+    }
+    wait_until("they have found each other again", SOON, || {
+        both(&desk, ["192.168.1.60", "192.168.1.61"])
+    });
     desk.end();
 }

@@ -19,7 +19,7 @@ use tempfile::TempDir;
 pub(crate) use fleet::{Fleet, wait_until_gone};
 pub(crate) use http::{Event, Stream, chat, get, post, status};
 pub(crate) use lab::Lab;
-pub(crate) use machines::{Machines, address};
+pub(crate) use machines::{Machines, address, second_address};
 pub(crate) use models::{damaged, internlm2};
 pub(crate) use process::wait as wait_for_end;
 pub(crate) use process::{

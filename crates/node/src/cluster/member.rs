@@ -1,6 +1,6 @@
 //! One node of a running model, from its start to its end.
 
-use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
@@ -21,8 +21,6 @@ const REPORT_LIMIT: u32 = 64 * 1024;
 #[derive(Debug)]
 pub(super) struct Member {
     pub(super) info: NodeInfo,
-    /// Where it is reached, if not where it says.
-    reach: Option<IpAddr>,
     way: Way,
     reports: Source,
 }
@@ -133,7 +131,6 @@ impl Member {
                 bytes: None,
                 memory: None,
             },
-            reach: None,
             way: Way::Child(process),
             reports: Source::Child(reports),
         })
@@ -160,7 +157,6 @@ impl Member {
                 bytes: None,
                 memory: None,
             },
-            reach: Some(host.address.ip()),
             way: Way::Daemon { name, socket },
             reports: Source::Daemon(Box::new(link)),
         })
@@ -177,17 +173,10 @@ impl Member {
                 Some(NodeReport::Slicing(done, total)) => {
                     progress(Progress::Slicing(name.clone(), done, total));
                 }
-                Some(NodeReport::Stage {
-                    pid,
-                    bytes,
-                    mut ready,
-                }) => {
+                Some(NodeReport::Stage { pid, bytes, ready }) => {
                     self.info.stage_pid = pid;
                     self.info.bytes = Some(bytes);
                     self.info.memory = Some(ready.memory);
-                    if let Some(reach) = self.reach {
-                        ready.address.set_ip(reach);
-                    }
                     break Ready::Stage(ready);
                 }
                 Some(NodeReport::Rpc { pid, address }) => {

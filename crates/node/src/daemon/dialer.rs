@@ -1,6 +1,7 @@
 //! The connection that a node keeps to another one.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -8,11 +9,15 @@ use brigade_wire::frame::{receive_value, send_value};
 use brigade_wire::{FrameError, NodeKey};
 
 use super::message::{self, Answer, MEMBER_LIMIT, Opening, PeerMessage, Refusal};
-use super::{CONNECT, PULSE, SILENCE, Shared};
+use super::path::Fault;
+use super::{CONNECT, PULSE, SILENCE, Shared, probe};
 use crate::link::Link;
 
-/// Between two attempts to connect.
+/// Between two attempts to reach a peer that is not connected.
 const RETRY: Duration = Duration::from_millis(500);
+
+/// Between two attempts in one way where another stands.
+const RETRY_SPARE: Duration = Duration::from_secs(2);
 
 /// Why a connection ended.
 #[derive(Debug, thiserror::Error)]
@@ -21,7 +26,7 @@ enum Trouble {
     Frame(#[from] FrameError),
     #[error("it refuses this node: {0}")]
     Refused(Refusal),
-    #[error("it is no member any more")]
+    #[error("it is not looked for at this address any more")]
     Over,
     #[error("it answered something else than was asked")]
     Confused,
@@ -33,35 +38,42 @@ impl From<io::Error> for Trouble {
     }
 }
 
-/// Keeps a connection to a member for as long as it is one.
-pub(super) fn run(shared: &Arc<Shared>, key: NodeKey) {
+/// Keeps a connection to a member in one of the ways to it, for as long as it is one.
+pub(super) fn run(shared: &Arc<Shared>, key: NodeKey, way: SocketAddr) {
     let mut said = String::new();
     loop {
-        let member = {
+        {
             let mut state = shared.lock();
-            if shared.stops() || !state.members.trusts(key) {
-                let peer = state.peer(key);
-                peer.presence.lost(shared.now());
-                peer.undial();
+            if shared.stops() || !state.wants(key, way) {
+                let now = shared.now();
+                state.peer(key).give_up(way, now);
                 return;
             }
-            state.members.get(key).cloned()
+        }
+        let Err(trouble) = stay(shared, key, way);
+        let fault = Fault {
+            reason: trouble.to_string(),
+            by_peer: matches!(trouble, Trouble::Refused(_)),
         };
-        let Some(member) = member else { return };
-        let Err(trouble) = stay(shared, key, member.address);
-        let trouble = trouble.to_string();
+        let reason = fault.reason.clone();
         let mut state = shared.lock();
         let now = shared.now();
         let peer = state.peer(key);
-        let stood = peer.presence.lost(now);
-        peer.pulse = message::Pulse::default();
-        peer.cut();
-        peer.trouble = Some(trouble.clone());
-        if !shared.stops() && state.members.trusts(key) && (stood || trouble != said) {
-            tracing::warn!(node = member.name, address = %member.address, reason = trouble, "no link");
+        let lost = peer.broke(way, fault, now);
+        let spare = peer.in_use.is_some();
+        if let Some(member) = state.members.get(key).filter(|member| !member.forgotten)
+            && !shared.stops()
+        {
+            let node = &member.name;
+            if lost {
+                tracing::warn!(node, address = %way, reason, "no link");
+            } else if reason != said {
+                tracing::info!(node, address = %way, reason, "no link at this address");
+            }
         }
-        said = trouble;
-        let waited = shared.changed.wait_timeout(state, RETRY);
+        said = reason;
+        let pause = if spare { RETRY_SPARE } else { RETRY };
+        let waited = shared.changed.wait_timeout(state, pause);
         drop(waited.unwrap_or_else(PoisonError::into_inner));
     }
 }
@@ -69,12 +81,8 @@ pub(super) fn run(shared: &Arc<Shared>, key: NodeKey) {
 enum Never {}
 
 /// Connects and exchanges pulses until something goes wrong.
-fn stay(
-    shared: &Arc<Shared>,
-    key: NodeKey,
-    address: std::net::SocketAddr,
-) -> Result<Never, Trouble> {
-    let (mut link, _) = Link::connect(address, shared.own(), key, CONNECT)?;
+fn stay(shared: &Arc<Shared>, key: NodeKey, way: SocketAddr) -> Result<Never, Trouble> {
+    let (mut link, _) = Link::connect(way, shared.own(), key, CONNECT)?;
     link.socket().set_read_timeout(Some(SILENCE))?;
     link.socket().set_write_timeout(Some(SILENCE))?;
     match message::open(&mut link, &Opening::Peer(shared.greeting()))? {
@@ -83,11 +91,12 @@ fn stay(
         Answer::Refused(refusal) => return Err(Trouble::Refused(refusal)),
         Answer::Joined { .. } | Answer::Granted => return Err(Trouble::Confused),
     }
+    let local = link.socket().local_addr().ok().map(|address| address.ip());
     let mut told = None;
     loop {
         let pulse = {
             let state = shared.lock();
-            if shared.stops() || !state.members.trusts(key) {
+            if shared.stops() || !state.wants(key, way) {
                 return Err(Trouble::Over);
             }
             state.pulse(shared.now())
@@ -97,21 +106,17 @@ fn stay(
         send_value(&mut link, &PeerMessage::Pulse(pulse))?;
         let theirs = match receive_value(&mut link, MEMBER_LIMIT)? {
             PeerMessage::Pulse(pulse) => pulse,
-            PeerMessage::Refused(refusal) => return Err(Trouble::Refused(refusal)),
-            PeerMessage::Table(_) => return Err(Trouble::Confused),
+            other => return Err(unasked(other)),
         };
-        let digests = (digest, theirs.digest);
+        let round_trip = sent.elapsed();
+        let (digests, free) = ((digest, theirs.digest), !theirs.busy);
         {
             let mut state = shared.lock();
             let now = shared.now();
             let peer = state.peer(key);
-            peer.presence.found(now);
-            peer.pulse = theirs;
-            peer.round_trip = Some(sent.elapsed());
-            peer.trouble = None;
-            if told.is_none() {
+            if peer.answered(way, local, theirs, round_trip, now) {
                 let name = state.members.get(key).map(|member| member.name.clone());
-                tracing::info!(node = name, %address, "linked");
+                tracing::info!(node = name, address = %way, "linked");
             }
         }
         // Two tables that stay different, whatever they tell each other, are told once.
@@ -120,12 +125,22 @@ fn stay(
             send_value(&mut link, &PeerMessage::Table(table))?;
             match receive_value(&mut link, MEMBER_LIMIT)? {
                 PeerMessage::Table(table) => shared.learn(&table, key),
-                PeerMessage::Refused(refusal) => return Err(Trouble::Refused(refusal)),
-                PeerMessage::Pulse(_) => return Err(Trouble::Confused),
+                other => return Err(unasked(other)),
             }
         }
         told = Some(digests);
+        if free && let Some(other) = probe::send(shared, &mut link, key, way)? {
+            return Err(unasked(other));
+        }
         rest(&link)?;
+    }
+}
+
+/// What an answer means that was not asked for.
+fn unasked(message: PeerMessage) -> Trouble {
+    match message {
+        PeerMessage::Refused(refusal) => Trouble::Refused(refusal),
+        _ => Trouble::Confused,
     }
 }
 

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use brigade_wire::frame::{read_preamble, receive_value, send_value, write_preamble};
-use brigade_wire::members::is_name;
+use brigade_wire::members::{are_addresses, is_name};
 use brigade_wire::token::{Proof, Side, TokenId};
 use brigade_wire::{FrameError, NodeKey};
 
@@ -15,7 +15,7 @@ use super::message::{
     Answer, Greeting, MEMBER_LIMIT, Opening, PeerMessage, Refusal, STRANGER_LIMIT,
 };
 use super::state::State;
-use super::{PULSE, SILENCE, Shared, stages, tunnel};
+use super::{PULSE, SILENCE, Shared, probe, stages, tunnel};
 use crate::link::{Expected, Link, Peer};
 
 /// Until it has said who it is and what it wants, a connection has this time.
@@ -98,14 +98,14 @@ fn serve(
             token,
             proof,
             greeting,
-        } => match admit(shared, peer, token, proof, &greeting) {
+        } => match admit(shared, peer, token, proof, &greeting, from) {
             Ok(answer) => {
                 tracing::info!(node = greeting.name, id = %peer.key.id(), "joined");
                 send_value(&mut link, &answer)
             }
             Err(refusal) => refuse(&mut link, &greeting.name, refusal),
         },
-        Opening::Peer(greeting) => match enter(shared, peer.key, &greeting) {
+        Opening::Peer(greeting) => match enter(shared, peer.key, &greeting, from) {
             Ok(answer) => {
                 drop(place);
                 let result = send_value(&mut link, &answer)
@@ -140,6 +140,7 @@ fn admit(
     token: TokenId,
     proof: Proof,
     greeting: &Greeting,
+    from: SocketAddr,
 ) -> Result<Answer, Refusal> {
     let own = shared.own().public();
     let mut state = shared.lock();
@@ -151,13 +152,16 @@ fn admit(
     if !is_name(&greeting.name) {
         return Err(Refusal::BadName);
     }
+    if !are_addresses(&greeting.addresses) {
+        return Err(Refusal::BadAddresses);
+    }
     if state.peer(peer.key).rival(greeting.boot) {
-        return Err(duplicate(&state, peer.key, greeting));
+        return Err(duplicate(&state, peer.key, from));
     }
     state.invites.spend(secret);
     state
         .members
-        .admit(peer.key, &greeting.name, greeting.address);
+        .admit(peer.key, &greeting.name, &greeting.addresses);
     if let Err(error) = shared.keep(&state) {
         tracing::error!(%error, "the table of members cannot be written");
     }
@@ -172,16 +176,21 @@ fn admit(
 }
 
 /// Lets a member in, unless there are two of it.
-fn enter(shared: &Shared, key: NodeKey, greeting: &Greeting) -> Result<Answer, Refusal> {
+fn enter(
+    shared: &Shared,
+    key: NodeKey,
+    greeting: &Greeting,
+    from: SocketAddr,
+) -> Result<Answer, Refusal> {
     if key == shared.own().public() {
-        return Err(Refusal::Duplicate(shared.address));
+        return Err(Refusal::Duplicate(shared.reach()));
     }
     await_news(shared, key);
     trusted(shared, key)?;
     same_build(shared, greeting)?;
     let mut state = shared.lock();
     if state.peer(key).rival(greeting.boot) {
-        return Err(duplicate(&state, key, greeting));
+        return Err(duplicate(&state, key, from));
     }
     state.peer(key).enter(greeting.boot);
     drop(state);
@@ -191,9 +200,10 @@ fn enter(shared: &Shared, key: NodeKey, greeting: &Greeting) -> Result<Answer, R
 }
 
 /// Says where the node is that has the same identity as another one.
-fn duplicate(state: &State, key: NodeKey, greeting: &Greeting) -> Refusal {
-    let first = state.members.get(key).map(|member| member.address);
-    Refusal::Duplicate(first.unwrap_or(greeting.address))
+fn duplicate(state: &State, key: NodeKey, second: SocketAddr) -> Refusal {
+    let in_use = state.peek(key).and_then(|peer| peer.in_use);
+    let told = || Some(*state.members.get(key)?.addresses.first()?);
+    Refusal::Duplicate(in_use.or_else(told).unwrap_or(second))
 }
 
 /// A node that has just joined may be here before the news of it.
@@ -241,6 +251,13 @@ fn answer_pulses(shared: &Arc<Shared>, link: &mut Link, key: NodeKey) -> Result<
             PeerMessage::Table(table) => {
                 shared.learn(&table, key);
                 PeerMessage::Table(shared.lock().members.entries())
+            }
+            PeerMessage::Burst(bytes) => {
+                probe::take(shared, link, bytes)?;
+                continue;
+            }
+            PeerMessage::Go | PeerMessage::Later | PeerMessage::Arrived => {
+                return Err(FrameError::Foreign);
             }
             PeerMessage::Refused(_) => return Ok(()),
         };

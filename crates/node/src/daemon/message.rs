@@ -12,6 +12,7 @@ use brigade_wire::token::{Proof, TokenId};
 use brigade_wire::{FrameError, NodeKey, compare_builds};
 use serde::{Deserialize, Serialize};
 
+use crate::interfaces::LinkKind;
 use crate::worker::Job;
 
 /// The most bytes of a message of a node that is not known yet.
@@ -30,7 +31,7 @@ pub(super) struct Greeting {
     /// What people call it.
     pub(super) name: String,
     /// Where it listens.
-    pub(super) address: SocketAddr,
+    pub(super) addresses: Vec<SocketAddr>,
 }
 
 /// First from the side that connects: what it wants.
@@ -82,12 +83,20 @@ pub(super) enum PeerMessage {
     Pulse(Pulse),
     /// Where digests differ: everything that the sender knows.
     Table(Vec<Member>),
+    /// May so many bytes follow, to see how long they take?
+    Burst(u64),
+    /// They may.
+    Go,
+    /// Not now.
+    Later,
+    /// They are all there.
+    Arrived,
     /// The peer is no member any more.
     Refused(Refusal),
 }
 
 /// That a node is there, and what it sees.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Pulse {
     /// Digest of its table.
     pub(super) digest: [u8; 32],
@@ -95,6 +104,37 @@ pub(super) struct Pulse {
     pub(super) sees: Vec<NodeKey>,
     /// What each of these says that it sees: for those that cannot hear it from them.
     pub(super) heard: Vec<(NodeKey, Vec<NodeKey>)>,
+    /// How it reaches each of them.
+    pub(super) links: Vec<LinkFact>,
+    /// Whether it has a stage or coordinates one.
+    pub(super) busy: bool,
+}
+
+/// The best way from a node to another one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct LinkFact {
+    /// The other one.
+    pub(super) to: NodeKey,
+    /// Where it is found from there.
+    #[serde(with = "brigade_wire::scoped")]
+    pub(super) address: SocketAddr,
+    /// Over what.
+    pub(super) kind: Option<LinkKind>,
+    /// How fast.
+    pub(super) measured: Measured,
+}
+
+/// What is known of a way to a node.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Measured {
+    /// The median of the last pulses' ways there and back, in milliseconds.
+    pub round_trip_ms: Option<f64>,
+    /// How far they are from it at the median, in milliseconds.
+    pub jitter_ms: Option<f64>,
+    /// What a short burst reached, encrypted, in one direction; unknown until both nodes had time.
+    pub bandwidth_gbit_s: Option<f64>,
+    /// How long ago that was measured, in seconds.
+    pub bandwidth_age_s: Option<u64>,
 }
 
 /// Why a node wants nothing to do with another. Written for whoever is refused.
@@ -144,6 +184,9 @@ pub enum Refusal {
     /// The name cannot be kept.
     #[error("the node's name is no name: choose one without blanks with --name")]
     BadName,
+    /// The node has none, or too many.
+    #[error("the node tells no addresses, or too many: name one with --listen")]
+    BadAddresses,
 }
 
 fn describe_builds(here: &str, there: &str) -> String {

@@ -1,5 +1,5 @@
-//! A stage, or an RPC server, that runs here for a coordinator elsewhere: a node process as the lab has them, whose
-//! reports go over the link, and which ends with it.
+//! A stage, or an RPC server, that runs here for a coordinator elsewhere: a node process as the lab
+//! has them, whose reports go over the link, and which ends with it.
 
 use std::net::Shutdown;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -41,7 +41,7 @@ fn run(shared: &Shared, link: &mut Link, coordinator: NodeKey, job: Job) -> Resu
         Job::Stage(part) => NodeOrder::Stage {
             shard: *part,
             cache: shared.cache.clone(),
-            bind: shared.address.ip(),
+            listen: shared.chain_listen(),
         },
         Job::Rpc { threads } => NodeOrder::Rpc { threads },
     };

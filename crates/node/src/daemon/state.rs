@@ -1,21 +1,32 @@
 //! What a daemon knows, under one lock.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
-use std::net::{Shutdown, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use brigade_wire::NodeKey;
 use brigade_wire::members::Members;
 use brigade_wire::presence::{Presence, Sight};
 
+use super::gauge::Gauge;
 use super::invites::Invites;
-use super::message::Pulse;
+use super::message::{LinkFact, Pulse};
+use super::nearby::Nearby;
+use super::path::{self, Fault, Path};
+use crate::interfaces::{self, Interface};
+
+/// The most ways in which one peer is tried.
+const WAYS_LIMIT: usize = 48;
 
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) members: Members,
     pub(super) invites: Invites,
+    /// Of this machine.
+    pub(super) interfaces: Vec<Interface>,
+    /// Who announces itself.
+    pub(super) nearby: Nearby,
     peers: HashMap<NodeKey, Peer>,
 }
 
@@ -25,11 +36,10 @@ pub(super) struct Peer {
     pub(super) presence: Presence,
     /// Its last pulse; empty while there is no link.
     pub(super) pulse: Pulse,
-    /// The last pulse's way there and back.
-    pub(super) round_trip: Option<Duration>,
-    /// Why there is no link.
-    pub(super) trouble: Option<String>,
-    dialed: bool,
+    /// The ways to it.
+    pub(super) paths: BTreeMap<SocketAddr, Path>,
+    /// The best of those that stand.
+    pub(super) in_use: Option<SocketAddr>,
     /// Its own connections to this node: which start of it opened them, and how many.
     inbound: Option<(u64, u32)>,
     /// Connections whose stages end when this node is lost.
@@ -39,10 +49,12 @@ pub(super) struct Peer {
 }
 
 impl State {
-    pub(super) fn new(members: Members) -> Self {
+    pub(super) fn new(members: Members, interfaces: Vec<Interface>) -> Self {
         Self {
             members,
             invites: Invites::default(),
+            interfaces,
+            nearby: Nearby::default(),
             peers: HashMap::new(),
         }
     }
@@ -60,6 +72,11 @@ impl State {
             .is_some_and(|peer| peer.presence.sight(now) == Sight::Up)
     }
 
+    /// Whether a stage runs here or for this node elsewhere.
+    pub(super) fn is_busy(&self) -> bool {
+        self.peers.values().any(Peer::is_bound)
+    }
+
     /// What goes out with the next pulse.
     pub(super) fn pulse(&self, now: Duration) -> Pulse {
         let present = self.members.present().map(|member| member.key);
@@ -68,8 +85,37 @@ impl State {
         Pulse {
             digest: self.members.digest(),
             heard: sees.iter().filter_map(said).collect(),
+            links: sees.iter().filter_map(|&key| self.link(key, now)).collect(),
+            busy: self.is_busy(),
             sees,
         }
+    }
+
+    /// The way to a peer that is in use.
+    fn link(&self, to: NodeKey, now: Duration) -> Option<LinkFact> {
+        let peer = self.peek(to)?;
+        let (address, path) = (peer.in_use?, peer.path()?);
+        Some(LinkFact {
+            to,
+            address,
+            kind: self.interface(path).and_then(Interface::kind),
+            measured: path.facts(now),
+        })
+    }
+
+    /// The interface over which a connection stands, or stood.
+    pub(super) fn interface(&self, path: &Path) -> Option<&Interface> {
+        interfaces::with_ip(&self.interfaces, path.local?)
+    }
+
+    /// The address at which one node finds another: as this one sees it, or as the other says.
+    pub(super) fn route(&self, own: NodeKey, from: NodeKey, to: NodeKey) -> Option<SocketAddr> {
+        if from == own {
+            return self.peek(to)?.in_use;
+        }
+        let links = &self.peek(from)?.pulse.links;
+        let link = links.iter().find(|link| link.to == to)?;
+        Some(link.address)
     }
 
     /// What another node says that it sees, from itself or from one that hears it; none while
@@ -85,12 +131,37 @@ impl State {
         Some(sees)
     }
 
-    /// Members that nobody dials, who are from now on dialed by the caller.
-    pub(super) fn without_dialer(&mut self, own: NodeKey) -> Vec<NodeKey> {
+    /// The ways in which a peer may be reached.
+    fn ways(&self, key: NodeKey) -> BTreeSet<SocketAddr> {
+        let member = self.members.get(key).filter(|member| !member.forgotten);
+        let told = member.into_iter().flat_map(|member| {
+            let nearby = self.nearby.addresses(key.id());
+            member.addresses.iter().chain(nearby)
+        });
+        told.flat_map(|&address| interfaces::ways(&self.interfaces, address))
+            .take(WAYS_LIMIT)
+            .collect()
+    }
+
+    /// Whether a peer is to be dialed in this way.
+    pub(super) fn wants(&self, key: NodeKey, way: SocketAddr) -> bool {
+        self.ways(key).contains(&way)
+    }
+
+    /// Ways that nobody dials, which are from now on dialed by the caller.
+    pub(super) fn without_dialer(&mut self, own: NodeKey) -> Vec<(NodeKey, SocketAddr)> {
         let others = self.members.present().map(|member| member.key);
         let others: Vec<_> = others.filter(|&key| key != own).collect();
-        let fresh = |key: &NodeKey| !std::mem::replace(&mut self.peer(*key).dialed, true);
-        others.into_iter().filter(fresh).collect()
+        let mut fresh = Vec::new();
+        for key in others {
+            for way in self.ways(key) {
+                let path = self.peer(key).paths.entry(way).or_default();
+                if !std::mem::replace(&mut path.dialed, true) {
+                    fresh.push((key, way));
+                }
+            }
+        }
+        fresh
     }
 
     /// Ends what is bound to nodes that are members no more.
@@ -114,9 +185,65 @@ impl State {
 }
 
 impl Peer {
-    /// Its dialer has ended.
-    pub(super) fn undial(&mut self) {
-        self.dialed = false;
+    /// A pulse went there and back in one of the ways. Returns whether that is news.
+    pub(super) fn answered(
+        &mut self,
+        way: SocketAddr,
+        local: Option<IpAddr>,
+        pulse: Pulse,
+        round_trip: Duration,
+        now: Duration,
+    ) -> bool {
+        self.presence.found(now);
+        self.pulse = pulse;
+        let path = self.paths.entry(way).or_default();
+        let news = !path.stands();
+        path.measured(round_trip);
+        path.local = local;
+        self.choose();
+        news
+    }
+
+    /// No connection stands in this way any more. Returns whether the peer is lost by that.
+    pub(super) fn broke(&mut self, way: SocketAddr, fault: Fault, now: Duration) -> bool {
+        if let Some(path) = self.paths.get_mut(&way) {
+            path.broken(fault);
+        }
+        self.choose();
+        self.in_use.is_none() && self.lose(now)
+    }
+
+    /// This way is not tried any more.
+    pub(super) fn give_up(&mut self, way: SocketAddr, now: Duration) {
+        self.paths.remove(&way);
+        self.choose();
+        if self.in_use.is_none() {
+            self.lose(now);
+        }
+    }
+
+    fn lose(&mut self, now: Duration) -> bool {
+        self.pulse = Pulse::default();
+        self.cut();
+        self.presence.lost(now)
+    }
+
+    fn choose(&mut self) {
+        let paths = self.paths.iter().map(|(&way, path)| (way, path));
+        self.in_use = path::best(paths, self.in_use);
+    }
+
+    /// The way in use.
+    pub(super) fn path(&self) -> Option<&Path> {
+        self.paths.get(&self.in_use?)
+    }
+
+    /// Why it cannot be reached: what it said itself before what the network did.
+    pub(super) fn trouble(&self) -> Option<&str> {
+        let faults = self.paths.values().filter_map(|path| path.trouble.as_ref());
+        // The first of those that say equally much, so that the sentence stays the same.
+        let best = faults.reduce(|a, b| if b.by_peer && !a.by_peer { b } else { a })?;
+        Some(&best.reason)
     }
 
     /// A connection that shall end when this node is lost.
@@ -125,6 +252,18 @@ impl Peer {
         self.bound.retain(|socket| socket.peer_addr().is_ok());
         self.bound.push(socket.try_clone()?);
         Ok(())
+    }
+
+    fn is_bound(&self) -> bool {
+        self.bound.iter().any(|socket| socket.peer_addr().is_ok())
+    }
+
+    /// Changes what is known of a way's bandwidth.
+    pub(super) fn timed(&mut self, way: SocketAddr, change: impl FnOnce(&mut Gauge)) {
+        if let Some(path) = self.paths.get_mut(&way) {
+            change(&mut path.gauge);
+        }
+        self.choose();
     }
 
     /// Ends what is bound to it.

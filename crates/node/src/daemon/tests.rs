@@ -6,11 +6,12 @@ use std::path::Path;
 
 use brigade_wire::PROTOCOL_VERSION;
 use brigade_wire::frame::{read_preamble, send_value, write_preamble};
-use brigade_wire::token::TokenSecret;
+use brigade_wire::token::{Side, TokenSecret};
 use tempfile::TempDir;
 
+use super::message::{Answer, Opening};
 use super::*;
-use crate::link::Peer;
+use crate::link::{Link, Peer};
 use crate::worker::Shard;
 
 /// How long anything may take that should take a moment, on a machine that is busy.
@@ -30,6 +31,8 @@ fn config(folder: &Path, name: &str, build: &str) -> DaemonConfig {
         build: build.to_owned(),
         cache: folder.join("cache"),
         listener: TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap(),
+        stage_ports: None,
+        discovery: Discovery::Off,
     }
 }
 
@@ -101,13 +104,13 @@ fn four_nodes_join_and_show_the_same_view() {
         let nodes = node.daemon.nodes();
         nodes
             .into_iter()
-            .map(|node| (node.id, node.name, node.address, node.state))
+            .map(|node| (node.id, node.name, node.addresses, node.state))
             .collect()
     };
     for node in &nodes {
         assert_eq!(view(node), view(&nodes[0]));
         let own = node.daemon.nodes().into_iter().find(|node| node.is_self);
-        assert_eq!(own.unwrap().address, node.daemon.address());
+        assert_eq!(own.unwrap().addresses, [node.daemon.listens()]);
         let hosts = node.daemon.hosts();
         assert_eq!(hosts.len(), 4);
         assert_eq!(hosts[0].key, node.daemon.shared.own().public());
@@ -119,7 +122,7 @@ fn four_nodes_join_and_show_the_same_view() {
 fn a_node_that_starts_again_is_a_member_still() {
     let mut nodes = cluster(&["a", "b", "c"]);
     let Node { daemon, folder } = nodes.pop().unwrap();
-    let before = daemon.address();
+    let before = daemon.listens();
     let gone = Instant::now();
     drop(daemon);
     let rest: Vec<_> = nodes.iter().collect();
@@ -136,12 +139,15 @@ fn a_node_that_starts_again_is_a_member_still() {
 
     wait_until("the folder is free", || Home::open(folder.path()).is_ok());
     let daemon = Daemon::start(config(folder.path(), "c", "llama.cpp 0.0.5")).unwrap();
-    assert_ne!(daemon.address(), before);
+    assert_ne!(daemon.listens(), before);
     let again = Node { daemon, folder };
     wait_until("it is back", || {
         all_up(&[&nodes[0], &nodes[1], &again], &["a", "b", "c"])
     });
-    assert_eq!(nodes[0].daemon.nodes()[2].address, again.daemon.address());
+    assert_eq!(
+        nodes[0].daemon.nodes()[2].addresses,
+        [again.daemon.listens()]
+    );
 }
 
 #[test]
@@ -172,10 +178,10 @@ fn a_token_is_good_once_and_not_for_ever() {
 fn a_token_leads_to_its_inviter_only() {
     let (a, b, c) = (node("a"), node("b"), node("c"));
     let mut token = a.daemon.invite(LIFE);
-    token.addresses = vec![b.daemon.address()];
+    token.addresses = vec![b.daemon.listens()];
     assert!(refused(&c, &token).contains("it proved another key"));
     // A hint that leads nowhere is passed over.
-    token.addresses = vec![b.daemon.address(), a.daemon.address()];
+    token.addresses = vec![b.daemon.listens(), a.daemon.listens()];
     assert_eq!(c.daemon.join(&token).unwrap(), "a");
 }
 
@@ -250,7 +256,7 @@ fn two_nodes_with_one_identity_are_not_both_let_in() {
         let trouble = nodes[0].trouble.clone().unwrap_or_default();
         trouble.contains(&format!(
             "another node with the same identity is up at {}",
-            b.daemon.address()
+            b.daemon.listens()
         ))
     });
     let token = a.daemon.invite(LIFE);
@@ -265,7 +271,7 @@ fn two_nodes_with_one_identity_are_not_both_let_in() {
 /// Opens an encrypted connection to a node as whoever holds `key`.
 fn stranger(key: &KeyPair, node: &Node) -> (Link, Peer) {
     let asked = node.daemon.shared.own().public();
-    Link::connect(node.daemon.address(), key, asked, SOON).unwrap()
+    Link::connect(node.daemon.listens(), key, asked, SOON).unwrap()
 }
 
 #[test]
@@ -276,7 +282,7 @@ fn an_unknown_key_gets_nothing_but_advice() {
         build: "llama.cpp 0.0.5".to_owned(),
         boot: 1,
         name: "x".to_owned(),
-        address: ([127, 0, 0, 1], 1).into(),
+        addresses: vec![([127, 0, 0, 1], 1).into()],
     };
     let answer = message::open(&mut stranger(&key, &a).0, &Opening::Peer(greeting()));
     let Answer::Refused(Refusal::UnknownKey) = answer.unwrap() else {
@@ -322,7 +328,7 @@ fn a_relayed_proof_is_worth_nothing() {
                 build: "llama.cpp 0.0.5".to_owned(),
                 boot: 1,
                 name: "x".to_owned(),
-                address: ([127, 0, 0, 1], 1).into(),
+                addresses: vec![([127, 0, 0, 1], 1).into()],
             },
         };
         message::open(link, &opening).unwrap()
@@ -359,7 +365,7 @@ fn another_version_of_the_protocol_is_named() {
 fn garbage_does_no_harm() {
     let nodes = cluster(&["a", "b"]);
     for garbage in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0; 300], &[0xff; 3000]] {
-        let mut stream = TcpStream::connect(nodes[0].daemon.address()).unwrap();
+        let mut stream = TcpStream::connect(nodes[0].daemon.listens()).unwrap();
         // It may close at the first byte.
         let _ = stream.write_all(garbage);
     }
@@ -371,12 +377,67 @@ fn garbage_does_no_harm() {
 }
 
 #[test]
-fn a_daemon_needs_an_address_and_a_name() {
+fn a_daemon_needs_a_name() {
     let folder = TempDir::new().unwrap();
-    let mut bad = config(folder.path(), "a", "llama.cpp 0.0.5");
-    bad.listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
-    let error = Daemon::start(bad).unwrap_err().to_string();
-    assert!(error.contains("--listen needs the address"), "{error}");
     let error = Daemon::start(config(folder.path(), "a b", "llama.cpp 0.0.5"));
     assert!(error.unwrap_err().to_string().contains("without blanks"));
+}
+
+/// A node that listens everywhere is found by itself, and tells what leads to it.
+#[test]
+fn a_node_that_listens_everywhere_tells_its_addresses() {
+    let folder = TempDir::new().unwrap();
+    let mut everywhere = config(folder.path(), "a", "llama.cpp 0.0.5");
+    everywhere.listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+    let daemon = Daemon::start(everywhere).unwrap();
+    let here = daemon.here();
+    let way = daemon.route(&here, &here).unwrap();
+    assert!(way.ip().is_loopback());
+    let addresses = daemon.addresses();
+    assert!(addresses.iter().all(|address| address.port() == way.port()));
+    assert!(
+        !addresses
+            .iter()
+            .any(|address| address.ip().is_unspecified())
+    );
+    assert_eq!(daemon.invite(LIFE).addresses, addresses);
+    let joining = node("b");
+    let mut token = daemon.invite(LIFE);
+    // Dead hints beside one that works.
+    token.addresses = vec![([127, 0, 0, 1], 1).into(), way, ([127, 0, 0, 1], 2).into()];
+    assert_eq!(joining.daemon.join(&token).unwrap(), "a");
+}
+
+/// Both directions of every pair are measured, one burst after the other, and each node knows of
+/// the others' links what they know.
+#[test]
+fn links_are_measured_and_known_to_every_node() {
+    let nodes = cluster(&["a", "b", "c"]);
+    wait_until("every node knows every link", || {
+        nodes.iter().all(|node| {
+            let links = node.daemon.links();
+            let known = |link: &LinkView| {
+                let measured = link.measured;
+                link.kind == Some(crate::LinkKind::Loopback)
+                    && link.in_use
+                    && measured.round_trip_ms.is_some_and(|ms| ms > 0.0)
+                    && measured.jitter_ms.is_some()
+                    && measured.bandwidth_gbit_s.is_some_and(|rate| rate > 0.01)
+                    && measured.bandwidth_age_s.is_some()
+            };
+            links.len() == 6 && links.iter().all(known)
+        })
+    });
+    let names: Vec<_> = nodes[1].daemon.links();
+    let names: Vec<_> = names.iter().map(|link| (&*link.from, &*link.to)).collect();
+    // Its own come first.
+    let expected = [
+        ("b", "a"),
+        ("b", "c"),
+        ("a", "b"),
+        ("a", "c"),
+        ("c", "a"),
+        ("c", "b"),
+    ];
+    assert_eq!(names, expected);
 }

@@ -16,16 +16,32 @@ pub struct NodeView {
     pub id: String,
     /// What people call it.
     pub name: String,
-    /// Where it listens.
-    pub address: SocketAddr,
+    /// Where it listens, the likeliest to be reached first.
+    pub addresses: Vec<SocketAddr>,
+    /// The one of them over which the node that was asked reaches it.
+    pub in_use: Option<SocketAddr>,
     /// Whether it is the node that was asked.
     pub is_self: bool,
     /// Whether it is there.
     pub state: NodeState,
-    /// The last pulse's way there and back from the node that was asked, in milliseconds.
+    /// The median of the last pulses' ways there and back from the node that was asked, in
+    /// milliseconds.
     pub round_trip_ms: Option<f64>,
     /// Why the node that was asked has no connection to it.
     pub trouble: Option<String>,
+}
+
+impl NodeView {
+    /// The address that matters: where the node is reached, else where it is likeliest to be.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.in_use.or_else(|| self.addresses.first().copied())
+    }
+
+    /// Whether no other machine reaches it.
+    pub fn is_inside(&self) -> bool {
+        let mut addresses = self.addresses.iter();
+        addresses.all(|address| address.ip().is_loopback())
+    }
 }
 
 /// Whether a node is there, as all that the asked node is connected to see it.
@@ -62,7 +78,8 @@ pub(super) fn nodes(state: &State, own: NodeKey, now: Duration) -> Vec<NodeView>
             NodeView {
                 id: NodeId::to_string(&key.id()),
                 name: member.name.clone(),
-                address: member.address,
+                addresses: member.addresses.clone(),
+                in_use: peer.and_then(|peer| peer.in_use),
                 is_self: key == own,
                 state: match Standing::of(reports(key)) {
                     Standing::Up => NodeState::Up,
@@ -71,9 +88,11 @@ pub(super) fn nodes(state: &State, own: NodeKey, now: Duration) -> Vec<NodeView>
                 },
                 round_trip_ms: peer
                     .filter(|_| up)
-                    .and_then(|peer| peer.round_trip)
+                    .and_then(|peer| peer.path()?.round_trip())
                     .map(|time| time.as_secs_f64() * 1e3),
-                trouble: peer.filter(|_| !up).and_then(|peer| peer.trouble.clone()),
+                trouble: peer
+                    .filter(|_| !up)
+                    .and_then(|peer| peer.trouble().map(ToOwned::to_owned)),
             }
         })
         .collect();

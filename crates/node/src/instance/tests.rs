@@ -10,6 +10,7 @@ use brigade_wire::{Hop, KvOp, Span, StageParams};
 
 use super::*;
 use crate::link::{Guard, KeyPair};
+use crate::listen::Listen;
 use crate::stage_process::{StageIdentity, serve};
 
 const MODEL: SimModel = SimModel {
@@ -116,7 +117,8 @@ fn spec(stages: &[SocketAddr]) -> ChainSpec {
             .iter()
             .map(|&address| Hop { address, key: None })
             .collect(),
-        bind: Ipv4Addr::LOCALHOST.into(),
+        listen: Listen::LOOPBACK,
+        back: (Ipv4Addr::LOCALHOST, 0).into(),
         guard: None,
     }
 }

@@ -71,7 +71,7 @@ impl Stock {
             },
             threads: threads as u32,
             rpc,
-            bind: std::net::Ipv4Addr::LOCALHOST.into(),
+            listen: brigade_node::Listen::LOOPBACK,
             guard: None,
         }))?;
         let mut stock = Self {

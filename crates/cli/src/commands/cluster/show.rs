@@ -2,9 +2,10 @@
 
 use std::fmt::Write as _;
 
-use brigade_node::{NodeState, NodeView};
+use brigade_node::{LinkKind, LinkView, NearbyNode, NodeState, NodeView};
 use serde_json::{Value, json};
 
+use crate::commands::up::only_inside;
 use crate::control::{Invited, Running};
 use crate::model::Engine;
 use crate::output::bytes;
@@ -16,12 +17,10 @@ pub(super) fn invitation(invited: &Invited) -> String {
         "Paste this line on the next machine within {minutes} min; it lets one node in. Where a \
          daemon runs already, `brigade join` takes the same token."
     );
-    if invited.listen.ip().is_loopback() {
-        let _ = write!(
-            text,
-            "\nThis node listens at {}, which only this machine reaches: for others start it with \
-             `brigade up --listen ADDR`.",
-            invited.listen
+    if only_inside(&invited.addresses) {
+        text.push_str(
+            "\nThis node listens where only this machine reaches it: for others start it with \
+             `brigade up --listen [::]`.",
         );
     }
     text
@@ -53,7 +52,9 @@ pub(super) fn nodes(nodes: &[NodeView]) -> String {
         let _ = write!(
             table,
             "{:<width$}  {:<16}  {:<21}  {state:<6}  {trip:>8}",
-            node.name, node.id, node.address
+            node.name,
+            node.id,
+            address_of(node)
         );
         if let Some(trouble) = &node.trouble {
             let _ = write!(table, "  {trouble}");
@@ -61,6 +62,94 @@ pub(super) fn nodes(nodes: &[NodeView]) -> String {
         table.push('\n');
     }
     table
+}
+
+/// Nodes that are no members; nothing where there are none.
+pub(super) fn nearby(nearby: &[NearbyNode]) -> String {
+    if nearby.is_empty() {
+        return String::new();
+    }
+    let mut text = "\nNearby and not in this cluster, by what they announce:\n".to_owned();
+    for node in nearby {
+        let addresses: Vec<_> = node.addresses.iter().map(ToString::to_string).collect();
+        let _ = writeln!(text, "{}  {}  {}", node.name, node.id, addresses.join(" "));
+    }
+    text.push_str("`brigade invite` prints the line that lets one of them in.\n");
+    text
+}
+
+/// A node's address for people.
+pub(crate) fn address_of(node: &NodeView) -> String {
+    let address = node.address();
+    address.map_or_else(|| "-".to_owned(), |address| address.to_string())
+}
+
+/// The ways between the nodes as a table; those in use have a mark.
+pub(super) fn links(links: &[LinkView]) -> String {
+    if links.is_empty() {
+        return "There are no links: this node is alone.\n".to_owned();
+    }
+    let name = |link: &LinkView| format!("{} → {}", link.from, link.to);
+    let width = |length: fn(&LinkView) -> usize, least: usize| {
+        links.iter().map(length).max().unwrap_or(0).max(least)
+    };
+    let names = width(
+        |link| link.from.chars().count() + link.to.chars().count() + 3,
+        4,
+    );
+    let addresses = width(|link| link.address.to_string().len(), 7);
+    let mut table = format!(
+        "  {:<names$}  {:<addresses$}  {:<22}  {:>9}  {:>9}  {:>12}\n",
+        "link", "address", "over", "trip", "jitter", "bandwidth"
+    );
+    for link in links {
+        let mark = if link.in_use { '*' } else { ' ' };
+        let ms =
+            |time: Option<f64>| time.map_or_else(|| "-".to_owned(), |ms| format!("{ms:.2} ms"));
+        let _ = write!(
+            table,
+            "{mark} {:<names$}  {:<addresses$}  {:<22}  {:>9}  {:>9}  {:>12}",
+            name(link),
+            link.address.to_string(),
+            over(link),
+            ms(link.measured.round_trip_ms),
+            ms(link.measured.jitter_ms),
+            link.measured
+                .bandwidth_gbit_s
+                .map_or_else(|| "-".to_owned(), rate),
+        );
+        if let Some(trouble) = &link.trouble {
+            let _ = write!(table, "  {trouble}");
+        }
+        table.push('\n');
+    }
+    table
+}
+
+/// A bandwidth for people.
+fn rate(gbit_s: f64) -> String {
+    if gbit_s < 1.0 {
+        format!("{:.0} Mbit/s", gbit_s * 1e3)
+    } else {
+        format!("{gbit_s:.1} Gbit/s")
+    }
+}
+
+/// What a link leads over: the kind of network and this machine's interface.
+fn over(link: &LinkView) -> String {
+    let kind = link.kind.map(|kind| match kind {
+        LinkKind::Loopback => "loopback",
+        LinkKind::Thunderbolt => "Thunderbolt",
+        LinkKind::Ethernet => "Ethernet",
+        LinkKind::Wifi => "Wi-Fi",
+        LinkKind::Tunnel => "tunnel",
+    });
+    match (kind, &link.interface) {
+        (Some(kind), Some(interface)) => format!("{kind} ({interface})"),
+        (Some(kind), None) => kind.to_owned(),
+        (None, Some(interface)) => interface.clone(),
+        (None, None) => "-".to_owned(),
+    }
 }
 
 /// A model that runs, as a table.

@@ -3,6 +3,7 @@
 use brigade_node::{NodeState, NodeView};
 
 use super::Check;
+use crate::commands::cluster::address_of;
 
 const NODES: &str = "nodes";
 const PERMISSION: &str = "local network";
@@ -31,16 +32,16 @@ pub(super) fn nodes(nodes: Option<&[NodeView]>) -> Vec<Check> {
         });
     }
     let own = nodes.iter().find(|node| node.is_self);
-    if let Some(own) = own.filter(|own| own.address.ip().is_loopback())
-        && nodes.iter().any(|node| !node.address.ip().is_loopback())
+    if let Some(own) = own.filter(|own| own.is_inside())
+        && nodes.iter().any(|node| !node.is_inside())
     {
         checks.push(Check::problem(
             "address",
             format!(
                 "this node listens at {}, where no other machine reaches it",
-                own.address
+                address_of(own)
             ),
-            "start it with --listen and this machine's address",
+            "start it with `brigade up --listen [::]`",
         ));
     }
     checks
@@ -53,8 +54,8 @@ fn broken(node: &NodeView) -> Check {
     };
     let trouble = node.trouble.as_deref();
     let why = match trouble {
-        Some(trouble) => format!("{} ({}) {how}: {trouble}", node.name, node.address),
-        None => format!("{} ({}) {how}", node.name, node.address),
+        Some(trouble) => format!("{} ({}) {how}: {trouble}", node.name, address_of(node)),
+        None => format!("{} ({}) {how}", node.name, address_of(node)),
     };
     let fix = match trouble {
         Some(trouble) if trouble.contains("upgrade brigade") => {

@@ -1,5 +1,5 @@
-//! Whether other machines reach this one: the node's port, and, for the stages, the ports that
-//! the system gives out for any.
+//! Whether other machines reach this one: the node's port, and those of its stages where nothing else
+//! was said.
 
 use serde_json::Value;
 
@@ -11,8 +11,8 @@ const NAME: &str = "firewall";
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Ports {
     pub(super) node: u16,
-    /// The first and the last that the system gives out.
-    pub(super) any: (u16, u16),
+    /// The first and the last of the stages'.
+    pub(super) stages: (u16, u16),
 }
 
 /// What a firewall does with connections from elsewhere.
@@ -23,12 +23,6 @@ pub(super) enum Gate {
     /// It lets some in, by their address or interface.
     Depends,
     Shut,
-}
-
-/// The range in `/proc/sys/net/ipv4/ip_local_port_range`'s text.
-pub(super) fn port_range(text: &str) -> Option<(u16, u16)> {
-    let mut numbers = text.split_whitespace().map(str::parse);
-    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
 }
 
 /// What `nft --json list ruleset` (1.0.6) says of these ports.
@@ -60,7 +54,7 @@ pub(super) fn nft(ruleset: &str, ports: Ports) -> Option<Gate> {
                 })
                 .unwrap_or(Gate::Shut)
         };
-        let needed = [ports.node, ports.any.0, ports.any.1].map(admits);
+        let needed = [ports.node, ports.stages.0, ports.stages.1].map(admits);
         if needed.contains(&Gate::Shut) {
             return Some(Gate::Shut);
         }
@@ -164,7 +158,7 @@ pub(super) fn ufw(status: &str, ports: Ports) -> Option<Gate> {
             .max_by_key(|gate| *gate == Gate::Open)
             .unwrap_or(Gate::Shut)
     };
-    let needed = [ports.node, ports.any.0, ports.any.1].map(admits);
+    let needed = [ports.node, ports.stages.0, ports.stages.1].map(admits);
     Some(if needed.contains(&Gate::Shut) {
         Gate::Shut
     } else if needed.contains(&Gate::Depends) {
@@ -185,7 +179,7 @@ fn in_range(text: &str, port: u16) -> bool {
 
 /// The verdict on a Linux machine. `who` is the firewall that answered.
 pub(super) fn linux(who: &str, gate: Option<Gate>, ports: Ports, reached: bool) -> Check {
-    let (first, last) = ports.any;
+    let (first, last) = ports.stages;
     let needed = format!("TCP {} and {first} to {last}", ports.node);
     let fix = match who {
         "ufw" => "sudo ufw allow from NETWORK, such as 192.168.1.0/24".to_owned(),

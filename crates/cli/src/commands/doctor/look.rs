@@ -13,12 +13,12 @@ use super::firewall::{self, Gate, Ports};
 use super::machine::Folder;
 use super::network::Interface;
 use super::{Check, cluster, machine, network, power};
-use crate::commands::up::USUAL_PORT;
+use crate::commands::up::{STAGE_PORTS, USUAL_PORT};
 use crate::control::{Reply, Request, ask};
 
 pub(super) fn all() -> Vec<Check> {
     let nodes = match ask(&Request::Nodes, |_| {}) {
-        Ok(Reply::Nodes(nodes)) => Some(nodes),
+        Ok(Reply::Nodes { nodes, .. }) => Some(nodes),
         _ => None,
     };
     let nodes = nodes.as_deref();
@@ -138,13 +138,14 @@ fn clock() -> Check {
 
 fn linux_firewall(nodes: Option<&[NodeView]>) -> Check {
     let own = nodes.into_iter().flatten().find(|node| node.is_self);
-    let range = firewall::port_range(&read("/proc/sys/net/ipv4/ip_local_port_range"));
     let ports = Ports {
-        node: own.map_or(USUAL_PORT, |own| own.address.port()),
-        any: range.unwrap_or((32_768, 60_999)),
+        node: own
+            .and_then(NodeView::address)
+            .map_or(USUAL_PORT, |own| own.port()),
+        stages: (STAGE_PORTS.first, STAGE_PORTS.last),
     };
     // Whether other machines have to reach this one.
-    let reached = own.is_some_and(|own| !own.address.ip().is_loopback());
+    let reached = own.is_some_and(|own| !own.is_inside());
     if let Some(status) = said("ufw", &["status"]) {
         let gate = firewall::ufw(&status, ports);
         // Where it is off, other rules may be there.
@@ -199,8 +200,8 @@ fn linux_sleep() -> Check {
 fn ways(nodes: Option<&[NodeView]>) -> Check {
     let others = nodes.into_iter().flatten().filter(|node| !node.is_self);
     let ways: Vec<_> = others
-        .filter(|node| !node.address.ip().is_loopback())
-        .map(|node| (node.name.clone(), device(node.address.ip())))
+        .filter(|node| !node.is_inside())
+        .filter_map(|node| Some((node.name.clone(), device(node.address()?.ip()))))
         .collect();
     network::ways(&ways, &interfaces())
 }

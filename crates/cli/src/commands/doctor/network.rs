@@ -113,7 +113,7 @@ pub(super) fn ways(ways: &[(String, Option<String>)], interfaces: &[Interface]) 
                 "{nodes}: by Wi-Fi, though {} has a carrier",
                 cables.join(", ")
             ),
-            "start `brigade up` with --listen and the cable's address on those nodes",
+            "give the cable's interfaces addresses of one network; `brigade nodes --links` shows the ways",
         )
     }
 }

@@ -159,9 +159,10 @@ impl Fleet {
         let nodes = nodes["nodes"].as_array().unwrap().iter();
         nodes
             .map(|node| {
-                let [name, id, address, state] =
-                    ["name", "id", "address", "state"].map(|field| text(node, field));
-                (name, id, address, state)
+                let [name, id, state] = ["name", "id", "state"].map(|field| text(node, field));
+                let addresses = node["addresses"].as_array().unwrap();
+                assert_eq!(addresses.len(), 1, "on loopback it has one address");
+                (name, id, addresses[0].as_str().unwrap().to_owned(), state)
             })
             .collect()
     }

@@ -11,6 +11,11 @@ pub(crate) struct Machines {
     switch: String,
 }
 
+/// The address of a machine in the second network.
+pub(crate) fn second_address(machine: usize) -> String {
+    format!("10.1.1.{}", 10 + machine)
+}
+
 /// The address of a machine.
 pub(crate) fn address(machine: usize) -> String {
     format!("192.168.1.{}", 10 + machine)
@@ -45,23 +50,49 @@ impl Machines {
     }
 
     fn build(&self) -> Result<(), String> {
-        let switch = &self.switch;
-        ip(&["netns", "add", switch])?;
-        ip(&["-n", switch, "link", "add", "bridge", "type", "bridge"])?;
-        ip(&["-n", switch, "link", "set", "bridge", "up"])?;
-        for (machine, name) in self.names.iter().enumerate() {
-            let port = format!("port{machine}");
-            let address = format!("{}/24", address(machine));
+        ip(&["netns", "add", &self.switch])?;
+        for name in &self.names {
             ip(&["netns", "add", name])?;
-            let cable = ["link", "add", "cable", "netns", name, "type", "veth"];
-            ip(&[&cable[..], &["peer", "name", &port, "netns", switch]].concat())?;
-            ip(&["-n", switch, "link", "set", &port, "master", "bridge"])?;
-            ip(&["-n", switch, "link", "set", &port, "up"])?;
-            ip(&["-n", name, "addr", "add", &address, "dev", "cable"])?;
             ip(&["-n", name, "link", "set", "lo", "up"])?;
-            ip(&["-n", name, "link", "set", "cable", "up"])?;
+        }
+        self.network("cable", "port", "bridge", address)
+    }
+
+    /// Links all machines by a second network.
+    pub(crate) fn second_network(&self) {
+        self.network("second", "other", "bridge2", second_address)
+            .unwrap();
+    }
+
+    fn network(
+        &self,
+        cable: &str,
+        port: &str,
+        bridge: &str,
+        address: fn(usize) -> String,
+    ) -> Result<(), String> {
+        let switch = &self.switch;
+        ip(&["-n", switch, "link", "add", bridge, "type", "bridge"])?;
+        ip(&["-n", switch, "link", "set", bridge, "up"])?;
+        for (machine, name) in self.names.iter().enumerate() {
+            let port = format!("{port}{machine}");
+            let address = format!("{}/24", address(machine));
+            let link = ["link", "add", cable, "netns", name, "type", "veth"];
+            ip(&[&link[..], &["peer", "name", &port, "netns", switch]].concat())?;
+            ip(&["-n", switch, "link", "set", &port, "master", bridge])?;
+            ip(&["-n", switch, "link", "set", &port, "up"])?;
+            ip(&["-n", name, "addr", "add", &address, "dev", cable])?;
+            ip(&["-n", name, "link", "set", cable, "up"])?;
         }
         Ok(())
+    }
+
+    /// Gives a machine another address in the first network, and takes all others from it there.
+    pub(crate) fn readdress(&self, machine: usize, address: &str) {
+        let name = &self.names[machine];
+        ip(&["-n", name, "addr", "flush", "dev", "cable"]).unwrap();
+        let address = format!("{address}/24");
+        ip(&["-n", name, "addr", "add", &address, "dev", "cable"]).unwrap();
     }
 
     /// The same command on one of the machines.
@@ -83,7 +114,16 @@ impl Machines {
 
     /// Pulls a machine's cable out of the switch, or plugs it in: `down` or `up`.
     pub(crate) fn cable(&self, machine: usize, state: &str) {
-        let port = format!("port{machine}");
+        self.plug("port", machine, state);
+    }
+
+    /// The same in the second network.
+    pub(crate) fn second_cable(&self, machine: usize, state: &str) {
+        self.plug("other", machine, state);
+    }
+
+    fn plug(&self, port: &str, machine: usize, state: &str) {
+        let port = format!("{port}{machine}");
         ip(&["-n", &self.switch, "link", "set", &port, state]).unwrap();
     }
 
