@@ -5,6 +5,8 @@
 //! be kept is refused by name.
 
 mod apart;
+mod exclusive;
+mod integers;
 mod keywords;
 
 use std::collections::{HashMap, HashSet};
@@ -12,16 +14,13 @@ use std::collections::{HashMap, HashSet};
 use serde_json::{Map, Value};
 
 use super::{Grammar, literal};
-use keywords::{count, keywords, repeat, string_format};
+use keywords::{count, enumeration, keywords, repeat, string_format};
 
 /// How deep schemas may be nested, references not counted: each of them is one rule.
 const MAX_DEPTH: usize = 48;
 
 /// Rules of one grammar. Beyond that, llama.cpp's parser gets slow.
 const MAX_RULES: usize = 4000;
-
-/// The most values of an `enum`.
-const MAX_VALUES: usize = 500;
 
 /// Keywords that say nothing about what is allowed.
 const ANNOTATIONS: &[&str] = &[
@@ -111,9 +110,9 @@ impl Converter<'_> {
         }
         if let Some(values) = members.get("enum") {
             only(&["enum", "type"])?;
-            return self.enumeration(values, place);
+            return Ok(self.grammar.add("enum", enumeration(values, place)?));
         }
-        for key in ["anyOf", "allOf"] {
+        for key in ["anyOf", "oneOf", "allOf"] {
             if let Some(schemas) = members.get(key) {
                 only(&[key])?;
                 return self.alternatives(key, schemas, place, depth);
@@ -159,21 +158,7 @@ impl Converter<'_> {
         }
     }
 
-    fn enumeration(&mut self, values: &Value, place: &str) -> Result<String, SchemaError> {
-        let Some(values) = values.as_array().filter(|values| !values.is_empty()) else {
-            return refuse(place, "has an 'enum' that is no list of values");
-        };
-        if values.len() > MAX_VALUES {
-            return refuse(
-                place,
-                format!("has an 'enum' of more than {MAX_VALUES} values"),
-            );
-        }
-        let ways: Vec<_> = values.iter().map(|v| literal(&v.to_string())).collect();
-        Ok(self.grammar.add("enum", ways.join(" | ")))
-    }
-
-    /// `anyOf`, and an `allOf` of one.
+    /// `anyOf`, `oneOf` where that is the same, and an `allOf` of one.
     fn alternatives(
         &mut self,
         key: &str,
@@ -190,7 +175,7 @@ impl Converter<'_> {
                 "has an 'allOf' of more than one schema, which is not supported",
             );
         }
-        if let Some(trouble) = apart::trouble(self.root, schemas) {
+        if let Some(trouble) = apart::trouble(self.root, key, schemas) {
             return refuse(&format!("{place}/{key}"), trouble);
         }
         let ways = schemas
@@ -212,7 +197,21 @@ impl Converter<'_> {
             "object" => self.object(members, place, depth),
             "array" => self.array(members, place, depth),
             "string" => self.string(members, place),
-            "integer" | "number" | "boolean" | "null" => Ok(kind.to_owned()),
+            "integer" => Ok(match integers::body(members, place)? {
+                Some(body) => self.grammar.add("integer", body),
+                None => kind.to_owned(),
+            }),
+            "number"
+                if integers::BOUNDS
+                    .iter()
+                    .any(|key| members.contains_key(*key)) =>
+            {
+                refuse(
+                    place,
+                    "bounds numbers that are no integers, which is not supported",
+                )
+            }
+            "number" | "boolean" | "null" => Ok(kind.to_owned()),
             _ => refuse(place, format!("has the type '{kind}', which there is not")),
         }
     }

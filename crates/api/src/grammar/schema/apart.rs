@@ -10,6 +10,8 @@ use std::collections::HashSet;
 
 use serde_json::{Map, Value};
 
+use super::exclusive;
+
 /// Steps that one comparison may take; a schema that needs more is refused.
 const MAX_STEPS: u32 = 200_000;
 
@@ -34,11 +36,16 @@ struct Comparison<'a> {
 }
 
 /// Why alternatives cannot be told apart; `None` if they can.
-pub(super) fn trouble(root: &Value, schemas: &[Value]) -> Option<String> {
+pub(super) fn trouble(root: &Value, key: &str, schemas: &[Value]) -> Option<String> {
     let mut comparison = Comparison {
         root,
         steps_left: MAX_STEPS,
     };
+    if key == "oneOf"
+        && let Some(trouble) = exclusive::trouble(schemas, |schema| comparison.resolve(schema))
+    {
+        return Some(trouble);
+    }
     comparison
         .trouble(schemas)
         .unwrap_or_else(|TooLong| Some("has too many alternatives to tell apart".to_owned()))
@@ -107,7 +114,8 @@ impl<'a> Comparison<'a> {
             if members.contains_key("const") || members.contains_key("enum") {
                 continue;
             }
-            let inner = ["anyOf", "allOf"].map(|key| members.get(key).and_then(Value::as_array));
+            let inner =
+                ["anyOf", "oneOf", "allOf"].map(|key| members.get(key).and_then(Value::as_array));
             if inner.iter().any(Option::is_some) {
                 left.extend(inner.into_iter().flatten().flatten());
                 continue;

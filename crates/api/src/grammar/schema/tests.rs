@@ -24,12 +24,20 @@ fn what_cannot_be_kept_is_refused_by_name() {
             "# has the keyword 'pattern', which is not supported",
         ),
         (
-            json!({"type": "integer", "minimum": 1}),
+            json!({"type": "number", "minimum": 1}),
             "# has the keyword 'minimum', which is not supported",
         ),
         (
-            json!({"oneOf": [{"type": "null"}]}),
-            "# has the keyword 'oneOf', which is not supported",
+            json!({"type": ["integer", "number"], "minimum": 1}),
+            "# bounds numbers that are no integers, which is not supported",
+        ),
+        (
+            json!({"type": "integer", "multipleOf": 2}),
+            "# has the keyword 'multipleOf', which is not supported",
+        ),
+        (
+            json!({"type": "integer", "minimum": 2, "maximum": 1}),
+            "# has bounds between which there is no integer of up to 15 digits",
         ),
         (
             json!({"type": "objekt"}),
@@ -149,6 +157,46 @@ fn alternatives_differ_before_they_nest() {
     }
 }
 
+#[test]
+fn one_of_is_kept_where_no_value_satisfies_two() {
+    let one_of =
+        |schemas: Value| grammar(&json!({"$defs": {"n": {"type": "number"}}, "oneOf": schemas}));
+    let object = |kind: Value, required: &[&str]| json!({"type": "object", "properties": {"kind": kind, "x": {"type": "array"}}, "required": required});
+    for schemas in [
+        json!([{"type": "null"}]),
+        json!([{"type": "null"}, {"type": "integer", "minimum": 1}, {"type": ["string", "array"]}]),
+        json!([{"const": 1}, {"enum": [2, "a"]}, {"const": "b"}]),
+        json!([{"$ref": "#/$defs/n"}, {"type": "string"}]),
+        json!([
+            object(json!({"const": "a"}), &["kind"]),
+            object(json!({"enum": ["b", "c"]}), &["kind"])
+        ]),
+    ] {
+        let text = one_of(schemas.clone()).unwrap_or_else(|error| panic!("{schemas}: {error}"));
+        check_rules(&text);
+    }
+    for schemas in [
+        json!([{"type": "integer"}, {"type": "number"}]),
+        json!([{"$ref": "#/$defs/n"}, {"type": "integer"}]),
+        json!([{"const": 1}, {"const": 1.0}]),
+        json!([{"type": "string"}, {"const": "a"}]),
+        json!([{"type": "string"}, {}]),
+        json!([true, {"type": "string"}]),
+        json!([
+            object(json!({"const": "a"}), &["kind"]),
+            object(json!({"const": "b"}), &[])
+        ]),
+        json!([
+            object(json!({"const": "a"}), &["kind"]),
+            object(json!({"const": "a"}), &["kind"])
+        ]),
+        json!([{"anyOf": [{"type": "string"}]}, {"type": "null"}]),
+    ] {
+        let error = one_of(schemas.clone()).expect_err("ambiguous").to_string();
+        assert!(error.starts_with("#/oneOf has "), "{schemas}: {error}");
+    }
+}
+
 /// The rules that a body refers to: words outside of literals, classes and counts.
 fn references(body: &str) -> BTreeSet<String> {
     let mut words = BTreeSet::new();
@@ -213,7 +261,10 @@ fn schema_like() -> impl Strategy<Value = Value> {
         "enum",
         "const",
         "anyOf",
+        "oneOf",
         "allOf",
+        "minimum",
+        "exclusiveMaximum",
         "$ref",
         "$defs",
         "minLength",
