@@ -128,7 +128,10 @@ pub struct Generation {
 #[derive(Debug)]
 pub enum Event {
     /// It waits no longer: the prompt is being read.
-    Started,
+    Started {
+        /// Tokens of the prompt that were known already and need not be read.
+        cached_tokens: u32,
+    },
     /// More of the answer: whole characters, and nothing that may still become a stop string.
     Text {
         /// The piece.

@@ -78,6 +78,7 @@ pub(crate) struct Metrics {
     cancelled: AtomicU64,
     in_progress: AtomicU64,
     prompt_tokens: AtomicU64,
+    cached_tokens: AtomicU64,
     completion_tokens: AtomicU64,
     responses: [AtomicU64; 5],
     queue: Histogram,
@@ -106,6 +107,8 @@ impl Metrics {
         self.counter(outcome).fetch_add(1, Relaxed);
         self.prompt_tokens
             .fetch_add(u64::from(usage.prompt_tokens), Relaxed);
+        self.cached_tokens
+            .fetch_add(u64::from(usage.cached_tokens), Relaxed);
         self.completion_tokens
             .fetch_add(u64::from(usage.completion_tokens), Relaxed);
         if outcome == Outcome::Done {
@@ -148,6 +151,11 @@ impl Metrics {
                 "brigade_prompt_tokens_total",
                 "Tokens of prompts.",
                 &self.prompt_tokens,
+            ),
+            (
+                "brigade_prompt_cached_tokens_total",
+                "Those that were in the KV cache already.",
+                &self.cached_tokens,
             ),
             (
                 "brigade_completion_tokens_total",
@@ -268,6 +276,7 @@ mod tests {
         );
         let usage = Usage {
             prompt_tokens: 3,
+            cached_tokens: 2,
             completion_tokens: 4,
         };
         let timing = Timing {
@@ -298,6 +307,7 @@ mod tests {
             "brigade_requests_total{outcome=\"done\"} 1",
             "brigade_requests_total{outcome=\"failed\"} 0",
             "brigade_prompt_tokens_total 3",
+            "brigade_prompt_cached_tokens_total 2",
             "brigade_completion_tokens_total 4",
             "brigade_http_responses_total{status=\"2xx\"} 1",
             "brigade_sequences_waiting 2",

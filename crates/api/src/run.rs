@@ -128,9 +128,12 @@ struct Choice {
 }
 
 /// Tokens of a request.
+#[expect(clippy::struct_field_names, reason = "OpenAI's names, all of tokens")]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Usage {
     pub(crate) prompt_tokens: u32,
+    /// Those of the prompt that the first choice needed not read.
+    pub(crate) cached_tokens: u32,
     /// Of all choices.
     pub(crate) completion_tokens: u32,
 }
@@ -151,6 +154,7 @@ pub(crate) struct Timing {
 pub(crate) struct Run {
     pub(crate) model: String,
     prompt_tokens: u32,
+    cached_tokens: u32,
     choices: Vec<Choice>,
     /// The choice that is asked first, so that all get their turn.
     turn: usize,
@@ -177,6 +181,7 @@ impl Run {
         Self {
             model,
             prompt_tokens,
+            cached_tokens: 0,
             choices: Vec::new(),
             turn: 0,
             arrived,
@@ -214,6 +219,7 @@ impl Run {
     pub(crate) fn usage(&self) -> Usage {
         Usage {
             prompt_tokens: self.prompt_tokens,
+            cached_tokens: self.cached_tokens,
             completion_tokens: self.choices.iter().map(|choice| choice.tokens).sum(),
         }
     }
@@ -232,7 +238,10 @@ impl Run {
     fn take(&mut self, index: usize, event: Option<Event>) -> Result<Option<Step>, ApiError> {
         let choice = &mut self.choices[index];
         match event {
-            Some(Event::Started) => {
+            Some(Event::Started { cached_tokens }) => {
+                if index == 0 {
+                    self.cached_tokens = cached_tokens;
+                }
                 self.started.get_or_insert_with(Instant::now);
                 Ok(None)
             }
@@ -347,6 +356,7 @@ impl Drop for Run {
             model = %self.model,
             outcome = self.outcome.name(),
             prompt_tokens = usage.prompt_tokens,
+            cached_tokens = usage.cached_tokens,
             completion_tokens = usage.completion_tokens,
             queue_ms = timing.queue.as_secs_f64() * 1e3,
             prefill_ms = timing.prefill.as_secs_f64() * 1e3,

@@ -193,7 +193,7 @@ async fn forward(
             () = sender.closed() => return,
         };
         let (event, over) = match event {
-            Some(NodeEvent::Started) => (Event::Started, false),
+            Some(NodeEvent::Started { cached_tokens }) => (Event::Started { cached_tokens }, false),
             Some(NodeEvent::Token {
                 text,
                 token,

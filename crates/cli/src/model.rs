@@ -150,8 +150,11 @@ pub(crate) fn spec(
         Placement::Stages(ranges) => ranges.len() as u32,
         Placement::Rpc(nodes) => *nodes,
     };
+    // Recurrent states, too, are of architectures that are not known by name.
+    let architecture = Architecture::of(source.model().header());
     Ok(ClusterSpec {
         name: name(&source),
+        keeps_prefixes: architecture.is_ok_and(Architecture::kv_can_be_cut),
         source,
         placement,
         context_tokens,

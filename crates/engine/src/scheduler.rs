@@ -31,10 +31,14 @@
 //! request's steps carry the removal of the old one's tokens, and every stage sees steps in the
 //! order in which they were made.
 //!
+//! A sequence whose request is over keeps the beginning of its prompt for others ([`prefix`]),
+//! unless the model's KV cache cannot be cut. A cancelled one keeps nothing.
+//!
 //! Every now and then a step carries a digest of the lengths that all sequences should have, idle
 //! ones too, and each stage compares it with what it has.
 
 mod fairness;
+mod prefix;
 pub mod timing;
 mod types;
 
@@ -47,10 +51,11 @@ use brigade_wire::{
 
 use crate::{kv_digest, sampling};
 use fairness::{Active, Prefilling, Waiting};
+use prefix::Kept;
 use timing::{Plan, Timing, Work};
 pub use types::{
     Event, FinishReason, Load, Measured, ProtocolError, Request, RequestId, SchedulerConfig,
-    SubmitError,
+    Started, SubmitError,
 };
 
 /// Steps from one digest of the KV cache to the next.
@@ -83,6 +88,10 @@ pub struct Scheduler {
     waiting: Waiting,
     /// Indexed by sequence.
     slots: Vec<Option<Active>>,
+    /// What those without a request hold, indexed by sequence.
+    kept: Vec<Kept>,
+    /// Counts what was put into `kept`.
+    uses: u64,
     /// Tokens that the KV cache holds once every step in flight is done, by sequence.
     lengths: Vec<u32>,
     prefilling: Prefilling,
@@ -92,8 +101,8 @@ pub struct Scheduler {
     changes: Vec<KvOp>,
     /// They are not to wait for a step that computes.
     changes_at_once: bool,
-    /// Requests that got a sequence and that nobody was told of.
-    started: Vec<RequestId>,
+    /// Requests whose prompts began to be read and that nobody was told of.
+    started: Vec<Started>,
     in_flight: VecDeque<InFlight>,
     next_step: StepId,
     next_ticket: u64,
@@ -115,6 +124,8 @@ impl Scheduler {
             config,
             waiting: Waiting::default(),
             slots: (0..config.sequences).map(|_| None).collect(),
+            kept: vec![Kept::default(); config.sequences as usize],
+            uses: 0,
             lengths: vec![0; config.sequences as usize],
             prefilling: Prefilling::default(),
             ready: VecDeque::new(),
@@ -197,17 +208,29 @@ impl Scheduler {
         Ok(())
     }
 
+    /// Ends a request whose answer is complete although the scheduler does not know it, without
+    /// another event of it. Unlike a cancelled one it leaves its prompt to others.
+    pub fn complete(&mut self, id: RequestId) {
+        if let Some(seq) = self.sequence_of(id) {
+            self.release(seq, usize::MAX);
+        }
+    }
+
+    fn sequence_of(&self, id: RequestId) -> Option<SeqId> {
+        (0..).zip(&self.slots).find_map(|(seq, slot)| {
+            let active = slot.as_ref()?;
+            (active.request.id == id).then_some(SeqId(seq))
+        })
+    }
+
     /// Ends a request without another event of it. False if there is no such request.
     pub fn cancel(&mut self, id: RequestId) -> bool {
         if self.waiting.remove(|request| request.id == id).is_some() {
             return true;
         }
-        let holder = (0..).zip(&self.slots).find_map(|(seq, slot)| {
-            let active = slot.as_ref()?;
-            (active.request.id == id).then_some(SeqId(seq))
-        });
+        let holder = self.sequence_of(id);
         if let Some(seq) = holder {
-            self.release(seq);
+            self.release(seq, 0);
             self.changes_at_once = !self.changes.is_empty();
         }
         holder.is_some()
@@ -267,8 +290,8 @@ impl Scheduler {
         Some(self.make_step(work, spans, now_us))
     }
 
-    /// Requests that stopped waiting since the last call.
-    pub fn take_started(&mut self) -> Vec<RequestId> {
+    /// Requests whose prompts began to be read since the last call.
+    pub fn take_started(&mut self) -> Vec<Started> {
         std::mem::take(&mut self.started)
     }
 
@@ -338,7 +361,7 @@ impl Scheduler {
         let request = active.request.id;
         if let Some(reason) = output.fault {
             events.push(Event::Failed { request, reason });
-            self.release(expected.seq);
+            self.release(expected.seq, 0);
             return;
         }
         let reason = if active.request.stop_tokens.contains(&output.token) {
@@ -356,7 +379,7 @@ impl Scheduler {
         };
         if let Some(reason) = reason {
             events.push(Event::Finished { request, reason });
-            self.release(expected.seq);
+            self.release(expected.seq, usize::MAX);
         } else {
             self.ready.push_back(expected.seq);
         }
@@ -375,10 +398,7 @@ impl Scheduler {
 
     /// Gives free sequences to waiting requests.
     fn admit(&mut self) {
-        for index in 0..self.slots.len() {
-            if self.slots[index].is_some() {
-                continue;
-            }
+        while self.waiting.len() > 0 && self.slots.iter().any(Option::is_none) {
             let slots = &self.slots;
             let sequences_of = |user| {
                 let active = slots.iter().flatten();
@@ -388,29 +408,82 @@ impl Scheduler {
                 return;
             };
             let tokens = std::mem::take(&mut request.prompt);
+            let free = self.slots.iter().zip(&self.kept).enumerate();
+            let free = free.filter(|(_, (slot, _))| slot.is_none());
+            let free = free.map(|(index, (_, kept))| (index, kept));
+            let Some((index, reused)) =
+                prefix::place(free, &tokens, self.config.chunk_tokens as usize)
+            else {
+                return;
+            };
+            self.kept[index] = Kept::default();
+            self.cut(index, reused);
             // The answer's last token needs no place in the context.
             let room = self.config.context_tokens as usize - tokens.len() + 1;
-            self.started.push(request.id);
             self.prefilling.push(SeqId(index as u32));
             self.slots[index] = Some(Active {
                 ticket: self.next_ticket,
                 prompt_tokens: tokens.len(),
                 limit: room.min(request.max_tokens as usize),
                 tokens,
+                begun: false,
                 request,
             });
             self.next_ticket += 1;
         }
     }
 
-    /// Frees a sequence and has the stages forget it.
-    fn release(&mut self, seq: SeqId) {
-        self.slots[seq.0 as usize] = None;
+    /// Frees a sequence and has the stages forget it, except for full chunks within the first
+    /// `keep` tokens of its prompt.
+    fn release(&mut self, seq: SeqId, keep: usize) {
+        let index = seq.0 as usize;
+        let Some(mut active) = self.slots[index].take() else {
+            return;
+        };
         self.prefilling.remove(seq);
         self.ready.retain(|other| *other != seq);
-        if std::mem::take(&mut self.lengths[seq.0 as usize]) > 0 {
-            self.changes.push(KvOp::Remove { seq, from: 0 });
+        let mut kept = 0;
+        if self.config.keeps_prefixes {
+            let chunk_tokens = self.config.chunk_tokens as usize;
+            kept = active.prompt_tokens.min(keep) / chunk_tokens * chunk_tokens;
         }
+        self.cut(index, kept);
+        self.uses += 1;
+        active.tokens.truncate(kept);
+        self.kept[index] = Kept {
+            tokens: active.tokens,
+            used: self.uses,
+        };
+    }
+
+    /// Has the stages forget a sequence from this length on.
+    fn cut(&mut self, index: usize, length: usize) {
+        let (from, seq) = (length as u32, SeqId(index as u32));
+        if from < self.lengths[index] {
+            self.lengths[index] = from;
+            self.changes.push(KvOp::Remove { seq, from });
+        }
+    }
+
+    /// Lets an empty sequence begin with what another one holds of its prompt.
+    fn share(&mut self, index: usize) {
+        let Some(active) = &self.slots[index] else {
+            return;
+        };
+        let prompt = &active.tokens[..active.prompt_tokens];
+        let chunk_tokens = self.config.chunk_tokens as usize;
+        let found = prefix::source(&self.slots, &self.kept, &self.lengths, prompt, chunk_tokens);
+        let Some((from, length)) = found else {
+            return;
+        };
+        self.uses += 1;
+        self.kept[from].used = self.uses;
+        self.changes.push(KvOp::Copy {
+            from: SeqId(from as u32),
+            to: SeqId(index as u32),
+        });
+        self.lengths[index] = self.lengths[from];
+        self.cut(index, length);
     }
 
     /// The next chunk of the prompt whose turn it is.
@@ -421,13 +494,23 @@ impl Scheduler {
             active.map_or(0, |a| a.prompt_tokens - lengths[seq as usize] as usize)
         };
         let seq = self.prefilling.next(left)?;
-        let position = self.lengths[seq.0 as usize];
-        let active = self.slots[seq.0 as usize].as_mut()?;
+        let index = seq.0 as usize;
+        if self.config.keeps_prefixes && self.lengths[index] == 0 {
+            self.share(index);
+        }
+        let position = self.lengths[index];
+        let active = self.slots[index].as_mut()?;
+        let is_first = !std::mem::replace(&mut active.begun, true);
+        if is_first {
+            self.started.push(Started {
+                request: active.request.id,
+                cached_tokens: position,
+            });
+        }
         let begin = position as usize;
         let end = active
             .prompt_tokens
             .min(begin + self.config.chunk_tokens as usize);
-        let is_first = position == 0;
         let is_last = end == active.prompt_tokens;
         if is_last {
             self.prefilling.remove(seq);

@@ -174,6 +174,12 @@ impl Architecture {
             .map(|suffix| format!("{}.attention.{suffix}", self.name))
     }
 
+    /// Whether a sequence's KV cache can be cut anywhere and is then what it was at that length.
+    /// Not so where layers forget what lies before their window.
+    pub fn kv_can_be_cut(&self) -> bool {
+        self.window.is_none()
+    }
+
     /// Whether some layers may attend to a window.
     pub(crate) fn has_window(&self) -> bool {
         self.window.is_some()

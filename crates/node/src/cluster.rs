@@ -53,6 +53,9 @@ pub struct ClusterSpec {
     pub sequences: u32,
     /// Prompt tokens of one step.
     pub chunk_tokens: u32,
+    /// Whether prompts that begin alike share that part of the KV cache; only where the
+    /// architecture's allows it ([`brigade_gguf::Architecture::kv_can_be_cut`]).
+    pub keeps_prefixes: bool,
     /// Threads of each stage; without it, as many as its node has cores.
     pub threads: Option<u32>,
     /// Where stage files are kept on this machine.
@@ -132,6 +135,7 @@ impl ClusterSpec {
             context_tokens: self.context_tokens,
             chunk_tokens: self.chunk_tokens,
             waiting_limit: 64,
+            keeps_prefixes: self.keeps_prefixes,
         }
     }
 

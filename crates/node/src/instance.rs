@@ -75,7 +75,10 @@ pub enum End {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
     /// It waits no longer: its prompt is being read.
-    Started,
+    Started {
+        /// Tokens of the prompt that the KV cache held already.
+        cached_tokens: u32,
+    },
     /// The next token of the answer.
     Token {
         /// The token.
@@ -337,9 +340,10 @@ impl State {
     /// Sends all steps that may be in flight now. A broken connection shows on the receiving side.
     fn send_steps(&mut self) {
         while let Some(step) = self.scheduler.next_step(self.now_us()) {
-            for request in self.scheduler.take_started() {
-                if let Some(open) = self.answers.get(&request) {
-                    let _ = open.events.send(Event::Started);
+            for started in self.scheduler.take_started() {
+                if let Some(open) = self.answers.get(&started.request) {
+                    let cached_tokens = started.cached_tokens;
+                    let _ = open.events.send(Event::Started { cached_tokens });
                 }
             }
             if let Err(error) = self.sender.send(&Message::Step(step), &[]) {
@@ -436,7 +440,7 @@ impl State {
                 reason: FinishReason::Stop,
             });
             self.answers.remove(&request);
-            self.scheduler.cancel(request);
+            self.scheduler.complete(request);
         }
     }
 }

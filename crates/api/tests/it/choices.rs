@@ -32,7 +32,8 @@ async fn several_choices_have_seeds_of_their_own() {
     }
     assert_eq!(
         reply["usage"],
-        json!({"prompt_tokens": 11, "completion_tokens": 18, "total_tokens": 29})
+        json!({"prompt_tokens": 11, "completion_tokens": 18, "total_tokens": 29,
+            "prompt_tokens_details": {"cached_tokens": 0}})
     );
     let seeds: Vec<u64> = fake
         .requests

@@ -194,6 +194,8 @@ fn spec(args: &Args, path: &Path) -> anyhow::Result<ClusterSpec> {
     let placement = Placement::Stages(model::even(&source, args.stages)?);
     let mut spec = model::spec(source, placement, context_tokens, Some(1))?;
     spec.sequences = args.streams;
+    // Every repetition reads the same prompt.
+    spec.keeps_prefixes = false;
     spec.chunk_tokens = args.chunk;
     Ok(spec)
 }

@@ -157,6 +157,7 @@ fn side(
     let source = model::open(&args.model)?;
     let mut spec = model::spec(source, placement, context_tokens, Some(args.threads))?;
     spec.sequences = 1;
+    spec.keeps_prefixes = false;
     spec.chunk_tokens = args.chunk;
     if args.encrypted {
         spec.links = Links::Encrypted;
@@ -185,7 +186,7 @@ fn side(
                 side.logits
                     .push(logits.context("the stage returned no logits")?);
             }
-            Event::Started | Event::Done { .. } => {}
+            Event::Started { .. } | Event::Done { .. } => {}
             Event::Failed(reason) | Event::Refused(reason) => bail!("{reason}"),
         }
     }

@@ -123,7 +123,7 @@ pub(crate) fn stream(answer: &mut Answer, start: Instant, print: bool) -> anyhow
                 (text, false)
             }
             Some(Event::Done { text, .. }) => (text, true),
-            Some(Event::Started) => (String::new(), false),
+            Some(Event::Started { .. }) => (String::new(), false),
             Some(Event::Failed(reason) | Event::Refused(reason)) => {
                 if !told.text.is_empty() {
                     show(print, "\n")?;

@@ -20,5 +20,6 @@ mod machines;
 mod parity;
 mod rpc;
 mod run;
+mod scheduling;
 mod shutdown;
 mod support;

@@ -84,6 +84,8 @@ pub(super) struct Active {
     /// The prompt, then the answer so far.
     pub(super) tokens: Vec<Token>,
     pub(super) prompt_tokens: usize,
+    /// Its prompt has begun to be read.
+    pub(super) begun: bool,
     /// The most tokens of the answer.
     pub(super) limit: usize,
 }

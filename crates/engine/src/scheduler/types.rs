@@ -20,6 +20,9 @@ pub struct SchedulerConfig {
     pub chunk_tokens: u32,
     /// How many requests may wait for a free sequence.
     pub waiting_limit: usize,
+    /// Whether prompts that begin alike share that part of the KV cache. Only for models of
+    /// which a sequence's KV cache can be cut anywhere and copied.
+    pub keeps_prefixes: bool,
 }
 
 impl SchedulerConfig {
@@ -131,6 +134,15 @@ pub enum FinishReason {
     Stop,
     /// The answer has as many tokens as it may, or the context is full.
     Length,
+}
+
+/// A request whose prompt has begun to be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Started {
+    /// The request.
+    pub request: RequestId,
+    /// Tokens of its prompt that the KV cache held already.
+    pub cached_tokens: u32,
 }
 
 /// What came of a result.

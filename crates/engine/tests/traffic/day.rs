@@ -95,6 +95,7 @@ fn play(seed: u64, stages: u32, requests: usize) -> (u64, u64) {
         context_tokens: CONTEXT,
         chunk_tokens: 64,
         waiting_limit: requests,
+        keeps_prefixes: true,
     };
     let arrivals = day(seed, requests);
     let mut world = World::new(&arrivals, model, config, &chain(seed, stages as usize));

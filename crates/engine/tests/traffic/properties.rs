@@ -94,6 +94,7 @@ proptest! {
         sequences in 1u32..9,
         chunk_tokens in 1u32..20,
         break_at_us in prop::option::weighted(0.3, 0u64..8000),
+        keeps_prefixes in any::<bool>(),
     ) {
         let config = SchedulerConfig {
             stages: timing.stages.len() as u32,
@@ -101,6 +102,7 @@ proptest! {
             context_tokens: CONTEXT,
             chunk_tokens,
             waiting_limit: 20,
+            keeps_prefixes,
         };
         let mut world = World::new(&arrivals, MODEL, config, &timing);
         world.play(break_at_us);
@@ -115,6 +117,8 @@ proptest! {
     ) {
         for arrival in &mut arrivals {
             arrival.cancel_at_us = None;
+            // Otherwise a shorter prompt is read before a longer one.
+            arrival.prompt.resize(5, 2);
         }
         let config = SchedulerConfig {
             stages: timing.stages.len() as u32,
@@ -122,6 +126,7 @@ proptest! {
             context_tokens: CONTEXT,
             chunk_tokens: 8,
             waiting_limit: 20,
+            keeps_prefixes: true,
         };
         let mut world = World::new(&arrivals, MODEL, config, &timing);
         world.play(None);

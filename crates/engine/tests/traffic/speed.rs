@@ -17,6 +17,7 @@ const LARGE: SchedulerConfig = SchedulerConfig {
     context_tokens: 4096,
     chunk_tokens: 64,
     waiting_limit: 100,
+    keeps_prefixes: false,
 };
 
 /// Bound by computing.
@@ -283,4 +284,36 @@ fn a_user_with_many_requests_leaves_room_for_others() {
     let place = world.started.iter().position(|id| id.0 as usize == modest);
     // Next to get a sequence, when the first are through.
     assert!(place.unwrap() <= 8, "{place:?}");
+}
+
+#[test]
+fn prompts_that_begin_alike_are_read_once() {
+    let timing = SimTiming::even(4, COMPUTE, 50);
+    let prompt = |own: u32| -> Vec<u32> { (0..1024).map(|at| 2 + at % 20).chain([own]).collect() };
+    // Ten at once, then one after they are through.
+    let mut arrivals: Vec<Arrival> = (2..12)
+        .map(|own| Arrival {
+            prompt: prompt(own),
+            max_tokens: 3,
+            ..Arrival::default()
+        })
+        .collect();
+    arrivals.push(Arrival {
+        at_us: 10_000_000,
+        prompt: prompt(12),
+        max_tokens: 3,
+        ..Arrival::default()
+    });
+    let config = SchedulerConfig {
+        keeps_prefixes: true,
+        ..LARGE
+    };
+    let world = play(&arrivals, config, &timing);
+    assert_eq!(world.cached_tokens, 10 * 1024);
+    let shared = play(&arrivals, config, &timing).times[&9].tokens_us[0];
+    let alone = play(&arrivals, LARGE, &timing).times[&9].tokens_us[0];
+    assert!(
+        shared * 5 < alone,
+        "{shared} µs, without sharing {alone} µs"
+    );
 }

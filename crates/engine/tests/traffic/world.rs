@@ -117,6 +117,8 @@ pub(crate) struct World<'a> {
     /// Requests in the order in which they got a sequence.
     pub(crate) started: Vec<RequestId>,
     pub(crate) steps: u64,
+    /// Tokens of prompts that were not computed again.
+    pub(crate) cached_tokens: usize,
     /// The largest decode step.
     pub(crate) largest_group: usize,
 }
@@ -144,6 +146,7 @@ impl<'a> World<'a> {
             ready_since: HashMap::new(),
             started: Vec::new(),
             steps: 0,
+            cached_tokens: 0,
             largest_group: 0,
         }
     }
@@ -216,8 +219,10 @@ impl<'a> World<'a> {
 
     fn send_all(&mut self) {
         while let Some(step) = self.scheduler.next_step(self.chain.now_us()) {
-            for id in self.scheduler.take_started() {
+            for started in self.scheduler.take_started() {
+                let id = started.request;
                 self.started.push(id);
+                self.cached_tokens += started.cached_tokens as usize;
                 let times = self.times.get_mut(&(id.0 as usize)).unwrap();
                 times.started_us.get_or_insert(self.chain.now_us());
             }

@@ -37,6 +37,7 @@ fn scheduler(stages: u32) -> SchedulerConfig {
         context_tokens: CONTEXT,
         chunk_tokens: 8,
         waiting_limit: 16,
+        keeps_prefixes: true,
     }
 }
 
@@ -151,7 +152,7 @@ fn finish(mut answer: Answer) -> Result<String, String> {
         match answer.next_blocking() {
             Some(Event::Token { text, .. }) => whole.push_str(&text),
             Some(Event::Done { text, .. }) => return Ok(whole + &text),
-            Some(Event::Started) => {}
+            Some(Event::Started { .. }) => {}
             Some(Event::Failed(reason) | Event::Refused(reason)) => return Err(reason),
             None => return Err("no end".to_owned()),
         }

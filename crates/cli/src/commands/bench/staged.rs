@@ -88,7 +88,7 @@ fn times(answer: &mut Answer, start: Instant) -> anyhow::Result<Vec<Duration>> {
         match event {
             Event::Token { .. } => times.push(start.elapsed()),
             Event::Done { .. } => return Ok(times),
-            Event::Started => {}
+            Event::Started { .. } => {}
             Event::Failed(reason) | Event::Refused(reason) => bail!("{reason}"),
         }
     }

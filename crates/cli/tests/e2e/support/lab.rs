@@ -35,8 +35,11 @@ impl Lab {
 
     /// The same without an address.
     pub(crate) fn start_with(scratch: Scratch, model: &Path, args: &[&str]) -> Self {
-        let mut all = vec!["lab", "--json", "--ctx", "512", "--model", text(model)];
+        let mut all = vec!["lab", "--json", "--model", text(model)];
         all.extend(args);
+        if !args.contains(&"--ctx") {
+            all.extend(["--ctx", "512"]);
+        }
         let mut child = scratch.command(&all).spawn().unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
         let (sender, lines) = mpsc::channel();
