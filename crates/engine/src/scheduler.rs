@@ -21,7 +21,12 @@
 //!   short ones come, and a short one of `c` chunks is read within `2c` turns, however long the
 //!   others are.
 //! - **Requests** without a sequence: the next one is the oldest of the user that has the fewest
-//!   sequences. Every answer is bounded by its limit, so every request gets its turn.
+//!   sequences. When all sequences are taken, one that has got
+//!   [`preempt_after_tokens`](SchedulerConfig::preempt_after_tokens) goes back to the end of the
+//!   queue, but never for a user that has more sequences than its own. It goes on later: the prompt
+//!   is read again in the same chunks and the answer token by token, so that it goes on as it would
+//!   have. So a request waits for so many tokens of each that came before it, no matter how long
+//!   their answers are.
 //!
 //! # How it is driven
 //!
@@ -50,7 +55,7 @@ use brigade_wire::{
 };
 
 use crate::{kv_digest, sampling};
-use fairness::{Active, Prefilling, Waiting};
+use fairness::{Active, Pending, Prefilling, Waiting};
 use prefix::Kept;
 use timing::{Plan, Timing, Work};
 pub use types::{
@@ -204,7 +209,7 @@ impl Scheduler {
                 waiting: self.waiting.len() - free,
             });
         }
-        self.waiting.push(request);
+        self.waiting.push(Pending::new(request));
         Ok(())
     }
 
@@ -225,7 +230,7 @@ impl Scheduler {
 
     /// Ends a request without another event of it. False if there is no such request.
     pub fn cancel(&mut self, id: RequestId) -> bool {
-        if self.waiting.remove(|request| request.id == id).is_some() {
+        if self.waiting.remove(id) {
             return true;
         }
         let holder = self.sequence_of(id);
@@ -245,7 +250,7 @@ impl Scheduler {
         let lost = active
             .into_iter()
             .map(|active| active.request.id)
-            .chain(self.waiting.iter().map(|request| request.id))
+            .chain(self.waiting.ids())
             .collect();
         *self = Self::new(self.config);
         lost
@@ -387,44 +392,91 @@ impl Scheduler {
 
     fn live(&self) -> impl Iterator<Item = RequestId> {
         let active = self.slots.iter().flatten().map(|active| active.request.id);
-        active.chain(self.waiting.iter().map(|request| request.id))
+        active.chain(self.waiting.ids())
     }
 
-    /// Sequences that have their first token.
+    /// Sequences that get their answer a token at a time.
     fn decoding(&self) -> usize {
+        let slots = self.slots.iter().zip(&self.lengths);
+        let decodes = slots.filter_map(|(slot, &length)| {
+            let active = slot.as_ref()?;
+            (active.answered() > 0 && length as usize >= active.prompt_tokens).then_some(())
+        });
+        decodes.count()
+    }
+
+    /// Takes the sequence from whoever has had it for longest and long enough, if somebody waits
+    /// and there is no other.
+    fn preempt(&mut self) {
+        let least = self.config.preempt_after_tokens;
+        if least == 0 || self.waiting.len() == 0 || self.slots.iter().any(Option::is_none) {
+            return;
+        }
+        let Some(next) = self.waiting.next_user(|user| self.sequences_of(user)) else {
+            return;
+        };
+        let deserved = self.sequences_of(next);
+        // Those whose tokens are on their way have their turn at the next look.
+        let turns = self.ready.iter().filter_map(|&seq| {
+            let active = self.slots[seq.0 as usize].as_ref()?;
+            let turn = active.turn(least)?;
+            (self.sequences_of(active.request.user) >= deserved).then_some((turn, seq))
+        });
+        let Some((_, seq)) = turns.max() else {
+            return;
+        };
+        if let Some(active) = &self.slots[seq.0 as usize] {
+            self.waiting.push(Pending {
+                request: active.request.clone(),
+                tokens: active.tokens.clone(),
+                prompt_tokens: active.prompt_tokens,
+            });
+        }
+        self.release(seq, usize::MAX);
+    }
+
+    fn sequences_of(&self, user: u64) -> usize {
         let active = self.slots.iter().flatten();
-        active.filter(|active| active.answered() > 0).count()
+        active.filter(|active| active.request.user == user).count()
     }
 
     /// Gives free sequences to waiting requests.
     fn admit(&mut self) {
+        self.preempt();
         while self.waiting.len() > 0 && self.slots.iter().any(Option::is_none) {
             let slots = &self.slots;
             let sequences_of = |user| {
                 let active = slots.iter().flatten();
                 active.filter(|active| active.request.user == user).count()
             };
-            let Some(mut request) = self.waiting.pop(sequences_of) else {
+            let Some(Pending {
+                request,
+                tokens,
+                prompt_tokens,
+            }) = self.waiting.pop(sequences_of)
+            else {
                 return;
             };
-            let tokens = std::mem::take(&mut request.prompt);
             let free = self.slots.iter().zip(&self.kept).enumerate();
             let free = free.filter(|(_, (slot, _))| slot.is_none());
             let free = free.map(|(index, (_, kept))| (index, kept));
-            let Some((index, reused)) =
-                prefix::place(free, &tokens, self.config.chunk_tokens as usize)
-            else {
+            let Some((index, reused)) = prefix::place(
+                free,
+                &tokens[..prompt_tokens],
+                self.config.chunk_tokens as usize,
+            ) else {
                 return;
             };
             self.kept[index] = Kept::default();
             self.cut(index, reused);
             // The answer's last token needs no place in the context.
-            let room = self.config.context_tokens as usize - tokens.len() + 1;
+            let room = self.config.context_tokens as usize - prompt_tokens + 1;
             self.prefilling.push(SeqId(index as u32));
             self.slots[index] = Some(Active {
                 ticket: self.next_ticket,
-                prompt_tokens: tokens.len(),
+                prompt_tokens,
                 limit: room.min(request.max_tokens as usize),
+                replayed: tokens.len() - prompt_tokens,
                 tokens,
                 begun: false,
                 request,
@@ -501,7 +553,7 @@ impl Scheduler {
         let position = self.lengths[index];
         let active = self.slots[index].as_mut()?;
         let is_first = !std::mem::replace(&mut active.begun, true);
-        if is_first {
+        if is_first && active.answered() == 0 {
             self.started.push(Started {
                 request: active.request.id,
                 cached_tokens: position,
@@ -515,11 +567,15 @@ impl Scheduler {
         if is_last {
             self.prefilling.remove(seq);
         }
+        if is_last && active.answered() > 0 {
+            // What follows is known already.
+            self.ready.push_back(seq);
+        }
         Some(Span {
             seq,
             position,
             tokens: active.tokens[begin..end].to_vec(),
-            want: if is_last { want(active) } else { Want::Nothing },
+            want: want(active, end),
             sampling: is_first.then(|| active.request.sampling.clone()),
             prompt_tokens: if is_first {
                 active.prompt_tokens as u32
@@ -541,12 +597,15 @@ impl Scheduler {
                 seq,
                 position,
                 tokens: vec![*active.tokens.get(position as usize)?],
-                want: want(active),
+                want: want(active, position as usize + 1),
                 sampling: None,
                 prompt_tokens: 0,
             })
         };
-        chosen.into_iter().filter_map(span).collect()
+        let spans: Vec<Span> = chosen.into_iter().filter_map(span).collect();
+        let known = spans.iter().filter(|span| span.want == Want::Nothing);
+        self.ready.extend(known.map(|span| span.seq));
+        spans
     }
 
     fn make_step(&mut self, work: Option<Work>, spans: Vec<Span>, now_us: u64) -> Step {
@@ -588,8 +647,11 @@ impl Scheduler {
     }
 }
 
-fn want(active: &Active) -> Want {
-    if active.request.want_logits {
+/// What to do after a span that ends at this length: a token is wanted where none is known.
+fn want(active: &Active, end: usize) -> Want {
+    if end < active.tokens.len() {
+        Want::Nothing
+    } else if active.request.want_logits {
         Want::TokenAndLogits
     } else {
         Want::Token

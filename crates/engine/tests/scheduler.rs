@@ -19,6 +19,7 @@ fn config(stages: u32, sequences: u32) -> SchedulerConfig {
         chunk_tokens: 4,
         waiting_limit: 2,
         keeps_prefixes: false,
+        preempt_after_tokens: 0,
     }
 }
 

@@ -3,8 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "in a test it is an assertion")]
 
 use brigade_engine::sim::{SimModel, SimStage};
-use brigade_engine::{Input, Stage, StageError};
-use brigade_wire::{KvOp, SeqId, Span, Token, Want};
+use brigade_engine::{Input, Stage, StageError, apply_changes, kv_digest};
+use brigade_wire::{KvOp, SeqId, Span, Step, Token, Want};
 use proptest::prelude::*;
 
 const MODEL: SimModel = SimModel {
@@ -122,4 +122,31 @@ fn a_step_at_the_wrong_position_is_refused() {
     assert_eq!(error.to_string(), "bad step: there is no sequence 3");
     stages[0].clear();
     assert!(forward(&mut stages, 0, 0, &[1]).is_ok());
+}
+
+#[test]
+fn a_stage_whose_sequences_have_other_lengths_has_failed() {
+    let mut stages = stages(&[0, 2, 6]);
+    forward(&mut stages, 0, 0, &[1, 2]).unwrap();
+    let step = Step {
+        kv: vec![KvOp::Remove {
+            seq: SeqId(0),
+            from: 1,
+        }],
+        kv_digest: Some(kv_digest(&[1, 0, 0])),
+        ..Step::default()
+    };
+    apply_changes(&mut stages[0], &step).unwrap();
+    // This one has kept a sequence that nobody asks for.
+    let (from, to) = (SeqId(0), SeqId(2));
+    stages[1].apply(KvOp::Copy { from, to }).unwrap();
+    let error = apply_changes(&mut stages[1], &step).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .starts_with("the KV cache here is not what the coordinator believes it is"),
+        "{error}"
+    );
+    // The same tokens in other sequences are no better.
+    assert_ne!(kv_digest(&[1, 0, 0]), kv_digest(&[0, 1, 0]));
 }

@@ -99,6 +99,10 @@ pub struct NodeInfo {
     pub memory: Option<Memory>,
 }
 
+/// When somebody waits, an answer makes room after so many tokens: what has to be computed again
+/// later is at most as much as what was new.
+const PREEMPT_AFTER_TOKENS: u32 = 1024;
+
 /// A running model. Dropping it ends its processes.
 #[derive(Debug)]
 pub struct Cluster {
@@ -136,6 +140,7 @@ impl ClusterSpec {
             chunk_tokens: self.chunk_tokens,
             waiting_limit: 64,
             keeps_prefixes: self.keeps_prefixes,
+            preempt_after_tokens: PREEMPT_AFTER_TOKENS,
         }
     }
 

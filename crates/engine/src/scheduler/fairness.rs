@@ -4,12 +4,33 @@ use std::collections::VecDeque;
 
 use brigade_wire::{SeqId, Token};
 
-use super::Request;
+use super::{Request, RequestId};
 
-/// Requests without a sequence, in order of arrival.
+/// A request without a sequence.
+#[derive(Debug)]
+pub(super) struct Pending {
+    /// Without its prompt.
+    pub(super) request: Request,
+    /// The prompt, and what was answered before it had to wait again.
+    pub(super) tokens: Vec<Token>,
+    pub(super) prompt_tokens: usize,
+}
+
+impl Pending {
+    pub(super) fn new(mut request: Request) -> Self {
+        let tokens = std::mem::take(&mut request.prompt);
+        Self {
+            prompt_tokens: tokens.len(),
+            tokens,
+            request,
+        }
+    }
+}
+
+/// Requests without a sequence, in the order in which they began to wait.
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
-    queue: VecDeque<Request>,
+    queue: VecDeque<Pending>,
 }
 
 impl Waiting {
@@ -17,27 +38,36 @@ impl Waiting {
         self.queue.len()
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Request> {
-        self.queue.iter()
+    pub(super) fn ids(&self) -> impl Iterator<Item = RequestId> {
+        self.queue.iter().map(|pending| pending.request.id)
     }
 
-    pub(super) fn push(&mut self, request: Request) {
-        self.queue.push_back(request);
+    pub(super) fn push(&mut self, pending: Pending) {
+        self.queue.push_back(pending);
     }
 
-    pub(super) fn remove(&mut self, wanted: impl Fn(&Request) -> bool) -> Option<Request> {
-        let index = self.queue.iter().position(wanted)?;
+    /// False if there is no such request.
+    pub(super) fn remove(&mut self, id: RequestId) -> bool {
+        let index = self.ids().position(|other| other == id);
+        index.and_then(|index| self.queue.remove(index)).is_some()
+    }
+
+    /// The user whose request is next.
+    pub(super) fn next_user(&self, sequences_of: impl Fn(u64) -> usize) -> Option<u64> {
+        let index = self.next(sequences_of)?;
+        Some(self.queue[index].request.user)
+    }
+
+    pub(super) fn pop(&mut self, sequences_of: impl Fn(u64) -> usize) -> Option<Pending> {
+        let index = self.next(sequences_of)?;
         self.queue.remove(index)
     }
 
     /// The next request: of the user with the fewest sequences, the one that came first.
-    pub(super) fn pop(&mut self, sequences_of: impl Fn(u64) -> usize) -> Option<Request> {
-        let (index, _) = self
-            .queue
-            .iter()
-            .enumerate()
-            .min_by_key(|(_, request)| sequences_of(request.user))?;
-        self.queue.remove(index)
+    fn next(&self, sequences_of: impl Fn(u64) -> usize) -> Option<usize> {
+        let queue = self.queue.iter().enumerate();
+        let next = queue.min_by_key(|(_, pending)| sequences_of(pending.request.user));
+        next.map(|(index, _)| index)
     }
 }
 
@@ -84,6 +114,8 @@ pub(super) struct Active {
     /// The prompt, then the answer so far.
     pub(super) tokens: Vec<Token>,
     pub(super) prompt_tokens: usize,
+    /// Tokens of the answer when it got the sequence, which are computed again.
+    pub(super) replayed: usize,
     /// Its prompt has begun to be read.
     pub(super) begun: bool,
     /// The most tokens of the answer.
@@ -94,5 +126,12 @@ impl Active {
     /// Tokens of the answer so far.
     pub(super) fn answered(&self) -> usize {
         self.tokens.len() - self.prompt_tokens
+    }
+
+    /// Tokens of the answer that it has got this sequence for, if that is enough to leave it to
+    /// others: more than had to be computed again, so that most work is never repeated.
+    pub(super) fn turn(&self, least: u32) -> Option<usize> {
+        let turn = self.answered() - self.replayed;
+        (turn >= (least as usize).max(self.replayed)).then_some(turn)
     }
 }

@@ -20,6 +20,9 @@ pub struct SchedulerConfig {
     pub chunk_tokens: u32,
     /// How many requests may wait for a free sequence.
     pub waiting_limit: usize,
+    /// After so many tokens of its answer a sequence may have to make room for a request that
+    /// waits, and go on later; 0 for never.
+    pub preempt_after_tokens: u32,
     /// Whether prompts that begin alike share that part of the KV cache. Only for models of
     /// which a sequence's KV cache can be cut anywhere and copied.
     pub keeps_prefixes: bool,

@@ -96,6 +96,7 @@ fn play(seed: u64, stages: u32, requests: usize) -> (u64, u64) {
         chunk_tokens: 64,
         waiting_limit: requests,
         keeps_prefixes: true,
+        preempt_after_tokens: 40,
     };
     let arrivals = day(seed, requests);
     let mut world = World::new(&arrivals, model, config, &chain(seed, stages as usize));

@@ -95,6 +95,7 @@ proptest! {
         chunk_tokens in 1u32..20,
         break_at_us in prop::option::weighted(0.3, 0u64..8000),
         keeps_prefixes in any::<bool>(),
+        preempt_after_tokens in 0u32..12,
     ) {
         let config = SchedulerConfig {
             stages: timing.stages.len() as u32,
@@ -103,6 +104,7 @@ proptest! {
             chunk_tokens,
             waiting_limit: 20,
             keeps_prefixes,
+            preempt_after_tokens,
         };
         let mut world = World::new(&arrivals, MODEL, config, &timing);
         world.play(break_at_us);
@@ -127,6 +129,7 @@ proptest! {
             chunk_tokens: 8,
             waiting_limit: 20,
             keeps_prefixes: true,
+            preempt_after_tokens: 0,
         };
         let mut world = World::new(&arrivals, MODEL, config, &timing);
         world.play(None);

@@ -18,6 +18,7 @@ const LARGE: SchedulerConfig = SchedulerConfig {
     chunk_tokens: 64,
     waiting_limit: 100,
     keeps_prefixes: false,
+    preempt_after_tokens: 0,
 };
 
 /// Bound by computing.
@@ -316,4 +317,58 @@ fn prompts_that_begin_alike_are_read_once() {
         shared * 5 < alone,
         "{shared} µs, without sharing {alone} µs"
     );
+}
+
+#[test]
+fn a_short_answer_does_not_wait_for_the_end_of_long_ones() {
+    let timing = SimTiming::even(2, COMPUTE, 50);
+    // All four sequences are taken for 2,000 tokens.
+    let mut arrivals = vec![plain(10, 2000); 4];
+    arrivals.push(Arrival {
+        at_us: 300_000,
+        ..plain(10, 5)
+    });
+    let config = |preempt_after_tokens| SchedulerConfig {
+        sequences: 4,
+        preempt_after_tokens,
+        keeps_prefixes: true,
+        ..LARGE
+    };
+    let patient = play(&arrivals, config(0), &timing);
+    let fair = play(&arrivals, config(100), &timing);
+    let waited = |world: &World<'_>| first_token_us(world, [4].into_iter())[0];
+    assert!(
+        20 * waited(&fair) < waited(&patient),
+        "{} and {} µs",
+        waited(&fair),
+        waited(&patient)
+    );
+    // What was computed again is a part of one answer.
+    let (fair_us, patient_us) = (fair.last_token_us(), patient.last_token_us());
+    assert!(
+        fair_us < patient_us * 12 / 10,
+        "{fair_us} and {patient_us} µs"
+    );
+}
+
+#[test]
+fn nobody_makes_room_for_a_user_that_has_more() {
+    let timing = SimTiming::even(2, COMPUTE, 50);
+    // Three sequences and a queue of one user, one long answer of another.
+    let mut arrivals = vec![plain(10, 300); 12];
+    arrivals.insert(
+        0,
+        Arrival {
+            user: 1,
+            ..plain(10, 1000)
+        },
+    );
+    let config = SchedulerConfig {
+        sequences: 4,
+        preempt_after_tokens: 50,
+        ..LARGE
+    };
+    let world = play(&arrivals, config, &timing);
+    let most = world.times[&0].gaps_us().map(|(_, gap)| gap).max();
+    assert!(most.unwrap() < 20_000, "{most:?}");
 }

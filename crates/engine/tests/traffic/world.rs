@@ -250,7 +250,10 @@ impl<'a> World<'a> {
             } else {
                 self.largest_group = self.largest_group.max(step.spans.len());
             }
-            if let Some(since) = self.ready_since.remove(&id) {
+            if span.sampling.is_some() {
+                // It may have made room for others.
+                self.ready_since.remove(&id);
+            } else if let Some(since) = self.ready_since.remove(&id) {
                 let waited = step.id.0 - since;
                 // All that may be in flight passes at most twice.
                 let most = 16 * u64::from(self.config.stages) + 8;

@@ -38,6 +38,7 @@ fn scheduler(stages: u32) -> SchedulerConfig {
         chunk_tokens: 8,
         waiting_limit: 16,
         keeps_prefixes: true,
+        preempt_after_tokens: 0,
     }
 }
 
@@ -186,6 +187,10 @@ fn three_stages_answer_like_one() {
         .collect();
     assert_eq!(expected, actual);
     assert_ne!(expected[0], expected[1]);
+    // Every stage told how long it took, and the first step was alone in the chain.
+    let measured = staged.measured();
+    assert_eq!(measured.stages.len(), 3);
+    assert!(measured.links.is_some());
 }
 
 /// Stages that know whom to expect, and the chain through them.
