@@ -67,8 +67,10 @@ pub(super) fn run(shared: &Arc<Shared>, key: NodeKey, way: SocketAddr) {
             let node = &member.name;
             if lost {
                 tracing::warn!(node, address = %way, reason, "no link");
-            } else if reason != said {
+            } else if reason != said && !spare {
                 tracing::info!(node, address = %way, reason, "no link at this address");
+            } else {
+                tracing::debug!(node, address = %way, reason, "no link at this address");
             }
         }
         said = reason;

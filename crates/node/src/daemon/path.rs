@@ -13,6 +13,9 @@ use super::message::Measured;
 /// Round trips that are remembered: some eight seconds.
 const SAMPLES: usize = 32;
 
+/// After so many round trips a way may be taken instead of another one that stands.
+const SETTLED: usize = 4;
+
 /// Bits whose time decides between two ways: hidden states of a short piece of prompt, 256 KiB.
 const MESSAGE_BITS: f64 = 256.0 * 1024.0 * 8.0;
 
@@ -66,6 +69,11 @@ impl Path {
         !self.round_trips.is_empty()
     }
 
+    /// Whether its round trip is no accident any more.
+    fn is_settled(&self) -> bool {
+        self.round_trips.len() >= SETTLED
+    }
+
     /// The median round trip.
     pub(super) fn round_trip(&self) -> Option<Duration> {
         median(self.round_trips.iter().copied())
@@ -94,32 +102,36 @@ impl Path {
     }
 }
 
-/// The best of the ways that stand; the one in use unless another is clearly better. What counts
-/// is the time of a message, or half a round trip as long as a bandwidth is unknown.
+/// The best of the ways that stand, by the time of a message, or half a round trip as long as a
+/// bandwidth is unknown. The one in use stays unless one that is known well is clearly better;
+/// between equals the first is taken.
 pub(super) fn best<'a, K: Copy + PartialEq>(
     paths: impl IntoIterator<Item = (K, &'a Path)>,
     in_use: Option<K>,
 ) -> Option<K> {
-    let trip = |(key, path): (K, &'a Path)| {
-        let trip = path.round_trip()?.as_secs_f64() / 2.0;
-        Some((key, trip, path.gauge.bit_s()))
-    };
-    let standing: Vec<_> = paths.into_iter().filter_map(trip).collect();
-    let gauged = standing.iter().all(|(_, _, bit_s)| bit_s.is_some());
-    let cost = |trip: f64, bit_s: Option<f64>| match bit_s {
-        Some(bit_s) if gauged => trip + MESSAGE_BITS / bit_s,
-        _ => trip,
-    };
-    let costs = standing
+    let standing: Vec<_> = paths
+        .into_iter()
+        .filter(|(_, path)| path.stands())
+        .collect();
+    let gauged = standing
         .iter()
-        .map(|&(key, trip, bit_s)| (key, cost(trip, bit_s)));
-    let costs: Vec<_> = costs.collect();
-    let &(best, least) = costs.iter().min_by(|(_, a), (_, b)| a.total_cmp(b))?;
-    let used = costs.iter().find(|(key, _)| Some(*key) == in_use);
-    match used {
-        Some(&(used, cost)) if cost * BETTER <= least => Some(used),
-        _ => Some(best),
-    }
+        .all(|(_, path)| path.gauge.bit_s().is_some());
+    let cost = |path: &Path| {
+        let trip = path.round_trip()?.as_secs_f64() / 2.0;
+        let flow = path.gauge.bit_s().filter(|_| gauged);
+        Some(trip + flow.map_or(0.0, |bit_s| MESSAGE_BITS / bit_s))
+    };
+    let is_used = |key: K| in_use == Some(key);
+    let used_stands = standing.iter().any(|(key, _)| is_used(*key));
+    let costs: Vec<_> = standing
+        .iter()
+        .filter(|(key, path)| !used_stands || is_used(*key) || path.is_settled())
+        .filter_map(|(key, path)| Some((*key, cost(path)?)))
+        .collect();
+    let least = costs.iter().map(|(_, cost)| *cost).reduce(f64::min)?;
+    let good = || costs.iter().filter(|(_, cost)| cost * BETTER <= least);
+    let used = good().find(|(key, _)| is_used(*key));
+    used.or_else(|| good().next()).map(|(key, _)| *key)
 }
 
 fn median(times: impl Iterator<Item = Duration>) -> Option<Duration> {
@@ -147,10 +159,12 @@ mod tests {
     #[test]
     fn a_way_is_left_for_one_that_is_clearly_better_or_when_it_breaks() {
         let best = |paths: &[(&'static str, &Path)], in_use| best(paths.iter().copied(), in_use);
-        let (slow, near, fast) = (path(&[10]), path(&[9]), path(&[5]));
+        let (slow, near, fast) = (path(&[10; 4]), path(&[9; 4]), path(&[5; 4]));
+        let equal = [("slow", &slow), ("near", &near)];
+        assert_eq!(best(&equal, None), Some("slow"), "the first of equals");
         assert_eq!(
-            best(&[("slow", &slow), ("near", &near)], None),
-            Some("near")
+            best(&[("slow", &slow), ("new", &path(&[1]))], Some("slow")),
+            Some("slow")
         );
         let used = Some("slow");
         assert_eq!(best(&[("slow", &slow), ("near", &near)], used), used);

@@ -1,6 +1,7 @@
 //! What the cluster's commands show.
 
 use std::fmt::Write as _;
+use std::net::IpAddr;
 
 use brigade_node::{LinkKind, LinkView, NearbyNode, NodeState, NodeView};
 use serde_json::{Value, json};
@@ -89,9 +90,23 @@ pub(super) fn links(links: &[LinkView]) -> String {
     if links.is_empty() {
         return "There are no links: this node is alone.\n".to_owned();
     }
+    // A link-local address is tried over every interface, and stands over one of them at most.
+    let is_link_local = |link: &LinkView| match link.address.ip() {
+        IpAddr::V4(_) => false,
+        IpAddr::V6(ip) => ip.is_unicast_link_local(),
+    };
+    let links: Vec<_> = links
+        .iter()
+        .filter(|link| link.measured.round_trip_ms.is_some() || !is_link_local(link))
+        .collect();
     let name = |link: &LinkView| format!("{} → {}", link.from, link.to);
     let width = |length: fn(&LinkView) -> usize, least: usize| {
-        links.iter().map(length).max().unwrap_or(0).max(least)
+        links
+            .iter()
+            .map(|link| length(link))
+            .max()
+            .unwrap_or(0)
+            .max(least)
     };
     let names = width(
         |link| link.from.chars().count() + link.to.chars().count() + 3,
