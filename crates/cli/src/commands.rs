@@ -12,7 +12,7 @@ pub(crate) mod doctor;
 pub(crate) mod fit;
 #[cfg(feature = "engine")]
 pub(crate) mod key;
-#[cfg(feature = "engine")]
+#[cfg(all(feature = "engine", unix))]
 pub(crate) mod lab;
 pub(crate) mod names;
 #[cfg(feature = "engine")]

@@ -1,15 +1,16 @@
 //! What commands and the daemon say to each other.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use brigade_gguf::Layers;
 use brigade_node::control::Conversation;
-use brigade_node::{LinkView, NearbyNode, NodeView};
+use brigade_node::{LinkView, Memory, NearbyNode, NodeView};
 use serde::{Deserialize, Serialize};
 
 use crate::model::Engine;
+use crate::output::Told;
 
 /// What a command wants.
 #[derive(Debug, Serialize, Deserialize)]
@@ -33,6 +34,13 @@ pub(crate) enum Request {
     Unload,
     /// What runs.
     Ps,
+    /// An answer of the model that is loaded, the likeliest.
+    Ask {
+        /// Of a person.
+        question: String,
+        /// The most tokens of it.
+        max_tokens: u32,
+    },
 }
 
 /// A model and where to run it.
@@ -54,7 +62,7 @@ pub(crate) struct LoadOrder {
 /// What the daemon answers; all but [`Reply::Progress`] are its last word.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Reply {
-    /// Something is under way.
+    /// Something is under way: a line, or a piece of an answer.
     Progress(String),
     /// To [`Request::Invite`].
     Invited(Invited),
@@ -77,6 +85,13 @@ pub(crate) enum Reply {
     Unloaded(String),
     /// To [`Request::Ps`].
     Running(Option<Running>),
+    /// To [`Request::Ask`], after its pieces in [`Reply::Progress`].
+    Answered {
+        /// Of the question.
+        prompt_tokens: usize,
+        /// What came.
+        told: Told,
+    },
     /// It cannot be done.
     Failed(String),
 }
@@ -102,6 +117,8 @@ pub(crate) struct Running {
     pub(crate) api: SocketAddr,
     /// Its stages, in order of layers.
     pub(crate) stages: Vec<StageView>,
+    /// With llama-rpc, the process that drives the servers.
+    pub(crate) client: Option<StageView>,
     /// Whether it has a chat template.
     pub(crate) chats: bool,
     /// How its nodes work together.
@@ -119,13 +136,24 @@ pub(crate) struct StageView {
     pub(crate) layers: Option<Layers>,
     /// Of its weights.
     pub(crate) bytes: Option<u64>,
+    /// What llama.cpp allocated.
+    pub(crate) memory: Option<Memory>,
     /// The stage's process, on its node.
     pub(crate) pid: u32,
 }
 
-/// Asks the daemon of this user. `progress` gets lines for people.
-pub(crate) fn ask(request: &Request, mut progress: impl FnMut(&str)) -> anyhow::Result<Reply> {
-    let mut conversation = Conversation::open(&brigade_node::home_dir()?)?;
+/// Asks the daemon of this user. `progress` gets what is to be shown meanwhile.
+pub(crate) fn ask(request: &Request, progress: impl FnMut(&str)) -> anyhow::Result<Reply> {
+    ask_at(&brigade_node::home_dir()?, request, progress)
+}
+
+/// Asks the daemon with this state folder.
+pub(crate) fn ask_at(
+    home: &Path,
+    request: &Request,
+    mut progress: impl FnMut(&str),
+) -> anyhow::Result<Reply> {
+    let mut conversation = Conversation::open(home)?;
     conversation
         .say(request)
         .context("cannot reach the daemon")?;

@@ -42,7 +42,8 @@ pub(crate) enum Command {
     /// What stops a cluster on this machine, and what to do about it
     #[cfg(unix)]
     Doctor(commands::doctor::Args),
-    /// A throwaway cluster on this machine: real node processes, one OpenAI-compatible address
+    /// A throwaway cluster on this machine: real nodes, one OpenAI-compatible address
+    #[cfg(unix)]
     Lab(commands::lab::Args),
     /// Chat with a model on this machine, or answer once
     Run(commands::run::Args),
@@ -70,7 +71,7 @@ pub(crate) enum Command {
 fn usual_log(command: &Command) -> &'static str {
     match command {
         #[cfg(unix)]
-        Command::Up(_) => "error,brigade_node=info",
+        Command::Up(_) if !child::has_parent() => "error,brigade_node=info",
         _ => "error",
     }
 }
@@ -106,6 +107,7 @@ pub(crate) fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Service(args) => commands::service::run(&args),
         #[cfg(unix)]
         Command::Doctor(args) => commands::doctor::run(&args),
+        #[cfg(unix)]
         Command::Lab(args) => commands::lab::run(&args),
         Command::Run(args) => commands::run::run(args),
         Command::Parity(args) => commands::parity::run(&args),

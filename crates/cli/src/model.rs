@@ -133,6 +133,19 @@ pub(crate) fn context(source: &Source, asked: Option<u32>) -> anyhow::Result<u32
     }
 }
 
+/// The threads of a stage that are asked for, or its share of this machine's cores.
+pub(crate) fn threads(asked: Option<u32>, sharing: u32) -> anyhow::Result<u32> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from) as u32;
+    match asked {
+        // ggml's threads wait for each other by spinning: more of them than cores all but stop.
+        Some(asked) if asked > cores => bail!(
+            "{asked} threads are more than the {cores} cores here, which is many times slower"
+        ),
+        Some(asked) => Ok(asked),
+        None => Ok((cores / sharing).max(1)),
+    }
+}
+
 /// A spec with the usual settings: the nodes share this machine's cores.
 pub(crate) fn spec(
     source: Source,
@@ -140,11 +153,6 @@ pub(crate) fn spec(
     context_tokens: u32,
     threads: Option<u32>,
 ) -> anyhow::Result<ClusterSpec> {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from) as u32;
-    // ggml's threads wait for each other by spinning: more of them than cores all but stop.
-    if let Some(threads) = threads.filter(|threads| *threads > cores) {
-        bail!("{threads} threads are more than the {cores} cores here, which is many times slower");
-    }
     let sharing = match &placement {
         Placement::Whole => 1,
         Placement::Stages(ranges) => ranges.len() as u32,
@@ -160,7 +168,7 @@ pub(crate) fn spec(
         context_tokens,
         sequences: 4,
         chunk_tokens: 64,
-        threads: Some(threads.unwrap_or((cores / sharing).max(1))),
+        threads: Some(self::threads(threads, sharing)?),
         cache: brigade_node::cache_dir()?,
         links: Links::Plain,
     })

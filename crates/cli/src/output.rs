@@ -8,9 +8,7 @@ use std::io::{self, Write as _};
 use anyhow::Context;
 
 #[cfg(feature = "engine")]
-pub(crate) use cluster::{
-    Told, nodes_table, progress, progress_done, progress_text, status, stream,
-};
+pub(crate) use cluster::{Told, piece, progress, progress_done, progress_text, status, stream};
 
 /// Bytes in the unit that suits them, 10⁶ or 10⁹ based.
 pub(crate) fn bytes(bytes: u64) -> String {

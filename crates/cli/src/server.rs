@@ -1,5 +1,7 @@
 //! The HTTP API of a process.
 
+#[cfg(unix)]
+use std::ffi::OsString;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -56,6 +58,27 @@ impl ApiArgs {
             cors_origins: self.cors_origin.clone(),
             timeout: Some(Duration::from_secs(self.request_timeout)),
         })
+    }
+
+    /// These options as another process of ours is given them.
+    #[cfg(unix)]
+    pub(crate) fn options(&self) -> Vec<OsString> {
+        let mut options: Vec<OsString> = Vec::new();
+        let api = self.api.iter().map(|api| ("--api", api.to_string().into()));
+        let keys = self
+            .api_key_file
+            .iter()
+            .map(|path| ("--api-key-file", path.into()));
+        let origins = self.cors_origin.iter();
+        let origins = origins.map(|origin| ("--cors-origin", origin.into()));
+        let templates = self.chat_template.iter();
+        let templates = templates.map(|path| ("--chat-template", path.into()));
+        for (name, value) in api.chain(keys).chain(origins).chain(templates) {
+            options.extend([OsString::from(name), value]);
+        }
+        options.push("--request-timeout".into());
+        options.push(self.request_timeout.to_string().into());
+        options
     }
 
     /// The files that were named.

@@ -7,6 +7,15 @@
 use std::io;
 use std::sync::mpsc;
 
+#[cfg(unix)]
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+/// Numbers without a meaning, where there are no signals.
+#[cfg(not(unix))]
+const SIGINT: i32 = 2;
+#[cfg(not(unix))]
+const SIGTERM: i32 = 15;
+
 /// Ctrl-C and SIGTERM, caught from [`Signals::catch`] on.
 #[derive(Debug)]
 pub(crate) struct Signals {
@@ -16,7 +25,19 @@ pub(crate) struct Signals {
 impl Signals {
     pub(crate) fn catch() -> io::Result<Self> {
         let (sender, names) = mpsc::channel();
-        listen(sender)?;
+        listen(sender, &[SIGINT, SIGTERM])?;
+        Ok(Self { names })
+    }
+
+    /// For a process whose parent may let go of it: that, or SIGTERM. Ctrl-C is for the parent.
+    #[cfg(unix)]
+    pub(crate) fn of_child() -> io::Result<Self> {
+        let (sender, names) = mpsc::channel();
+        let released = sender.clone();
+        brigade_node::child::until_released(move || {
+            let _ = released.send("released");
+        });
+        listen(sender, &[SIGTERM])?;
         Ok(Self { names })
     }
 
@@ -27,9 +48,8 @@ impl Signals {
 }
 
 #[cfg(unix)]
-fn listen(names: mpsc::Sender<&'static str>) -> io::Result<()> {
-    use signal_hook::consts::{SIGINT, SIGTERM};
-    let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;
+fn listen(names: mpsc::Sender<&'static str>, signals: &[i32]) -> io::Result<()> {
+    let mut signals = signal_hook::iterator::Signals::new(signals)?;
     std::thread::spawn(move || {
         let mut signals = signals.forever();
         let _ = names.send(match signals.next() {
@@ -46,7 +66,7 @@ fn listen(names: mpsc::Sender<&'static str>) -> io::Result<()> {
 
 #[cfg(not(unix))]
 #[expect(clippy::unnecessary_wraps, reason = "as on Unix")]
-fn listen(names: mpsc::Sender<&'static str>) -> io::Result<()> {
+fn listen(names: mpsc::Sender<&'static str>, _signals: &[i32]) -> io::Result<()> {
     // Ctrl-C ends the process by itself; keep the channel open.
     std::mem::forget(names);
     Ok(())

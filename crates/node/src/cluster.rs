@@ -87,8 +87,6 @@ pub struct Seat {
 pub struct NodeInfo {
     /// Its name.
     pub name: String,
-    /// Its process, where it is one of this machine's lab.
-    pub pid: Option<u32>,
     /// The process of its stage or RPC server.
     pub stage_pid: u32,
     /// Its layers; llama.cpp does not tell where RPC puts which.

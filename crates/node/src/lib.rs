@@ -9,9 +9,8 @@
 //! The processes, parents first, each living no longer than its parent ([`child`]):
 //!
 //! ```text
-//! brigade lab ─┬─ tokenizer
-//!              ├─ node ── stage      (one pair for each layer range)
-//!              └─ node ── stage
+//! brigade up ─┬─ tokenizer
+//!             └─ node ── stage      (one pair for each layer range)
 //! ```
 //!
 //! This crate knows no llama.cpp: the binary gives `brigade stage` a

@@ -1,5 +1,5 @@
-//! A node of the lab or of a daemon: the loop of `brigade node`. It cuts its stage file, runs the stage in a
-//! child process and reports when that is gone.
+//! What a daemon, or a command, runs a stage by: the loop of `brigade node`. It cuts its stage file, runs
+//! the stage in a child process and reports when that is gone.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};

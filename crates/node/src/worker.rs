@@ -1,6 +1,6 @@
 //! What the processes of a node are told and what they report.
 //!
-//! The lab or a daemon starts a node process; the node cuts its stage file and starts a stage
+//! A daemon or a command starts a node process; the node cuts its stage file and starts a stage
 //! process. Orders go down and reports come up as lines of JSON, see [`crate::child`].
 
 use std::net::SocketAddr;

@@ -1,21 +1,26 @@
-//! `brigade lab`: a throwaway cluster on this machine.
+//! `brigade lab`: a throwaway cluster on this machine, of daemons as `brigade up` starts them.
 
+mod folder;
+mod links;
+mod nodes;
 mod predicted;
 
-use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Instant;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::{fs, io, thread};
 
-use brigade_api::ChatTemplate;
-use brigade_node::{Cluster, ClusterSpec, End, NodeInfo, Prompt, Tokenizer};
+use anyhow::bail;
 use serde_json::{Value, json};
 
-use crate::backend::LocalBackend;
+use crate::control::{LoadOrder, Reply, Request, Running, StageView};
 use crate::model::{self, Engine};
-use crate::output;
-use crate::server::{ApiArgs, Server};
+use crate::output::{self, Told};
+use crate::server::ApiArgs;
 use crate::signals::Signals;
+use folder::Folder;
+use nodes::Nodes;
 
 /// Tokens of an answer whose speed is worth comparing with a prediction.
 const LEAST_TOKENS: u32 = 16;
@@ -39,6 +44,10 @@ pub(crate) struct Args {
     /// Threads of each stage [default: the cores divided by the nodes]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     threads: Option<u32>,
+    /// Links that behave so, between all nodes or two of them: tb5, wifi6 and what else
+    /// `brigade names links` shows, or rtt=0.3ms,bw=40gbit,jitter=0.05ms; 1-2:10gbe for a pair
+    #[arg(long, value_name = "[A-B:]LINK")]
+    link: Vec<String>,
     /// Answer this once and end
     #[arg(long, value_name = "PROMPT", conflicts_with = "ask")]
     once: Option<String>,
@@ -54,149 +63,196 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    // What cannot work is said before anything starts.
     let path = model::path(args.model.as_deref())?;
     let source = model::open(&path)?;
     let context_tokens = model::context(&source, args.ctx)?;
-    let (placement, remark) = model::placement(&source, args.nodes, args.engine)?;
+    let (_, remark) = model::placement(&source, args.nodes, args.engine)?;
+    let threads = model::threads(args.threads, args.nodes)?;
+    let wiring = links::wiring(&args.link, args.nodes)?;
+    args.serving.settings()?;
+    args.serving.chat_template()?;
     if let Some(remark) = remark {
         output::note(&remark);
     }
-    let settings = args.serving.settings()?;
-    let named_template = args.serving.chat_template()?;
-    let listener = match (&args.once, args.serving.api) {
-        (Some(_), None) => None,
-        _ => Some(args.serving.listen(&settings)?),
-    };
-    let name = model::name(&source);
-    let (layers, architecture) = (
-        source.header().block_count()?,
-        source.header().architecture()?.to_owned(),
-    );
-    let tokenizer = Tokenizer::start(&path)?;
-    let template = model::chat_template(&source, named_template.as_deref(), tokenizer.facts())?;
-    let facts = model::facts(&source)?;
-    let spec = model::spec(source, placement, context_tokens, args.threads)?;
-    let cluster = Cluster::start(&spec, &tokenizer, output::progress())?;
-    output::progress_done();
 
-    // Until the cluster only serves, a signal ends this process as it ends any other, and the
-    // children end with it.
-    let question = args.once.as_ref().or(args.ask.as_ref());
-    let mut signals = None;
-    if question.is_none() {
-        signals = Some(Signals::catch()?);
-    }
-    let address = listener.as_ref().map(TcpListener::local_addr).transpose()?;
+    let folder = Folder::make()?;
+    let interrupted = Interrupted::new(folder.path().to_owned())?;
+    let api = match (&args.once, args.serving.api) {
+        (Some(_), None) => vec!["--api".into(), "127.0.0.1:0".into()],
+        _ => args.serving.options(),
+    };
+    let served = args.once.is_none() || args.serving.api.is_some();
+    let mut nodes = Nodes::start(folder, args.nodes, api, wiring.as_ref())?;
+    let order = LoadOrder {
+        model: source.path().to_owned(),
+        on: nodes.names().map(|name| (name, None)).collect(),
+        context: args.ctx,
+        threads: Some(threads),
+        engine: args.engine,
+    };
+    let reply = nodes.ask(&Request::Load(order), output::status);
+    output::progress_done();
+    let Reply::Serving(running) = reply? else {
+        bail!("the nodes answered something else than was asked");
+    };
     if args.json {
-        output::line(&ready_line(&cluster, address).to_string())?;
+        output::line(&ready_line(&nodes, &running, served).to_string())?;
     } else {
         output::note(&format!(
-            "{name}: {architecture}, {layers} layers over {} nodes, {} sequences of {context_tokens} \
-             tokens\n{}",
-            cluster.nodes.len(),
-            spec.sequences,
-            output::nodes_table(&cluster).trim_end()
+            "{}: {}, {} layers over {} nodes, 4 sequences of {context_tokens} tokens\n{}{}",
+            running.model,
+            source.header().architecture()?,
+            source.header().block_count()?,
+            args.nodes,
+            table(&nodes, &running).trim_end(),
+            links::told(wiring.as_ref()),
         ));
     }
-    let server = listener.map(|listener| {
-        let backend = LocalBackend::new(
-            cluster.instance.clone(),
-            tokenizer.clone(),
-            name.clone(),
-            context_tokens,
-            facts,
-        );
-        Server::start(listener, backend, template.clone(), settings)
-    });
-    let server = server.transpose()?;
-    if let Some(question) = question {
-        answer(
-            &cluster,
-            &spec,
-            &tokenizer,
-            template.as_ref(),
-            question,
-            args,
-        )?;
+    if let Some(question) = args.once.as_ref().or(args.ask.as_ref()) {
+        let (prompt_tokens, told) = answer(&nodes, question, args)?;
+        // Of an answer of a few tokens, the speed is chance. What the planner cannot say is no
+        // reason to fail.
+        let context = prompt_tokens as u32 + told.tokens;
+        let predicted = (told.tokens >= LEAST_TOKENS)
+            .then(|| predicted::decode_tok_s(&source, threads, context, &running, wiring.as_ref()))
+            .and_then(Result::unwrap_or_default);
+        report(args, prompt_tokens, &told, predicted.as_ref())?;
     }
     if args.once.is_some() {
         return Ok(ExitCode::SUCCESS);
     }
-    let signals = match signals {
-        Some(signals) => signals,
-        None => Signals::catch()?,
-    };
-    if let (false, Some(address)) = (args.json, address) {
-        output::note(&welcome(address, &name, template.is_some()));
+    if !args.json {
+        output::note(&welcome(&nodes, &running));
     }
-    let death = cluster.death();
-    std::thread::spawn(move || {
-        if let Some(how) = death() {
-            output::note(&format!(
-                "brigade: {how}; requests get an error until the lab is started again"
-            ));
-        }
-    });
-    let signal = signals.wait();
-    let failed = cluster.instance.failure().is_some();
+    nodes.mourn();
+    let signal = interrupted.wait();
     if !args.json {
         output::note(&format!("{signal}: shutting down"));
     }
-    drop(cluster);
-    if let Some(server) = server {
-        server.stop();
-    }
-    Ok(if failed {
+    Ok(if nodes.have_failed() {
         ExitCode::FAILURE
     } else {
         ExitCode::SUCCESS
     })
 }
 
-fn ready_line(cluster: &Cluster, api: Option<SocketAddr>) -> Value {
-    let node = |node: &NodeInfo| {
+/// What a signal does: until the lab only serves, it ends the program at once, and the nodes end
+/// with it.
+struct Interrupted {
+    serving: Arc<AtomicBool>,
+    signals: std::sync::mpsc::Receiver<&'static str>,
+}
+
+impl Interrupted {
+    fn new(folder: PathBuf) -> io::Result<Self> {
+        let signals = Signals::catch()?;
+        let serving = Arc::new(AtomicBool::new(false));
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let waits = Arc::clone(&serving);
+        thread::spawn(move || {
+            let signal = signals.wait();
+            if !waits.load(Ordering::SeqCst) {
+                let _ = fs::remove_dir_all(&folder);
+                // The shell's convention for a process that Ctrl-C ended.
+                std::process::exit(130);
+            }
+            let _ = sender.send(signal);
+        });
+        Ok(Self {
+            serving,
+            signals: receiver,
+        })
+    }
+
+    fn wait(&self) -> &'static str {
+        self.serving.store(true, Ordering::SeqCst);
+        self.signals.recv().unwrap_or("interrupted")
+    }
+}
+
+fn ready_line(nodes: &Nodes, running: &Running, served: bool) -> Value {
+    let stage = |stage: &StageView| {
         json!({
-            "name": node.name,
-            "pid": node.pid,
-            "stage_pid": node.stage_pid,
-            "layers": node.layers,
-            "bytes": node.bytes,
+            "name": stage.node,
+            "pid": nodes.pid(&stage.node),
+            "stage_pid": stage.pid,
+            "layers": stage.layers,
+            "bytes": stage.bytes,
+            "home": nodes.home(&stage.node),
         })
     };
     let mut line = json!({
         "schema": "brigade.lab/1",
-        "api": api.map(|address| format!("http://{address}")),
-        "nodes": cluster.nodes.iter().map(node).collect::<Vec<_>>(),
+        "api": served.then(|| format!("http://{}", running.api)),
+        "nodes": running.stages.iter().map(stage).collect::<Vec<_>>(),
     });
-    if let Some(client) = &cluster.client {
-        line["client"] = node(client);
+    if let Some(client) = &running.client {
+        line["client"] = json!({ "name": client.node, "stage_pid": client.pid });
     }
     line
 }
 
-fn answer(
-    cluster: &Cluster,
-    spec: &ClusterSpec,
-    tokenizer: &Tokenizer,
-    template: Option<&ChatTemplate>,
-    question: &str,
+/// Who computes what.
+fn table(nodes: &Nodes, running: &Running) -> String {
+    let row = |cells: [String; 7]| {
+        let [node, pid, stage, layers, file, kv, compute] = cells;
+        format!("{node:<8} {pid:>8} {stage:>9} {layers:>9} {file:>10} {kv:>10} {compute:>10}\n")
+    };
+    let titles = [
+        "node",
+        "pid",
+        "stage pid",
+        "layers",
+        "file",
+        "KV cache",
+        "compute",
+    ];
+    let mut table = row(titles.map(str::to_owned));
+    let size = |bytes: Option<u64>| bytes.map_or_else(|| "-".to_owned(), output::bytes);
+    for stage in running.stages.iter().chain(&running.client) {
+        let or_none = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+        table += &row([
+            stage.node.clone(),
+            or_none(nodes.pid(&stage.node).map(|pid| pid.to_string())),
+            stage.pid.to_string(),
+            or_none(stage.layers.map(|layers| layers.to_string())),
+            size(stage.bytes),
+            size(stage.memory.map(|memory| memory.kv_bytes)),
+            size(stage.memory.map(|memory| memory.compute_bytes)),
+        ]);
+    }
+    table
+}
+
+/// Asks, and prints the answer as it comes, where people read it.
+fn answer(nodes: &Nodes, question: &str, args: &Args) -> anyhow::Result<(usize, Told)> {
+    let request = Request::Ask {
+        question: question.to_owned(),
+        max_tokens: args.max_tokens,
+    };
+    let mut written = Ok(());
+    let reply = nodes.ask(&request, |text| {
+        if !args.json && written.is_ok() {
+            written = output::piece(text);
+        }
+    });
+    written?;
+    match reply? {
+        Reply::Answered {
+            prompt_tokens,
+            told,
+        } => Ok((prompt_tokens, told)),
+        _ => bail!("the nodes answered something else than was asked"),
+    }
+}
+
+fn report(
     args: &Args,
+    prompt_tokens: usize,
+    told: &Told,
+    predicted: Option<&brigade_fit::evidence::Estimate>,
 ) -> anyhow::Result<()> {
-    let tokens = model::conversation(&[model::user(question)], template, tokenizer)?;
-    let prompt_tokens = tokens.len();
-    let start = Instant::now();
-    let prompt = Prompt::greedy(tokens, args.max_tokens, End::Respected);
-    let mut answer = cluster.instance.submit(prompt)?;
-    let told = output::stream(&mut answer, start, !args.json)?;
-    // Of an answer of a few tokens, the speed is chance. What the planner cannot say is no reason
-    // to fail.
-    let context = prompt_tokens as u32 + told.tokens;
-    let predicted = spec
-        .threads
-        .filter(|_| told.tokens >= LEAST_TOKENS)
-        .and_then(|threads| {
-            predicted::decode_tok_s(&spec.source, threads, context).unwrap_or_default()
-        });
     if args.json {
         let line = json!({
             "schema": "brigade.answer/1",
@@ -211,14 +267,15 @@ fn answer(
     } else {
         output::note(&told.summary(prompt_tokens));
         if let Some(predicted) = predicted {
-            output::note(&predicted::line(&predicted, told.decode_tok_s()));
+            output::note(&predicted::line(predicted, told.decode_tok_s()));
         }
     }
     Ok(())
 }
 
-fn welcome(address: SocketAddr, model: &str, chats: bool) -> String {
-    let (route, input) = if chats {
+fn welcome(nodes: &Nodes, running: &Running) -> String {
+    let (api, model) = (running.api, &running.model);
+    let (route, input) = if running.chats {
         (
             "chat/completions",
             r#""messages": [{"role": "user", "content": "Hello!"}]"#,
@@ -226,12 +283,15 @@ fn welcome(address: SocketAddr, model: &str, chats: bool) -> String {
     } else {
         ("completions", r#""prompt": "Once upon a time""#)
     };
+    let home = nodes.gateway_home().display();
     format!(
         r#"
-Serving at http://{address}/v1 until Ctrl-C. Try:
+Serving at http://{api}/v1 until Ctrl-C. Try:
 
-  curl http://{address}/v1/{route} -H 'content-type: application/json' \
+  curl http://{api}/v1/{route} -H 'content-type: application/json' \
     -d '{{"model": "{model}", {input}, "temperature": 0}}'
+  export BRIGADE_HOME={home}
+  brigade nodes                        ps, load and unload ask this cluster as well
   brigade parity MODEL --stages 4      whole against staged, bit for bit
   brigade bench                        what the stages cost"#
     )

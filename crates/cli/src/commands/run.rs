@@ -150,7 +150,7 @@ impl Session {
             user: 0,
             visible: Vec::new(),
         })?;
-        let told = output::stream(&mut answer, start, true)?;
+        let told = output::stream(&mut answer, start, output::piece)?;
         output::note(&told.summary(prompt_tokens));
         Ok(told)
     }

@@ -11,8 +11,9 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use brigade_node::control::{ControlListener, Conversation};
-use brigade_node::{Daemon, DaemonConfig, Discovery, Home, Ports};
+use brigade_node::{Daemon, DaemonConfig, Discovery, Home, Ports, child};
 use brigade_wire::token::Token;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::control::{Invited, Reply, Request};
@@ -75,7 +76,30 @@ impl Args {
     }
 }
 
+/// What a daemon tells a lab that has started it.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Report {
+    /// It takes commands.
+    Up,
+    /// It cannot start.
+    Failed(String),
+    /// The model that it serves does not answer any more.
+    Lost(String),
+}
+
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    match serve(args) {
+        Err(error) if child::has_parent() => {
+            child::report(&Report::Failed(format!("{error:#}")));
+            Ok(ExitCode::FAILURE)
+        }
+        result => result,
+    }
+}
+
+fn serve(args: &Args) -> anyhow::Result<ExitCode> {
+    let in_lab = child::has_parent();
+    let released = in_lab.then(Signals::of_child).transpose()?;
     let settings = args.serving.settings()?;
     let template = args.serving.chat_template()?;
     let home = Home::open(&brigade_node::home_dir()?)?;
@@ -108,8 +132,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         output::note(&format!("joined the cluster of {inviter}"));
     }
     let serving = Arc::new(Serving::start(Arc::clone(&daemon), api)?);
-    let signals = Signals::catch()?;
-    if args.json {
+    let signals = released.map_or_else(Signals::catch, Ok)?;
+    if in_lab {
+        child::report(&Report::Up);
+    } else if args.json {
         let line = json!({
             "schema": "brigade.up/1",
             "id": id.to_string(),
@@ -130,7 +156,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         }
     });
     let signal = signals.wait();
-    if !args.json {
+    if !args.json && !in_lab {
         output::note(&format!("{signal}: shutting down"));
     }
     serving.stop();
@@ -277,5 +303,16 @@ fn obey(
         })?),
         Request::Unload => Reply::Unloaded(serving.unload()?),
         Request::Ps => Reply::Running(serving.running()),
+        Request::Ask {
+            question,
+            max_tokens,
+        } => {
+            let show = |text: &str| Ok(conversation.say(&Reply::Progress(text.to_owned()))?);
+            let (prompt_tokens, told) = serving.answer(&question, max_tokens, show)?;
+            Reply::Answered {
+                prompt_tokens,
+                told,
+            }
+        }
     })
 }

@@ -1,11 +1,11 @@
 //! What a cluster does, as it happens.
 
-use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write as _};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use brigade_node::{Answer, Cluster, Event, NodeInfo, Progress};
+use brigade_node::{Answer, Event, Progress};
+use serde::{Deserialize, Serialize};
 
 use super::{UNWRITTEN, bytes};
 
@@ -45,37 +45,8 @@ fn redraw(line: &str) {
     let _ = write!(out, "\r\x1b[K{line}").and_then(|()| out.flush());
 }
 
-/// Who computes what, as a table.
-pub(crate) fn nodes_table(cluster: &Cluster) -> String {
-    let mut table = format!(
-        "{:<8} {:>8} {:>9} {:>9} {:>10} {:>10} {:>10}\n",
-        "node", "pid", "stage pid", "layers", "file", "KV cache", "compute"
-    );
-    for node in cluster.nodes.iter().chain(&cluster.client) {
-        let _ = writeln!(table, "{}", row(node));
-    }
-    table
-}
-
-fn row(node: &NodeInfo) -> String {
-    let size = |value: Option<u64>| value.map_or_else(|| "-".to_owned(), bytes);
-    let memory = node.memory;
-    format!(
-        "{:<8} {:>8} {:>9} {:>9} {:>10} {:>10} {:>10}",
-        node.name,
-        node.pid
-            .map_or_else(|| "-".to_owned(), |pid| pid.to_string()),
-        node.stage_pid,
-        node.layers
-            .map_or_else(|| "-".to_owned(), |layers| layers.to_string()),
-        size(node.bytes),
-        size(memory.map(|memory| memory.kv_bytes)),
-        size(memory.map(|memory| memory.compute_bytes)),
-    )
-}
-
-/// An answer that was printed.
-#[derive(Debug, Clone)]
+/// An answer that was followed to its end.
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Told {
     /// Its text.
     pub(crate) text: String,
@@ -104,8 +75,12 @@ impl Told {
     }
 }
 
-/// Prints an answer on standard output as it comes. `start` is when it was asked for.
-pub(crate) fn stream(answer: &mut Answer, start: Instant, print: bool) -> anyhow::Result<Told> {
+/// Shows an answer as it comes, and ends its line. `start` is when it was asked for.
+pub(crate) fn stream(
+    answer: &mut Answer,
+    start: Instant,
+    mut show: impl FnMut(&str) -> anyhow::Result<()>,
+) -> anyhow::Result<Told> {
     let mut told = Told {
         text: String::new(),
         tokens: 0,
@@ -126,28 +101,28 @@ pub(crate) fn stream(answer: &mut Answer, start: Instant, print: bool) -> anyhow
             Some(Event::Started { .. }) => (String::new(), false),
             Some(Event::Failed(reason) | Event::Refused(reason)) => {
                 if !told.text.is_empty() {
-                    show(print, "\n")?;
+                    show("\n")?;
                 }
                 bail!("the answer broke off: {reason}");
             }
             None => bail!("the answer ended without a reason"),
         };
-        show(print, &text)?;
+        show(&text)?;
         told.text.push_str(&text);
         if over {
-            show(print, "\n")?;
+            show("\n")?;
             return Ok(told);
         }
     }
 }
 
 /// Prints a piece of an answer.
-fn show(print: bool, text: &str) -> anyhow::Result<()> {
-    if print && !text.is_empty() {
-        let mut out = io::stdout().lock();
-        out.write_all(text.as_bytes())
-            .and_then(|()| out.flush())
-            .context(UNWRITTEN)?;
+pub(crate) fn piece(text: &str) -> anyhow::Result<()> {
+    if text.is_empty() {
+        return Ok(());
     }
-    Ok(())
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.flush())
+        .context(UNWRITTEN)
 }

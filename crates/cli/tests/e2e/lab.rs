@@ -2,7 +2,9 @@
 
 use std::collections::HashSet;
 use std::fs;
+use std::path::Path;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use brigade_gguf::Source;
 use brigade_gguf::testing::TinyModel;
@@ -264,4 +266,89 @@ fn two_labs_share_a_cache() {
     }
     assert_eq!(both[0].stdout, both[1].stdout);
     scratch.assert_nothing_runs();
+}
+
+/// The nodes of a lab are daemons: the commands of a cluster work with them.
+#[test]
+fn a_lab_is_a_cluster() {
+    let scratch = Scratch::new();
+    let model = scratch.tiny("tiny.gguf", &TinyModel::llama(6));
+    let start = Instant::now();
+    let lab = Lab::start(scratch, &model, &["--nodes", "4"]);
+    let taken = start.elapsed();
+    assert!(taken < Duration::from_secs(5), "{taken:?}");
+    let home = |index: usize| {
+        lab.ready["nodes"][index]["home"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    };
+    let run = |index: usize, args: &[&str]| {
+        let mut command = lab.scratch.command(&[args, &["--json"]].concat());
+        let output = command.env("BRIGADE_HOME", home(index)).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        serde_json::from_slice::<Value>(&output.stdout).unwrap()
+    };
+    for index in 0..4 {
+        let nodes = run(index, &["nodes"]);
+        let nodes = nodes["nodes"].as_array().unwrap();
+        assert!(nodes.len() == 4 && nodes.iter().all(|node| node["state"] == "up"));
+    }
+    let running = run(0, &["ps"]);
+    assert_eq!(running["models"][0]["model"], "tiny");
+    let unload = lab
+        .scratch
+        .command(&["unload"])
+        .env("BRIGADE_HOME", home(0))
+        .output();
+    assert!(unload.unwrap().status.success());
+    assert_eq!(get(lab.api(), "/v1/models").1["data"], json!([]));
+    let again = run(0, &["load", text(&model), "--on", "node-2,node-4"]);
+    assert_eq!(again["models"][0]["stages"][1]["node"], "node-4");
+    assert_eq!(post(lab.api(), &chat("hi", 4, &json!({}))).0, 200);
+    let folder = Path::new(&home(0)).parent().unwrap().to_owned();
+    lab.end(Signal::TERM);
+    assert!(!folder.exists());
+}
+
+/// What a token costs is what the links cost, and nothing is waited for twice.
+#[test]
+fn links_that_are_shaped_cost_what_they_should() {
+    let scratch = Scratch::new();
+    let model = scratch.tiny("tiny.gguf", &TinyModel::llama(4));
+    let links = ["--link", "wifi6", "--link", "2-1:rtt=30ms,bw=1gbit"];
+    let once = [
+        "--nodes",
+        "2",
+        "--once",
+        "hi",
+        "--max-tokens",
+        "24",
+        "--json",
+    ];
+    let lab = ["lab", "--model", text(&model)];
+    let ended = scratch.run(&[&lab[..], &links, &once].concat());
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    let answer: Value = serde_json::from_str(ended.stdout.lines().last().unwrap()).unwrap();
+    let (tokens, speed) = (
+        &answer["completion_tokens"],
+        answer["decode_tok_s"].as_f64(),
+    );
+    assert_eq!(tokens, 24);
+    // Fifteen milliseconds there and as many back: 33 tokens a second if nothing else took time.
+    let speed = speed.unwrap();
+    assert!(speed < 33.4 && speed > 15.0, "{speed}");
+    // The planner knows of them.
+    let predicted = answer["predicted_decode_tok_s"]["mid"].as_f64().unwrap();
+    assert!(predicted < 33.4 && predicted > 25.0, "{predicted}");
+
+    let shown = scratch.run(&[&lab[..], &links, &once[..6]].concat());
+    let line = "link of node-2 and node-1: round trip 30 ms, 1 Gbit/s";
+    assert!(shown.stderr.contains(line), "{}", shown.stderr);
+    let bad = scratch.run(&[&lab[..], &["--link", "1-3:tb5"], &once[..2]].concat());
+    assert_eq!(bad.code, Some(1));
+    assert_eq!(
+        bad.stderr,
+        "brigade: --link 1-3:tb5: the nodes are 1 to 2\n"
+    );
 }

@@ -80,8 +80,9 @@ fn a_killed_server_is_an_error() {
 fn a_killed_lab_takes_its_processes_along() {
     let mut lab = lab();
     let family: Vec<u32> = tree(lab.pid()).into_iter().map(|(pid, _)| pid).collect();
-    // Two nodes with their servers, the client's node with its stage, and the tokenizer.
-    assert_eq!(family.len(), 7);
+    // Two daemons, each with a node and its server, the client's node with its stage, and the
+    // tokenizer.
+    assert_eq!(family.len(), 9);
     send(lab.pid(), Signal::KILL);
     assert!(lab.wait(GONE).is_some());
     wait_until("every process is gone", GONE, || {

@@ -23,10 +23,11 @@ fn all_gone(pids: &[u32]) {
     });
 }
 
-/// Every process of the lab but its own: four nodes, four stages and the tokenizer.
+/// Every process of the lab but its own: four daemons, four pairs of a node and a stage, and the
+/// tokenizer.
 fn family(lab: &Lab) -> Vec<u32> {
     let family: Vec<u32> = tree(lab.pid()).into_iter().map(|(pid, _)| pid).collect();
-    assert_eq!(family.len(), 9);
+    assert_eq!(family.len(), 13);
     let listed = [lab.pids("pid"), lab.pids("stage_pid")].concat();
     assert!(listed.iter().all(|pid| family.contains(pid)));
     family
@@ -158,7 +159,7 @@ fn ctrl_c_ends_an_answer_to_once() {
 fn killed_while_it_starts() {
     let scratch = Scratch::new();
     let model = smollm2();
-    for wanted in [2, 4, 6, 9] {
+    for wanted in [2, 5, 8, 12] {
         let args = ["lab", "--api", "127.0.0.1:0", "--nodes", "4", "--model"];
         let mut command = scratch.command(&args);
         let mut child = command.arg(&model).spawn().unwrap();

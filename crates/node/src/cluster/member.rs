@@ -125,7 +125,6 @@ impl Member {
         Ok(Self {
             info: NodeInfo {
                 name: name.to_owned(),
-                pid: Some(process.pid()),
                 stage_pid: 0,
                 layers,
                 bytes: None,
@@ -151,7 +150,6 @@ impl Member {
         Ok(Self {
             info: NodeInfo {
                 name: name.clone(),
-                pid: None,
                 stage_pid: 0,
                 layers,
                 bytes: None,

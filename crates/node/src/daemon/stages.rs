@@ -1,5 +1,5 @@
-//! A stage, or an RPC server, that runs here for a coordinator elsewhere: a node process as the lab
-//! has them, whose reports go over the link, and which ends with it.
+//! A stage, or an RPC server, that runs here for a coordinator elsewhere: a node process as commands
+//! have them, whose reports go over the link, and which ends with it.
 
 use std::net::Shutdown;
 use std::sync::{Arc, Mutex, PoisonError};

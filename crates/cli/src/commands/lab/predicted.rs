@@ -2,20 +2,30 @@
 
 use brigade_fit::evidence::Estimate;
 use brigade_fit::model::Model;
+use brigade_fit::placement::HOP_SOFTWARE_MS;
 use brigade_fit::verdict::{self, Ask};
 use brigade_gguf::Source;
+use brigade_node::Wiring;
 
+use crate::control::Running;
+use crate::model::Engine;
 use crate::{planner, this_machine};
 
-/// Tokens a second of one answer on this machine's CPU, or on the one memory of its chip.
+/// Tokens a second of one answer of stages on this machine's CPU, or on the one memory of its chip.
 ///
 /// Stages on one machine compute in turn, each with `threads` threads, so that a token costs what
-/// it costs the whole model with as many; the hops between them are left out.
+/// it costs the whole model with as many, and the hops between them. What llama-rpc makes of it
+/// the planner does not know.
 pub(super) fn decode_tok_s(
     source: &Source,
     threads: u32,
     context: u32,
+    running: &Running,
+    wiring: Option<&Wiring>,
 ) -> anyhow::Result<Option<Estimate>> {
+    if running.engine == Engine::LlamaRpc {
+        return Ok(None);
+    }
     let catalog = planner::catalog(None)?;
     let model = Model::from_gguf(source.model(), &crate::model::name(source))?;
     let (mut machine, _) = this_machine::look(&catalog, Some(threads as usize));
@@ -32,7 +42,38 @@ pub(super) fn decode_tok_s(
         &ask,
         &planner::speed(&catalog),
     )?;
-    Ok(verdict.decode_tok_s)
+    let hops_s = hops_s(running.stages.len() as u32, model.hidden, wiring);
+    Ok(verdict.decode_tok_s.map(|whole| after(whole, hops_s)))
+}
+
+/// Seconds between the stages of a token, the first of which lies on node 1, the second on node 2:
+/// by the planner's rule, a hidden state from each to the next, and a token back to the first.
+fn hops_s(stages: u32, hidden: u32, wiring: Option<&Wiring>) -> f64 {
+    if stages < 2 {
+        return 0.0;
+    }
+    let hidden_bits = f64::from(hidden) * 32.0;
+    let there = (1..stages).map(|node| (node, node + 1, hidden_bits));
+    let hops = there.chain([(stages, 1, 0.0)]);
+    hops.map(|(from, to, bits)| {
+        let shape = wiring.and_then(|wiring| wiring.between(from, to));
+        // The software's part is that of loopback.
+        let shape = shape.unwrap_or_default();
+        let rate = shape.bandwidth_bit_s.unwrap_or(f64::INFINITY);
+        shape.rtt.as_secs_f64() / 2.0 + HOP_SOFTWARE_MS / 1e3 + bits / rate
+    })
+    .sum()
+}
+
+/// A speed with so many seconds more for each token.
+fn after(speed: Estimate, seconds: f64) -> Estimate {
+    let slower = |tok_s: f64| 1.0 / (1.0 / tok_s + seconds);
+    Estimate {
+        low: slower(speed.low),
+        mid: slower(speed.mid),
+        high: slower(speed.high),
+        ..speed
+    }
 }
 
 /// A line of prediction against measurement.
@@ -50,7 +91,7 @@ pub(super) fn line(predicted: &Estimate, measured_tok_s: f64) -> String {
     };
     format!(
         "decode: {measured_tok_s:.1} tok/s measured; the planner predicts {mid:.1} for this machine \
-         ({low:.1} to {high:.1} in four of five cases, {}): {inside} its interval",
+         and its links ({low:.1} to {high:.1} in four of five cases, {}): {inside} its interval",
         evidence.name()
     )
 }
@@ -71,9 +112,34 @@ mod tests {
         };
         assert_eq!(
             line(&predicted, 28.44),
-            "decode: 28.4 tok/s measured; the planner predicts 30.0 for this machine (20.0 to 41.0 in \
-             four of five cases, extrapolated): inside its interval"
+            "decode: 28.4 tok/s measured; the planner predicts 30.0 for this machine and its links (20.0 \
+             to 41.0 in four of five cases, extrapolated): inside its interval"
         );
         assert!(line(&predicted, 42.0).ends_with("outside its interval"));
+    }
+    #[test]
+    fn a_token_takes_its_hops() {
+        // Two hops of 2,048 bytes and one back, over loopback.
+        assert!((hops_s(3, 512, None) - 3.0 * 0.12e-3).abs() < 1e-12);
+        assert!(hops_s(1, 512, None).abs() < 1e-12);
+        let usual = brigade_node::LinkShape::default()
+            .with("rtt=2ms,bw=16.384mbit")
+            .unwrap();
+        let wiring = Wiring {
+            nodes: 3,
+            usual: Some(usual),
+            pairs: vec![((1, 3), usual.with("rtt=10ms").unwrap())],
+            ..Wiring::default()
+        };
+        // A millisecond on the way and one of transmission, twice, then five back.
+        let expected = 2.0 * 2.0e-3 + 5.0e-3 + 3.0 * 0.12e-3;
+        assert!((hops_s(3, 512, Some(&wiring)) - expected).abs() < 1e-12);
+        let estimate = Estimate {
+            low: 50.0,
+            mid: 100.0,
+            high: 200.0,
+            evidence: Evidence::Estimated,
+        };
+        assert!((after(estimate, 0.01).mid - 50.0).abs() < 1e-9);
     }
 }

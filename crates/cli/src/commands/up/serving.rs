@@ -3,17 +3,19 @@
 use std::net::TcpListener;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread;
+use std::time::Instant;
 
 use anyhow::{Context, bail};
 use brigade_api::{
     Backend, BackendError, ChatTemplate, Generation, GenerationRequest, Load, ModelInfo, Settings,
 };
-use brigade_node::{Cluster, Daemon, Host, Links, Seat, Tokenizer};
+use brigade_node::{Cluster, Daemon, End, Host, Links, NodeInfo, Prompt, Seat, Tokenizer, child};
 
+use super::Report;
 use crate::backend::LocalBackend;
 use crate::control::{LoadOrder, Running, StageView};
 use crate::model::{self, Engine};
-use crate::output;
+use crate::output::{self, Told};
 use crate::server::Server;
 
 /// How the API is served, whatever the model.
@@ -50,6 +52,8 @@ pub(super) struct Serving {
 #[derive(Debug)]
 struct Loaded {
     cluster: Cluster,
+    tokenizer: Tokenizer,
+    template: Option<ChatTemplate>,
     running: Running,
 }
 
@@ -121,7 +125,8 @@ impl Serving {
             model: name.clone(),
             context_tokens,
             api: self.api.listener.local_addr()?,
-            stages: stages(&cluster),
+            stages: cluster.nodes.iter().map(stage).collect(),
+            client: cluster.client.as_ref().map(stage),
             chats: template.is_some(),
             engine,
             remark,
@@ -129,23 +134,25 @@ impl Serving {
         };
         let death = cluster.death();
         let mourned = name.clone();
-        thread::spawn(move || {
-            if let Some(how) = death() {
-                output::note(&format!(
-                    "brigade: {how}; requests for {mourned} get an error until it is loaded again"
-                ));
-            }
+        thread::spawn(move || match death() {
+            Some(how) if child::has_parent() => child::report(&Report::Lost(how)),
+            Some(how) => output::note(&format!(
+                "brigade: {how}; requests for {mourned} get an error until it is loaded again"
+            )),
+            None => {}
         });
         let backend = LocalBackend::new(
             cluster.instance.clone(),
-            tokenizer,
+            tokenizer.clone(),
             name,
             context_tokens,
             facts,
         );
-        self.serve(&mut server, backend, template)?;
+        self.serve(&mut server, backend, template.clone())?;
         *self.loaded() = Some(Loaded {
             cluster,
+            tokenizer,
+            template,
             running: running.clone(),
         });
         Ok(running)
@@ -167,6 +174,28 @@ impl Serving {
             failure: loaded.cluster.instance.failure(),
             ..loaded.running.clone()
         })
+    }
+
+    /// Answers a question as whoever runs the model would; `show` gets the pieces. Gives the tokens of
+    /// the prompt as well.
+    pub(super) fn answer(
+        &self,
+        question: &str,
+        max_tokens: u32,
+        show: impl FnMut(&str) -> anyhow::Result<()>,
+    ) -> anyhow::Result<(usize, Told)> {
+        let (tokens, instance) = {
+            let loaded = self.loaded();
+            let loaded = loaded.as_ref().context("no model is loaded here")?;
+            let said = [model::user(question)];
+            let tokens = model::conversation(&said, loaded.template.as_ref(), &loaded.tokenizer)?;
+            (tokens, loaded.cluster.instance.clone())
+        };
+        let prompt_tokens = tokens.len();
+        let start = Instant::now();
+        let mut answer = instance.submit(Prompt::greedy(tokens, max_tokens, End::Respected))?;
+        let told = output::stream(&mut answer, start, show)?;
+        Ok((prompt_tokens, told))
     }
 
     /// Ends everything. A model that is being loaded is not waited for: its processes end with
@@ -242,15 +271,12 @@ impl Serving {
     }
 }
 
-fn stages(cluster: &Cluster) -> Vec<StageView> {
-    cluster
-        .nodes
-        .iter()
-        .map(|node| StageView {
-            node: node.name.clone(),
-            layers: node.layers,
-            bytes: node.bytes,
-            pid: node.stage_pid,
-        })
-        .collect()
+fn stage(node: &NodeInfo) -> StageView {
+    StageView {
+        node: node.name.clone(),
+        layers: node.layers,
+        bytes: node.bytes,
+        memory: node.memory,
+        pid: node.stage_pid,
+    }
 }
