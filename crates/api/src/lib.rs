@@ -54,5 +54,6 @@ pub use backend::{
 };
 pub use chat_template::{ChatMessage, ChatTemplate, Role, TemplateError};
 pub use keys::{ApiKeys, KeyFileError, new_key};
+pub use metrics::Metrics;
 pub use routes::{Settings, router};
 pub use serve::serve;

@@ -70,9 +70,10 @@ fn head(text: &mut String, name: &str, kind: &str, help: &str) {
     let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
 }
 
-/// What a gateway has done since it started.
+/// Counters for `/metrics`. They belong to a process and not to a model: routers that share them go
+/// on where the ones before them ended.
 #[derive(Debug, Default)]
-pub(crate) struct Metrics {
+pub struct Metrics {
     done: AtomicU64,
     failed: AtomicU64,
     cancelled: AtomicU64,

@@ -27,7 +27,7 @@ use crate::{
     stream,
 };
 
-/// What the operator decides.
+/// What the operator decides, and what outlives a model.
 #[derive(Debug, Clone, Default)]
 pub struct Settings {
     /// Keys, one of which a request must bring; without any, everybody may ask.
@@ -36,6 +36,8 @@ pub struct Settings {
     pub cors_origins: Vec<String>,
     /// How long a request may take, from its arrival to the last token.
     pub timeout: Option<Duration>,
+    /// Where it is counted what happens; clones of these settings share it.
+    pub metrics: Arc<Metrics>,
 }
 
 type Route<B> = (Method, &'static str, MethodRouter<Arc<Gateway<B>>>);
@@ -71,11 +73,10 @@ pub fn router<B: Backend>(
     template: Option<ChatTemplate>,
     settings: Settings,
 ) -> Router {
-    let metrics = Arc::new(Metrics::default());
     let gateway = Arc::new(Gateway {
         backend,
         template: template.map(Arc::new),
-        metrics: Arc::clone(&metrics),
+        metrics: Arc::clone(&settings.metrics),
         timeout: settings.timeout,
     });
     let mut router = Router::new();
@@ -83,7 +84,7 @@ pub fn router<B: Backend>(
         // A model's id may have slashes.
         router = router.route(&path.replace("{id}", "{*id}"), handler);
     }
-    let access = Arc::new(access::Access::new(settings, metrics));
+    let access = Arc::new(access::Access::new(settings));
     router
         .fallback(unknown_route)
         .method_not_allowed_fallback(wrong_method)

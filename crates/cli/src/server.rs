@@ -57,6 +57,7 @@ impl ApiArgs {
             keys: keys.transpose()?,
             cors_origins: self.cors_origin.clone(),
             timeout: Some(Duration::from_secs(self.request_timeout)),
+            ..Settings::default()
         })
     }
 

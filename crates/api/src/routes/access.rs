@@ -32,11 +32,11 @@ pub(super) struct Access {
 }
 
 impl Access {
-    pub(super) fn new(settings: Settings, metrics: Arc<Metrics>) -> Self {
+    pub(super) fn new(settings: Settings) -> Self {
         Self {
             keys: settings.keys,
             origins: settings.cors_origins,
-            metrics,
+            metrics: settings.metrics,
         }
     }
 

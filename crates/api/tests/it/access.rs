@@ -194,3 +194,26 @@ async fn operators_are_told() {
     );
     assert_eq!(get(dead.router(), "/healthz").await.status, StatusCode::OK);
 }
+
+#[tokio::test]
+async fn counters_survive_the_model() {
+    let settings = Settings::default();
+    let first = Fake::hello().router_with(settings.clone());
+    assert_eq!(chat(first, json!({})).await.status, StatusCode::OK);
+    let none = Fake::unavailable("no model").router_with(settings.clone());
+    let between = get(none, "/metrics").await.body;
+    assert!(between.contains("brigade_up 0\n"), "{between}");
+    let second = Fake::hello().router_with(settings);
+    assert_eq!(chat(second.clone(), json!({})).await.status, StatusCode::OK);
+    let after = get(second, "/metrics").await.body;
+    for (text, line) in [
+        (&between, "brigade_requests_total{outcome=\"done\"} 1\n"),
+        (&after, "brigade_requests_total{outcome=\"done\"} 2\n"),
+        (&after, "brigade_completion_tokens_total 12\n"),
+        (&after, "brigade_requests_in_progress 0\n"),
+        // The two chats and the metrics in between.
+        (&after, "brigade_http_responses_total{status=\"2xx\"} 3\n"),
+    ] {
+        assert!(text.contains(line), "{line}\n{text}");
+    }
+}
