@@ -1,5 +1,7 @@
 //! Grammars in llama.cpp's notation (GBNF), which the last stage keeps answers to.
 
+#[cfg(test)]
+pub(crate) mod derive;
 mod schema;
 
 use std::fmt::Write;
@@ -69,7 +71,16 @@ impl Grammar {
 
     /// The name of a rule for JSON that matches a schema.
     pub(crate) fn schema(&mut self, schema: &Value) -> Result<String, SchemaError> {
-        schema::convert(self, schema)
+        schema::convert(self, schema, schema)
+    }
+
+    /// The same for a schema within a document, from which its references start.
+    pub(crate) fn schema_within(
+        &mut self,
+        root: &Value,
+        schema: &Value,
+    ) -> Result<String, SchemaError> {
+        schema::convert(self, root, schema)
     }
 
     /// The whole grammar; an answer is `root`. Where the prompt has opened a thought
@@ -92,38 +103,65 @@ impl Grammar {
 
     /// A rule for any text up to the first `mark` and with it.
     pub(crate) fn until(&mut self, mark: &str) -> String {
-        self.scan(mark, "", false)
+        self.scan(&[(mark, Some(""))], false)
+    }
+
+    /// The same for a text in which `never` does not come.
+    pub(crate) fn until_without(&mut self, mark: &str, never: &str) -> String {
+        self.scan(&[(mark, Some("")), (never, None)], false)
     }
 
     /// A rule for any text without `mark`, or for one up to it, then the rule `then`.
     pub(crate) fn may(&mut self, mark: &str, then: &str) -> String {
-        self.scan(mark, then, true)
+        self.scan(&[(mark, Some(then))], true)
     }
 
-    /// One rule for each part of the mark that the text may have just shown. The mark's first
-    /// character must not come again in it.
-    fn scan(&mut self, mark: &str, then: &str, may_end: bool) -> String {
+    /// Any text up to the first of some marks and what follows it; nothing where it must not come.
+    /// One rule for each part of a mark that the text may have just shown. The marks begin with the
+    /// same character, which does not come again in them, and none begins another.
+    fn scan(&mut self, marks: &[(&str, Option<&str>)], may_end: bool) -> String {
         let base = self.rules.len();
-        let state = |index: usize| format!("scan-{}", base + index);
-        let first = mark.chars().next().unwrap_or_default();
-        let last = mark.chars().count().saturating_sub(1);
-        for (index, next) in mark.chars().enumerate() {
-            let follows = if index == last {
-                then.to_owned()
-            } else {
-                state(index + 1)
-            };
-            let mut ways = vec![format!("{} {follows}", literal(&next.to_string()))];
-            let mut not = class(next);
-            if index > 0 {
-                ways.push(format!("{} {}", literal(&first.to_string()), state(1)));
-                not.push_str(&class(first));
+        let mut shown: Vec<&str> = Vec::new();
+        for (mark, _) in marks {
+            for (end, _) in mark.char_indices() {
+                if !shown.contains(&&mark[..end]) {
+                    shown.push(&mark[..end]);
+                }
             }
+        }
+        let state = |index: usize| format!("scan-{}", base + index);
+        for part in &shown {
+            let (mut ways, mut not) = (Vec::new(), Vec::new());
+            for (mark, then) in marks {
+                let Some(next) = mark.strip_prefix(part).and_then(|rest| rest.chars().next())
+                else {
+                    continue;
+                };
+                if not.contains(&next) {
+                    continue;
+                }
+                not.push(next);
+                let longer = &mark[..part.len() + next.len_utf8()];
+                let follows = match shown.iter().position(|other| *other == longer) {
+                    Some(index) => Some(state(index)),
+                    None => then.map(str::to_owned),
+                };
+                if let Some(follows) = follows {
+                    ways.push(format!("{} {follows}", literal(&next.to_string())));
+                }
+            }
+            let first = marks.first().and_then(|(mark, _)| mark.chars().next());
+            if let Some(first) = first.filter(|first| !not.contains(first)) {
+                ways.push(format!("{} {}", literal(&first.to_string()), state(1)));
+                not.push(first);
+            }
+            let not: String = not.into_iter().map(class).collect();
             ways.push(format!("[^{not}] {}", state(0)));
             if may_end {
                 ways.push("\"\"".to_owned());
             }
-            self.rules.push((state(index), ways.join(" | ")));
+            let name = format!("scan-{}", self.rules.len());
+            self.rules.push((name, ways.join(" | ")));
         }
         state(0)
     }

@@ -8,13 +8,15 @@ mod apart;
 mod exclusive;
 mod integers;
 mod keywords;
+mod pattern;
+mod strings;
 
 use std::collections::{HashMap, HashSet};
 
 use serde_json::{Map, Value};
 
 use super::{Grammar, literal};
-use keywords::{count, enumeration, keywords, repeat, string_format};
+use keywords::{count, enumeration, keywords, repeat};
 
 /// How deep schemas may be nested, references not counted: each of them is one rule.
 const MAX_DEPTH: usize = 48;
@@ -49,11 +51,25 @@ pub(crate) struct SchemaError {
     reason: String,
 }
 
-/// Adds the rules for a schema and returns the name of the one that matches it.
-pub(super) fn convert(grammar: &mut Grammar, schema: &Value) -> Result<String, SchemaError> {
+impl SchemaError {
+    pub(crate) fn new(place: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self {
+            place: place.into(),
+            reason: reason.into(),
+        }
+    }
+}
+
+/// Adds the rules for a schema within a document, from which its references start, and returns the
+/// name of the one that matches it.
+pub(super) fn convert(
+    grammar: &mut Grammar,
+    root: &Value,
+    schema: &Value,
+) -> Result<String, SchemaError> {
     Converter {
         grammar,
-        root: schema,
+        root,
         references: HashMap::new(),
     }
     .rule(schema, "#", 0)
@@ -68,10 +84,7 @@ struct Converter<'a> {
 }
 
 fn refuse<T>(place: &str, reason: impl Into<String>) -> Result<T, SchemaError> {
-    Err(SchemaError {
-        place: place.to_owned(),
-        reason: reason.into(),
-    })
+    Err(SchemaError::new(place, reason))
 }
 
 impl Converter<'_> {
@@ -196,7 +209,10 @@ impl Converter<'_> {
         match kind {
             "object" => self.object(members, place, depth),
             "array" => self.array(members, place, depth),
-            "string" => self.string(members, place),
+            "string" => Ok(match strings::body(members, place)? {
+                Some(body) => self.grammar.add("string", body),
+                None => kind.to_owned(),
+            }),
             "integer" => Ok(match integers::body(members, place)? {
                 Some(body) => self.grammar.add("integer", body),
                 None => kind.to_owned(),
@@ -354,36 +370,6 @@ impl Converter<'_> {
         Ok(self
             .grammar
             .add("array", format!("\"[\" space {items} \"]\"")))
-    }
-
-    fn string(&mut self, members: &Map<String, Value>, place: &str) -> Result<String, SchemaError> {
-        let least = count(members, "minLength", place)?;
-        let most = count(members, "maxLength", place)?;
-        if let Some(format) = members.get("format") {
-            let Some(body) = format.as_str().and_then(string_format) else {
-                return refuse(
-                    place,
-                    format!("has the format {format}, which is not supported"),
-                );
-            };
-            if least.is_some() || most.is_some() {
-                return refuse(place, "has a 'format' and a length, which is not supported");
-            }
-            return Ok(self
-                .grammar
-                .add("string", format!("\"\\\"\" {body} \"\\\"\"")));
-        }
-        if least.is_none() && most.is_none() {
-            return Ok("string".to_owned());
-        }
-        if most.is_some_and(|most| most < least.unwrap_or(0)) {
-            return refuse(place, "has a 'maxLength' below its 'minLength'");
-        }
-        // One `char` is one code point, except for escaped pairs of surrogates.
-        let length = repeat(least.unwrap_or(0), most);
-        Ok(self
-            .grammar
-            .add("string", format!("\"\\\"\" char{length} \"\\\"\"")))
     }
 }
 
