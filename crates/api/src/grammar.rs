@@ -8,7 +8,7 @@ use std::fmt::Write;
 
 use serde_json::Value;
 
-pub(crate) use schema::SchemaError;
+pub(crate) use schema::{SchemaError, is_annotation};
 
 /// White space between the parts of a JSON value: as llama.cpp's own converter bounds it, so that
 /// a model cannot go on with it for ever.

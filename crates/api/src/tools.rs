@@ -1,6 +1,7 @@
 //! Tools: what a request declares, how models write calls, and reading them.
 
 mod parser;
+mod tags;
 
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -55,6 +56,11 @@ pub(crate) enum Format {
     Mistral,
     /// `[TOOL_CALLS]name[ARGS]{…}`: Mistral from 2025 on.
     MistralArgs,
+    /// `<tool_call><function=NAME><parameter=KEY>…</parameter></function></tool_call>`: Qwen 3
+    /// Coder.
+    Coder,
+    /// `<tool_call>NAME<arg_key>…</arg_key><arg_value>…</arg_value></tool_call>`: GLM from 4.5 on.
+    Glm,
     /// `<|tool_call|>[{"name": …, "arguments": {…}}]`: Granite, Phi 4.
     Bar,
 }
@@ -84,8 +90,11 @@ impl Support {
             });
         }
         if has("<tool_call>") {
-            // Qwen 3 Coder and GLM write arguments as tags.
-            return if has("<function=") || has("<arg_key>") {
+            return if has("<arg_key>") && has("<arg_value>") {
+                Self::Calls(Format::Glm)
+            } else if has("<function=") && has("<parameter=") {
+                Self::Calls(Format::Coder)
+            } else if has("<function=") || has("<arg_key>") {
                 Self::UnknownFormat
             } else {
                 Self::Calls(Format::Hermes)
@@ -105,7 +114,7 @@ impl Format {
     /// What stands before calls; nothing where a call is the whole answer.
     fn open(self) -> &'static str {
         match self {
-            Self::Hermes => "<tool_call>",
+            Self::Hermes | Self::Coder | Self::Glm => "<tool_call>",
             Self::Llama => "",
             Self::Mistral | Self::MistralArgs => "[TOOL_CALLS]",
             Self::Bar => "<|tool_call|>",
@@ -123,7 +132,15 @@ impl Format {
     /// Control tokens that must stand in the text for calls to be seen.
     pub(crate) fn visible(self) -> Vec<&'static str> {
         match self {
-            Self::Hermes => vec!["<tool_call>", "</tool_call>"],
+            Self::Hermes | Self::Coder => vec!["<tool_call>", "</tool_call>"],
+            Self::Glm => vec![
+                "<tool_call>",
+                "</tool_call>",
+                "<arg_key>",
+                "</arg_key>",
+                "<arg_value>",
+                "</arg_value>",
+            ],
             Self::Llama => vec!["<|python_tag|>"],
             Self::Mistral | Self::MistralArgs => vec!["[TOOL_CALLS]", "[ARGS]", "[CALL_ID]"],
             Self::Bar => vec!["<|tool_call|>", "<|/tool_call|>"],
@@ -173,7 +190,16 @@ impl Format {
         parallel: bool,
     ) -> Result<String, SchemaError> {
         let mut calls = Vec::with_capacity(tools.len());
+        let text = match self {
+            Self::Coder | Self::Glm => tags::text(self, grammar),
+            _ => String::new(),
+        };
         for tool in tools {
+            if !text.is_empty() {
+                let call = tags::call(self, grammar, tool, &text)?;
+                calls.push(grammar.add("call", call));
+                continue;
+            }
             let arguments = match &tool.parameters {
                 None => "object".to_owned(),
                 Some(schema) => match grammar.schema(schema) {
@@ -195,7 +221,8 @@ impl Format {
         let call = grammar.add("calls", calls.join(" | "));
         // Before the first call, between two, and after the last.
         let (before, between, after) = match self {
-            Self::Hermes => ("\n", "\n</tool_call>\n<tool_call>\n", "\n</tool_call>"),
+            Self::Hermes | Self::Coder => ("\n", "\n</tool_call>\n<tool_call>\n", "\n</tool_call>"),
+            Self::Glm => ("", "</tool_call>\n<tool_call>", "</tool_call>"),
             Self::Llama => ("", "; ", ""),
             Self::Mistral | Self::Bar => ("[", ", ", "]"),
             Self::MistralArgs => ("", "[TOOL_CALLS]", ""),

@@ -24,7 +24,6 @@ const MAX_DEPTH: usize = 48;
 /// Rules of one grammar. Beyond that, llama.cpp's parser gets slow.
 const MAX_RULES: usize = 4000;
 
-/// Keywords that say nothing about what is allowed.
 const ANNOTATIONS: &[&str] = &[
     "$comment",
     "$defs",
@@ -41,6 +40,11 @@ const ANNOTATIONS: &[&str] = &[
     "title",
     "writeOnly",
 ];
+
+/// Whether a keyword says nothing about what is allowed.
+pub(crate) fn is_annotation(key: &str) -> bool {
+    ANNOTATIONS.contains(&key)
+}
 
 /// Why a schema cannot be kept.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -101,7 +105,7 @@ impl Converter<'_> {
         let mut rest: Vec<&str> = members
             .keys()
             .map(String::as_str)
-            .filter(|key| !ANNOTATIONS.contains(key))
+            .filter(|key| !is_annotation(key))
             .collect();
         let mut only = |keys: &[&str]| {
             rest.retain(|key| !keys.contains(key));

@@ -5,10 +5,10 @@
 
 use serde_json::Value;
 
-use super::{Format, Tool, ToolCall};
+use super::{Format, Tool, ToolCall, tags};
 use crate::marks::held_back;
 
-const CLOSE: &str = "</tool_call>";
+pub(super) const CLOSE: &str = "</tool_call>";
 
 /// A part of an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub(crate) enum Part {
 #[derive(Debug)]
 pub(crate) struct Parser {
     format: Format,
-    names: Vec<String>,
+    tools: Vec<Tool>,
     /// Calls after these are dropped: the request wants no more.
     most_calls: usize,
     calls: usize,
@@ -37,7 +37,7 @@ impl Parser {
     pub(crate) fn new(format: Format, tools: &[Tool], most_calls: usize) -> Self {
         Self {
             format,
-            names: tools.iter().map(|tool| tool.name.clone()).collect(),
+            tools: tools.to_vec(),
             most_calls,
             calls: 0,
             held: String::new(),
@@ -74,8 +74,8 @@ impl Parser {
                 self.text(&before, parts);
                 self.within = true;
             }
-            // Only Hermes says where a call ends; the others are read at the end of the answer.
-            if self.format != Format::Hermes {
+            // Only these say where a call ends; the others are read at the end of the answer.
+            if !matches!(self.format, Format::Hermes | Format::Coder | Format::Glm) {
                 return;
             }
             let Some(end) = self.held.find(CLOSE) else {
@@ -85,7 +85,11 @@ impl Parser {
             let call = std::mem::replace(&mut self.held, rest);
             let inner = &call[open.len()..end];
             self.within = false;
-            match self.read_values(inner) {
+            let calls = match self.format {
+                Format::Hermes => self.read_values(inner),
+                format => tags::read(format, inner, &self.tools).map(|call| vec![call]),
+            };
+            match calls {
                 Some(calls) => self.take(calls, parts),
                 None => self.text(&call, parts),
             }
@@ -96,7 +100,12 @@ impl Parser {
     pub(crate) fn finish(&mut self, parts: &mut Vec<Part>) {
         let held = std::mem::take(&mut self.held);
         let calls = match (self.format, self.within) {
-            (_, false) => None,
+            // A call of GLM's without its end may lack arguments.
+            (_, false) | (Format::Glm, true) => None,
+            (Format::Coder, true) => {
+                let inner = held.trim_start_matches(self.format.open());
+                tags::read(self.format, inner, &self.tools).map(|call| vec![call])
+            }
             (Format::Llama, true) => self.read_bare(&held),
             (Format::Mistral | Format::MistralArgs, true) => self.read_mistral(&held),
             (Format::Bar | Format::Hermes, true) => {
@@ -145,6 +154,10 @@ impl Parser {
         }
     }
 
+    fn knows(&self, name: &str) -> bool {
+        self.tools.iter().any(|tool| tool.name == name)
+    }
+
     /// An answer without marks is a call only as a whole: it is held if it begins like one.
     fn push_bare(&mut self, parts: &mut Vec<Part>) {
         if self.within {
@@ -167,7 +180,7 @@ impl Parser {
         // Without a mark, JSON may be just an answer.
         calls
             .iter()
-            .all(|(name, _)| self.names.contains(name))
+            .all(|(name, _)| self.knows(name))
             .then_some(calls)
     }
 
@@ -184,7 +197,7 @@ impl Parser {
             let (name, arguments) = part.split_at(start);
             let name = name.split('[').next()?.trim();
             // Any text could stand there.
-            if !self.names.iter().any(|known| known == name) {
+            if !self.knows(name) {
                 return None;
             }
             calls.push((name.to_owned(), serde_json::from_str(arguments).ok()?));

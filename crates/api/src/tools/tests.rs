@@ -9,7 +9,15 @@ fn families_are_told_by_their_templates() {
         ("{{ messages }}", Support::None),
         ("tools … <tool_call>", Support::Calls(Format::Hermes)),
         ("tools <tool_call> <function=", Support::UnknownFormat),
+        (
+            "tools <tool_call> <function= <parameter=",
+            Support::Calls(Format::Coder),
+        ),
         ("tools <tool_call> <arg_key>", Support::UnknownFormat),
+        (
+            "tools <tool_call> <arg_key> <arg_value>",
+            Support::Calls(Format::Glm),
+        ),
         ("tools [TOOL_CALLS]", Support::Calls(Format::Mistral)),
         (
             "tools [TOOL_CALLS] [ARGS]",

@@ -247,3 +247,51 @@ async fn what_cannot_be_is_refused() {
         "the model's chat template has no tools"
     );
 }
+
+#[tokio::test]
+async fn calls_as_tags_are_read_whole_and_streamed() {
+    const CODER: &str = "{% for t in tools or [] %}{{ t.function.name }}{% endfor %}\
+        {% for m in messages %}{{ m.content }}{% for c in m.tool_calls or [] %}<tool_call>\
+        <function={{ c.function.name }}>{% for k, v in c.function.arguments | items %}\
+        <parameter={{ k }}>{{ v }}</parameter>{% endfor %}</function></tool_call>{% endfor %}\
+        {% endfor %}";
+    const CODER_CALL: &[&str] = &[
+        "I look.\n<tool_call>\n<function=wea",
+        "ther>\n<parameter=city>\nOs",
+        "lo\n</parameter>\n<parameter=days>\n2\n</para",
+        "meter>\n</function>\n</tool_call>",
+    ];
+    const GLM: &str = "{% for t in tools or [] %}{{ t.function.name }}{% endfor %}\
+        {% for m in messages %}{{ m.content }}{% for c in m.tool_calls or [] %}<tool_call>\
+        {{ c.function.name }}{% for k, v in c.function.arguments | items %}<arg_key>{{ k }}\
+        </arg_key><arg_value>{{ v }}</arg_value>{% endfor %}</tool_call>{% endfor %}{% endfor %}";
+    const GLM_CALL: &[&str] = &[
+        "I look.\n<tool_call>wea",
+        "ther\n<arg_key>city</arg_key>\n<arg_value>Oslo</arg_",
+        "value>\n<arg_key>days</arg_key>\n<arg_value>2</arg_value>\n</tool_",
+        "call>",
+    ];
+    for (template, answer) in [(CODER, CODER_CALL), (GLM, GLM_CALL)] {
+        let expected = json!({"name": "weather", "arguments": "{\"city\":\"Oslo\",\"days\":2}"});
+        let asked = json!({"tools": weather(), "tool_choice": "required"});
+        let fake = Fake::saying(template, answer);
+        let reply = ok(&chat(fake.router(), asked).await);
+        let choice = &reply["choices"][0];
+        assert_eq!(choice["finish_reason"], "tool_calls");
+        assert_eq!(choice["message"]["content"], "I look.");
+        assert_eq!(choice["message"]["tool_calls"][0]["function"], expected);
+        let grammar = fake.requests.lock().unwrap()[0].sampling.grammar.clone();
+        assert!(grammar.unwrap().contains("::= \"<tool_call>\" "));
+
+        let extra = json!({"tools": weather(), "stream": true});
+        let events = chat(Fake::saying(template, answer).router(), extra)
+            .await
+            .events();
+        let calls: Vec<&Value> = events
+            .iter()
+            .map(|event| &event["choices"][0]["delta"]["tool_calls"][0]["function"])
+            .filter(|function| !function.is_null())
+            .collect();
+        assert_eq!(calls, [&expected]);
+    }
+}

@@ -60,6 +60,16 @@ fn hostile_schemas_are_kept_or_refused() {
         (400, json!({"anyOf": [{"$ref": "#"}, {"$ref": "#"}]})),
         (200, json!({"type": "array", "items": {"$ref": "#"}})),
         (200, json!({"type": "string", "maxLength": 1000})),
+        (200, json!({"type": "string", "pattern": "^.{0,1000}$"})),
+        (
+            200,
+            json!({"type": "string", "pattern": "(a|aa){1,300}[^\\u0100-\u{10FFFD}\"]?b|^\\S"}),
+        ),
+        (
+            400,
+            json!({"type": "string", "pattern": "((a{99}){99}){99}"}),
+        ),
+        (400, json!({"type": "string", "pattern": "(a*)*"})),
         (200, json!({"enum": [{"a": [1, "]"]}, "\u{1F600}", null]})),
         (
             200,
@@ -80,4 +90,87 @@ fn hostile_schemas_are_kept_or_refused() {
     let (status, body) = post(lab.api(), &usual);
     assert_eq!((status, &body["choices"]), (200, &expected.1["choices"]));
     lab.end(Signal::TERM);
+}
+
+/// What each kind of rule allows is what comes out, to its end.
+#[test]
+fn schemas_are_kept_to_the_end() {
+    let scratch = Scratch::new();
+    let model = scratch.tiny("tiny.gguf", &TinyModel::llama(4));
+    let lab = Lab::start(scratch, &model, &["--nodes", "2", "--threads", "1"]);
+    let object = |kind: &str, value: Value| {
+        json!({"type": "object", "properties": {"kind": {"const": kind}, "v": value},
+            "required": ["kind", "v"]})
+    };
+    let number = json!({"type": "integer", "minimum": -12, "exclusiveMaximum": 2345});
+    let text = json!({"type": "string", "pattern": "^[a-c]{2}-\\d{2}(x|\"y\\\\)?$"});
+    let schema = json!({"type": "array", "minItems": 3, "maxItems": 3,
+        "items": {"oneOf": [object("number", number), object("text", text)]}});
+    let format = json!({"type": "json_schema", "json_schema": {"name": "x", "schema": schema}});
+    for seed in 0..4 {
+        let extra = json!({"response_format": format, "temperature": 1.5, "seed": seed});
+        let (status, body) = post(lab.api(), &chat("Hello", 900, &extra));
+        assert_eq!(status, 200, "{body}");
+        assert_eq!(body["choices"][0]["finish_reason"], "stop", "{body}");
+        let content = body["choices"][0]["message"]["content"].as_str();
+        let items: Vec<Value> = serde_json::from_str(content.expect("text")).expect("JSON");
+        assert_eq!(items.len(), 3, "{body}");
+        for item in items {
+            if item["kind"] == "number" {
+                let number = item["v"].as_i64().expect("a number");
+                assert!((-12..2345).contains(&number), "{item}");
+                continue;
+            }
+            assert_eq!(item["kind"], "text", "{item}");
+            let text = item["v"].as_str().expect("a string");
+            let (head, rest) = text.split_at(5);
+            let head: Vec<char> = head.chars().collect();
+            let in_head = head[..2].iter().all(|c| ('a'..='c').contains(c))
+                && head[2] == '-'
+                && head[3..].iter().all(char::is_ascii_digit);
+            assert!(in_head && ["", "x", "\"y\\"].contains(&rest), "{item}");
+        }
+    }
+    lab.end(Signal::TERM);
+}
+
+/// A call that must be made is made in the way of the model's family.
+#[test]
+fn calls_as_tags_are_made_by_the_grammar() {
+    let parameters = json!({
+        "type": "object",
+        "properties": {
+            "days": {"type": "integer", "minimum": 1, "maximum": 30},
+            "exact": {"type": "boolean"},
+            "unit": {"enum": ["C", "the other"]},
+        },
+        "required": ["days", "exact", "unit"],
+    });
+    let tools = json!([{"type": "function",
+        "function": {"name": "plan", "parameters": parameters, "strict": true}}]);
+    let extra = json!({"tools": tools, "tool_choice": "required", "parallel_tool_calls": false,
+        "temperature": 1.5, "seed": 1});
+    for marks in ["<function=<parameter=", "<arg_key><arg_value>"] {
+        let scratch = Scratch::new();
+        let model = scratch.tiny("tiny.gguf", &TinyModel::llama(4));
+        let template = scratch.path("template.jinja");
+        let text =
+            format!("{{% if tools %}}<tool_call>{marks}{{% endif %}}{{{{ messages[0].content }}}}");
+        std::fs::write(&template, text).expect("a template");
+        let path = template.to_str().expect("a path");
+        let args = ["--nodes", "2", "--threads", "1", "--chat-template", path];
+        let lab = Lab::start(scratch, &model, &args);
+        let (status, body) = post(lab.api(), &chat("Hello", 900, &extra));
+        assert_eq!(status, 200, "{body}");
+        let choice = &body["choices"][0];
+        assert_eq!(choice["finish_reason"], "tool_calls", "{body}");
+        let call = &choice["message"]["tool_calls"][0]["function"];
+        assert_eq!(call["name"], "plan", "{body}");
+        let arguments = call["arguments"].as_str().expect("arguments");
+        let arguments: Value = serde_json::from_str(arguments).expect("JSON");
+        assert!((1..=30).contains(&arguments["days"].as_u64().expect("days")));
+        assert!(arguments["exact"].is_boolean(), "{body}");
+        assert!(["C", "the other"].contains(&arguments["unit"].as_str().expect("a unit")));
+        lab.end(Signal::TERM);
+    }
 }

@@ -130,6 +130,16 @@ fn mistral_and_bar() {
     assert_eq!(read(Format::Bar, bar), (String::new(), calls));
 }
 
+const FORMATS: [Format; 7] = [
+    Format::Hermes,
+    Format::Coder,
+    Format::Glm,
+    Format::Llama,
+    Format::Mistral,
+    Format::MistralArgs,
+    Format::Bar,
+];
+
 /// Pieces of calls of all families, in any order.
 fn fragments() -> impl Strategy<Value = String> {
     const FRAGMENTS: &[&str] = &[
@@ -141,6 +151,14 @@ fn fragments() -> impl Strategy<Value = String> {
         "<|python_tag|>",
         "{\"name\": \"add\", \"arguments\": {}}",
         "{\"name\": \"add\",",
+        "<function=add>",
+        "</function>",
+        "<parameter=a>",
+        "</parameter>",
+        "<arg_key>",
+        "</arg_key>",
+        "<arg_value>",
+        "</arg_value>",
         "{",
         "}",
         "[",
@@ -161,7 +179,7 @@ proptest! {
     /// An answer without a call comes out as it went in, however it was cut.
     #[test]
     fn nothing_is_lost(answer in fragments()) {
-        for format in [Format::Hermes, Format::Llama, Format::Mistral, Format::MistralArgs, Format::Bar] {
+        for format in FORMATS {
             if answer.is_empty() {
                 continue;
             }

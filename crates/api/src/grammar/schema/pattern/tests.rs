@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use regex::Regex;
 use serde_json::json;
 
-use super::*;
+use super::body;
 use crate::grammar::{Grammar, Thought, derive::derive};
 
 /// Strings that a pattern's rule derives, as JSON readers have them.
