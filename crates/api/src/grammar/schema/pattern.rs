@@ -97,11 +97,11 @@ pub(super) fn body(pattern: &str) -> Result<String, String> {
         one => std::slice::from_ref(one),
     };
     let ways = ways.iter().map(|way| source.way(way));
-    let rule = any(ways.collect::<Result<Vec<_>, _>>()?).checked()?;
+    let rule = any(&ways.collect::<Result<Vec<_>, _>>()?).checked()?;
     Ok(format!("({})", rule.text))
 }
 
-fn any(rules: Vec<Rule>) -> Rule {
+fn any(rules: &[Rule]) -> Rule {
     let texts: Vec<_> = rules.iter().map(|rule| rule.text.as_str()).collect();
     Rule {
         text: texts.join(" | "),
@@ -210,7 +210,7 @@ impl Source<'_> {
             }
             Ast::Alternation(alternation) => {
                 let ways = alternation.asts.iter().map(|way| self.rule(way));
-                Ok(any(ways.collect::<Result<_, _>>()?))
+                Ok(any(&ways.collect::<Result<Vec<_>, _>>()?))
             }
             Ast::Concat(concat) => {
                 let parts = concat.asts.iter().map(|part| self.rule(part));

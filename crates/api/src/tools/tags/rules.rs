@@ -8,6 +8,9 @@ use crate::grammar::{Grammar, SchemaError, literal};
 /// The most arguments where none are known.
 const MAX_UNKNOWN: u32 = 15;
 
+/// Types whose names are those of rules.
+const KINDS: [&str; 6] = ["object", "array", "integer", "number", "boolean", "null"];
+
 /// The tag that ends a value.
 fn close(format: Format) -> &'static str {
     match format {
@@ -142,7 +145,6 @@ fn value(
         Value::String(text) => literal(text),
         other => literal(&other.to_string()),
     });
-    const KINDS: [&str; 6] = ["object", "array", "integer", "number", "boolean", "null"];
     let kinds = KINDS
         .into_iter()
         .filter(|kind| allowed.kinds.contains(kind));

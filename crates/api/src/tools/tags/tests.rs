@@ -34,11 +34,16 @@ fn schema() -> Value {
 
 /// An answer in both dialects with these arguments.
 fn written(arguments: &[(&str, &str)]) -> [(Format, String); 2] {
-    let (mut coder, mut glm) = (String::new(), String::new());
-    for (key, value) in arguments {
-        coder += &format!("<parameter={key}>\n{value}\n</parameter>\n");
-        glm += &format!("<arg_key>{key}</arg_key>\n<arg_value>{value}</arg_value>\n");
-    }
+    let all = |write: fn(&str, &str) -> String| -> String {
+        let texts: Vec<_> = arguments
+            .iter()
+            .map(|(key, value)| write(key, value))
+            .collect();
+        texts.concat()
+    };
+    let coder = all(|key, value| format!("<parameter={key}>\n{value}\n</parameter>\n"));
+    let glm =
+        all(|key, value| format!("<arg_key>{key}</arg_key>\n<arg_value>{value}</arg_value>\n"));
     let coder = format!("<tool_call>\n<function=plan>\n{coder}</function>\n</tool_call>");
     [
         (Format::Coder, coder),
