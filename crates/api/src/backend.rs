@@ -1,14 +1,22 @@
 //! What the HTTP side asks of whatever runs the model.
 
 use std::future::Future;
+use std::sync::Arc;
 
 use brigade_wire::SamplingParams;
 use tokio::sync::mpsc::UnboundedReceiver;
+
+use crate::ChatTemplate;
 
 /// Runs models. The HTTP side only knows this.
 pub trait Backend: Send + Sync + 'static {
     /// The models that can be asked for, now.
     fn models(&self) -> Vec<ModelInfo>;
+
+    /// A model's template, where the models differ in it; otherwise the router's own holds.
+    fn template(&self, _model: &str) -> Option<Arc<ChatTemplate>> {
+        None
+    }
 
     /// How busy it is, or why it can answer nothing now.
     fn load(&self) -> Result<Load, BackendError>;

@@ -85,7 +85,8 @@ impl<B: Backend> Gateway<B> {
     pub(crate) async fn chat(&self, mut request: ChatRequest) -> Result<Run, ApiError> {
         let arrived = Instant::now();
         let model = self.model(&request.options)?;
-        let template = self.template.clone().ok_or_else(|| {
+        let own = self.backend.template(&model);
+        let template = own.or_else(|| self.template.clone()).ok_or_else(|| {
             ApiError::client(
                 StatusCode::BAD_REQUEST,
                 Some("chat_template"),

@@ -46,6 +46,11 @@ impl LocalBackend {
         }
     }
 
+    /// What clients may know of it.
+    pub(crate) fn info(&self) -> &ModelInfo {
+        &self.model
+    }
+
     /// What can be done with the tokenizer's process, away from the threads that serve.
     async fn prepare<T: Send + 'static>(
         &self,

@@ -5,6 +5,8 @@ pub(crate) mod backtest;
 pub(crate) mod bench;
 #[cfg(feature = "engine")]
 pub(crate) mod build_info;
+#[cfg(feature = "engine")]
+pub(crate) mod calibrate;
 #[cfg(all(feature = "engine", unix))]
 pub(crate) mod cluster;
 #[cfg(all(feature = "engine", unix))]

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::Engine;
 use crate::output::Told;
+use crate::placing::{Placed, PlacedStage};
 
 /// What a command wants.
 #[derive(Debug, Serialize, Deserialize)]
@@ -28,10 +29,12 @@ pub(crate) enum Request {
     Links,
     /// A node to go.
     Forget(String),
+    /// Where a model would go.
+    Plan(LoadOrder),
     /// A model to run.
     Load(LoadOrder),
-    /// The model to go.
-    Unload,
+    /// A model to go, by its name; without one, the only one.
+    Unload(Option<String>),
     /// What runs.
     Ps,
     /// An answer of the model that is loaded, the likeliest.
@@ -44,12 +47,12 @@ pub(crate) enum Request {
 }
 
 /// A model and where to run it.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct LoadOrder {
     /// Its file, by an absolute path that holds on every node.
     pub(crate) model: PathBuf,
-    /// The nodes in order of layers, each with the file's path there if it is another one; empty
-    /// for all.
+    /// The nodes in order of layers, each with the file's path there if it is another one, or
+    /// `all`; empty for those that the planner takes.
     pub(crate) on: Vec<(String, Option<PathBuf>)>,
     /// Context of one sequence, in tokens.
     pub(crate) context: Option<u32>,
@@ -57,6 +60,10 @@ pub(crate) struct LoadOrder {
     pub(crate) threads: Option<u32>,
     /// How the nodes work together, if not in the usual way.
     pub(crate) engine: Option<Engine>,
+    /// Nodes with their layers, by a plan that somebody gave.
+    pub(crate) given: Vec<(String, (u32, u32))>,
+    /// The stages as they were placed; empty until they are.
+    pub(crate) stages: Vec<PlacedStage>,
 }
 
 /// What the daemon answers; all but [`Reply::Progress`] are its last word.
@@ -79,12 +86,14 @@ pub(crate) enum Reply {
     Links(Vec<LinkView>),
     /// To [`Request::Forget`]: its name.
     Forgot(String),
+    /// To [`Request::Plan`].
+    Planned(Box<Placed>),
     /// To [`Request::Load`].
     Serving(Running),
     /// To [`Request::Unload`]: its name.
     Unloaded(String),
     /// To [`Request::Ps`].
-    Running(Option<Running>),
+    Running(Vec<Running>),
     /// To [`Request::Ask`], after its pieces in [`Reply::Progress`].
     Answered {
         /// Of the question.
@@ -127,6 +136,8 @@ pub(crate) struct Running {
     pub(crate) remark: Option<String>,
     /// Why it does not answer any more.
     pub(crate) failure: Option<String>,
+    /// What it waits for before it is tried again.
+    pub(crate) waits: Option<String>,
 }
 
 /// A stage and the node that runs it.

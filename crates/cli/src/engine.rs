@@ -30,10 +30,10 @@ pub(crate) enum Command {
     /// Run a model on the cluster, and serve it here
     #[cfg(unix)]
     Load(commands::cluster::LoadArgs),
-    /// End the model that is served here
+    /// End a model that is served here
     #[cfg(unix)]
-    Unload,
-    /// Show the model that is served here
+    Unload(commands::cluster::UnloadArgs),
+    /// Show the models that are served here
     #[cfg(unix)]
     Ps(commands::cluster::JsonArgs),
     /// Keep `brigade up` running, by systemd or launchd
@@ -51,6 +51,8 @@ pub(crate) enum Command {
     Parity(commands::parity::Args),
     /// Measure stages against the whole model: speed and memory
     Bench(commands::bench::Args),
+    /// Measure what this machine does, for the planner: takes some seconds of all its cores
+    Calibrate(commands::calibrate::Args),
     /// Make a key for the API
     Key(commands::key::Args),
     /// What llama.cpp was built with
@@ -65,6 +67,8 @@ pub(crate) enum Command {
     RpcServer,
     #[command(hide = true)]
     BenchStock,
+    #[command(hide = true)]
+    Calibrator,
 }
 
 /// What is logged where `BRIGADE_LOG` says nothing: a daemon says who comes and goes.
@@ -100,7 +104,7 @@ pub(crate) fn run(command: Command) -> anyhow::Result<ExitCode> {
         #[cfg(unix)]
         Command::Load(args) => commands::cluster::load(&args),
         #[cfg(unix)]
-        Command::Unload => commands::cluster::unload(),
+        Command::Unload(args) => commands::cluster::unload(args),
         #[cfg(unix)]
         Command::Ps(args) => commands::cluster::ps(&args),
         #[cfg(unix)]
@@ -112,6 +116,7 @@ pub(crate) fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Run(args) => commands::run::run(args),
         Command::Parity(args) => commands::parity::run(&args),
         Command::Bench(args) => commands::bench::run(&args),
+        Command::Calibrate(args) => commands::calibrate::run(&args),
         Command::Key(args) => commands::key::run(&args),
         Command::BuildInfo(args) => commands::build_info::run(&args),
         _ if !child::has_parent() => bail!("this command is for brigade itself to start"),
@@ -123,5 +128,6 @@ pub(crate) fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Tokenizer => Ok(workers::tokenizer()),
         Command::RpcServer => workers::rpc_server(),
         Command::BenchStock => Ok(commands::bench::stock::serve()),
+        Command::Calibrator => Ok(crate::calibrator::serve()),
     }
 }

@@ -3,7 +3,11 @@
 //! Data goes to standard output, everything else to standard error. Only this crate prints.
 
 #[cfg(feature = "engine")]
+mod about;
+#[cfg(feature = "engine")]
 mod backend;
+#[cfg(feature = "engine")]
+mod calibrator;
 mod commands;
 #[cfg(all(feature = "engine", unix))]
 mod control;
@@ -14,6 +18,8 @@ mod hub;
 #[cfg(feature = "engine")]
 mod model;
 mod output;
+#[cfg(all(feature = "engine", unix))]
+mod placing;
 mod planner;
 #[cfg(feature = "engine")]
 mod server;

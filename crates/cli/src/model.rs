@@ -16,6 +16,9 @@ const DEMO_MODEL: &str = "SmolLM2-135M-Instruct.Q4_1.gguf";
 /// Context where none is asked for, unless the model's own is smaller, in tokens.
 const DEFAULT_CONTEXT: u32 = 4096;
 
+/// Sequences at once.
+pub(crate) const SEQUENCES: u32 = 4;
+
 /// How a model is spread over nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -166,7 +169,7 @@ pub(crate) fn spec(
         source,
         placement,
         context_tokens,
-        sequences: 4,
+        sequences: SEQUENCES,
         chunk_tokens: 64,
         threads: Some(self::threads(threads, sharing)?),
         cache: brigade_node::cache_dir()?,

@@ -14,31 +14,34 @@ use std::process::{Command, Stdio};
 use brigade_fit::catalog::Catalog;
 use brigade_fit::machine::{Machine, Pool, PoolKind};
 use names::Known;
+use serde::{Deserialize, Serialize};
 
 use crate::output;
 
 /// What the system tells.
-#[derive(Debug, Clone, Default, PartialEq)]
-struct Facts {
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Facts {
     /// The CPU's name, or the chip's.
-    cpu: String,
+    pub(crate) cpu: String,
     /// Cores that this process may use.
-    cores: usize,
+    pub(crate) cores: usize,
     /// Memory of the machine, or of the container that this process is confined to.
-    memory_bytes: u64,
+    pub(crate) memory_bytes: u64,
     /// What of it nobody uses, where that is told.
-    available_bytes: Option<u64>,
-    gpus: Vec<Gpu>,
+    pub(crate) available_bytes: Option<u64>,
+    pub(crate) gpus: Vec<Gpu>,
     /// Cores of a Mac's GPU.
-    apple_gpu_cores: Option<u32>,
+    pub(crate) apple_gpu_cores: Option<u32>,
     /// `iogpu.wired_limit_mb`, in MiB, where it is set.
-    wired_limit_mib: Option<u64>,
+    pub(crate) wired_limit_mib: Option<u64>,
+    /// What the CPU was seen to read from memory.
+    pub(crate) read: Option<Reading>,
 }
 
 /// A GPU as its driver tells.
-#[derive(Debug, Clone, PartialEq)]
-struct Gpu {
-    name: String,
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Gpu {
+    pub(crate) name: String,
     /// Its own memory; `None` where it has none.
     memory_bytes: Option<u64>,
 }
@@ -58,22 +61,39 @@ const GIB: f64 = (1u64 << 30) as f64;
 ///
 /// `threads` compute on the CPU; without a number, one on each core.
 pub(crate) fn look(catalog: &Catalog, threads: Option<usize>) -> (Machine, Vec<String>) {
-    let facts = if cfg!(target_os = "macos") {
+    machine(&facts(catalog, threads), catalog)
+}
+
+/// What this machine is.
+pub(crate) fn facts(catalog: &Catalog, threads: Option<usize>) -> Facts {
+    let mut facts = of_system();
+    // The bandwidth of a known chip is in the catalog; a CPU's depends on what was plugged in.
+    if unified(&facts, catalog).is_none() {
+        facts.read = Reading::take(threads.unwrap_or(facts.cores));
+    }
+    facts
+}
+
+fn of_system() -> Facts {
+    if cfg!(target_os = "macos") {
         macos::facts()
     } else {
         linux::facts()
-    };
-    // The bandwidth of a known chip is in the catalog; a CPU's depends on what was plugged in.
-    let read = match unified(&facts, catalog) {
-        Some(_) => None,
-        None => Reading::take(threads.unwrap_or(facts.cores)),
-    };
-    machine(&facts, catalog, read)
+    }
+}
+
+/// What of this machine's memory nobody uses, where the system tells it at once.
+#[cfg(feature = "engine")]
+pub(crate) fn available_bytes() -> Option<u64> {
+    if cfg!(target_os = "macos") {
+        return None;
+    }
+    linux::available_bytes()
 }
 
 /// What some threads were seen to read from memory.
-#[derive(Debug, Clone, Copy)]
-struct Reading {
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Reading {
     threads: usize,
     gb_s: f64,
 }
@@ -85,7 +105,9 @@ impl Reading {
     }
 }
 
-fn machine(facts: &Facts, catalog: &Catalog, read: Option<Reading>) -> (Machine, Vec<String>) {
+/// A machine by what its system told, and what its owner should know of that.
+pub(crate) fn machine(facts: &Facts, catalog: &Catalog) -> (Machine, Vec<String>) {
+    let read = facts.read;
     let mut notes = Vec::new();
     let mut pools = Vec::new();
     for gpu in &facts.gpus {
@@ -166,6 +188,7 @@ fn ram(facts: &Facts, catalog: &Catalog, read: Option<Reading>) -> Pool {
         bandwidth_gb_s: read.map(|read| read.gb_s),
         fp16_tflops: None,
         fp32_tflops: None,
+        calibration: None,
     }
 }
 
@@ -194,6 +217,7 @@ fn unknown_gpu(catalog: &Catalog, gpu: &Gpu, bytes: u64) -> Option<Pool> {
         bandwidth_gb_s: None,
         fp16_tflops: None,
         fp32_tflops: None,
+        calibration: None,
     })
 }
 
@@ -234,7 +258,11 @@ mod tests {
             threads: 8,
             gb_s: 40.0,
         };
-        machine(facts, &Catalog::embedded().unwrap(), Some(read))
+        let facts = Facts {
+            read: Some(read),
+            ..facts.clone()
+        };
+        machine(&facts, &Catalog::embedded().unwrap())
     }
 
     fn gpu(name: &str, gib: u64) -> Gpu {
@@ -254,12 +282,12 @@ mod tests {
             ..Facts::default()
         };
         let catalog = Catalog::embedded().unwrap();
-        let (machine, notes) = machine(&facts, &catalog, None);
+        let (machine, notes) = machine(&facts, &catalog);
         let sold = &catalog.machine("mac-mini-m4-pro-64gb").unwrap().machine;
         assert_eq!(machine.pools, sold.pools);
         assert!(notes.is_empty(), "{notes:?}");
         facts.wired_limit_mib = Some(60_000);
-        let (raised, _) = super::machine(&facts, &catalog, None);
+        let (raised, _) = super::machine(&facts, &catalog);
         assert_eq!(raised.pools[0].limit_bytes, 60_000 << 20);
     }
 

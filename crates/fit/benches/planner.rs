@@ -132,6 +132,7 @@ fn cluster(nodes: u64, of: impl Fn(u64) -> (u64, f64), wiring: Wiring) -> Cluste
             bandwidth_gb_s: Some(bandwidth_gb_s),
             fp16_tflops: Some(bandwidth_gb_s / 16.0),
             fp32_tflops: None,
+            calibration: None,
         };
         Node {
             name: format!("node-{}", index + 1),
@@ -205,6 +206,7 @@ fn model(layers: u32, weights_gb: u64) -> Model {
                 tied: false,
                 shared_bytes: 0,
                 layers: vec![own; layers as usize],
+                types: Vec::new(),
             },
             exactness: Exactness::Computed,
             source: "made up".into(),

@@ -4,6 +4,8 @@ pub mod limit;
 
 use serde::Serialize;
 
+use crate::speed::calibration::Calibration;
+
 /// One machine.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Machine {
@@ -39,6 +41,9 @@ pub struct Pool {
     pub fp16_tflops: Option<f64>,
     /// 32-bit throughput of the shader cores, in 10¹² operations a second.
     pub fp32_tflops: Option<f64>,
+    /// What it was measured to do, where it was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub calibration: Option<Calibration>,
 }
 
 /// Kinds of memory.
@@ -54,6 +59,20 @@ pub enum PoolKind {
 }
 
 impl Machine {
+    /// The names of its pools, in their order: the device's, numbered where there are several alike.
+    pub fn pool_names(&self) -> Vec<String> {
+        let named = |(index, pool): (usize, &Pool)| {
+            let alike = |other: &&Pool| other.device == pool.device;
+            if self.pools.iter().filter(alike).count() > 1 {
+                let before = self.pools[..index].iter().filter(alike).count();
+                format!("{}-{}", pool.device, before + 1)
+            } else {
+                pool.device.clone()
+            }
+        };
+        self.pools.iter().enumerate().map(named).collect()
+    }
+
     /// All memory that a model can lie in, in bytes: for display only, pools do not add up.
     pub fn memory_bytes(&self) -> u64 {
         self.pools.iter().map(|pool| pool.memory_bytes).sum()

@@ -186,7 +186,7 @@ pub enum Exactness {
 }
 
 /// Where a quantization's bytes lie.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Weights {
     /// Token embedding, needed by the first stage (and by the last, where it is the head).
     pub embedding_bytes: u64,
@@ -198,6 +198,22 @@ pub struct Weights {
     pub shared_bytes: u64,
     /// The layers, in order.
     pub layers: Vec<LayerBytes>,
+    /// The types of the tensors, where a header told them.
+    #[serde(skip)]
+    pub types: Vec<TypeBytes>,
+}
+
+/// What of a model is of one type, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TypeBytes {
+    /// ggml's name of the type.
+    pub ggml_type: &'static str,
+    /// Bits of a weight.
+    pub bits: f64,
+    /// In the layers.
+    pub layer_bytes: u64,
+    /// In the head, or in the embedding that is the head.
+    pub head_bytes: u64,
 }
 
 /// A layer's weights, in bytes.

@@ -1,5 +1,6 @@
 //! How fast a step is on a pool: formulas with fitted factors, and measurements where there are some.
 
+pub mod calibration;
 pub mod classes;
 pub mod decode;
 pub mod fitted;
@@ -147,6 +148,10 @@ impl<'a> SpeedModel<'a> {
 
 impl Speed for SpeedModel<'_> {
     fn step_s(&self, pool: &Pool, runtime: &str, work: &Work) -> Result<f64, FitError> {
+        // What was measured on this very machine says more than what is fitted to others.
+        if let Some(calibration) = &pool.calibration {
+            return Ok(calibration.step_s(work));
+        }
         let missing = |fact: &str| FitError::Missing {
             of: pool.device_name.clone(),
             fact: fact.into(),
@@ -219,8 +224,18 @@ impl Speed for SpeedModel<'_> {
     }
 
     fn around(&self, mid: f64, rate: Rate, setting: &Setting) -> Estimate {
+        let known = self.known.of(rate, setting);
+        let exact = known.as_ref().is_some_and(|known| known.exact.is_some());
+        if !exact && calibration::covers(setting) {
+            return Estimate {
+                low: mid / calibration::HALF_WIDTH.exp(),
+                mid,
+                high: mid * calibration::HALF_WIDTH.exp(),
+                evidence: Evidence::MeasuredNear,
+            };
+        }
         let (evidence, half) = self.formula(rate, setting);
-        let (mid, evidence, half) = match self.known.of(rate, setting) {
+        let (mid, evidence, half) = match known {
             Some(Known {
                 exact: Some(rows), ..
             }) => {
@@ -262,7 +277,19 @@ impl Speed for SpeedModel<'_> {
             Rate::Decode => "Decode",
             Rate::Prefill => "Prefill",
         };
-        let known = self.known.of(rate, setting)?;
+        let known = self.known.of(rate, setting);
+        if calibration::covers(setting) && known.as_ref().is_none_or(|known| known.exact.is_none())
+        {
+            return Some(format!(
+                "{what} is computed from what `brigade calibrate` measured on {}.",
+                if setting.nodes > 1 {
+                    "these machines"
+                } else {
+                    "this machine"
+                }
+            ));
+        }
+        let known = known?;
         let said = match (&known.exact, setting.nodes) {
             (Some(rows), _) => format!("{what} was measured in this setting: {}.", rows.named()),
             (None, 2..) if known.nodes.is_some() => format!(

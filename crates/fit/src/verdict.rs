@@ -3,12 +3,14 @@
 mod assess;
 mod changes;
 pub(crate) mod choice;
+mod given;
 mod reasons;
 
 use serde::Serialize;
 
 pub(crate) use assess::setting;
 pub use assess::{assess, plan};
+pub use given::{Given, assess_given, divide};
 pub(crate) use reasons::{percent, rate};
 
 use crate::cluster::Link;

@@ -81,6 +81,7 @@ fn any_model() -> impl Strategy<Value = Model> {
             tied,
             shared_bytes: bytes[2],
             layers: layer_bytes,
+            types: Vec::new(),
         };
         let quant = Quantization {
             name: "any".to_owned(),

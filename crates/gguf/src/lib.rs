@@ -22,6 +22,7 @@ mod model;
 mod slice;
 mod source;
 mod store;
+mod synthetic;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod value;
@@ -37,5 +38,6 @@ pub use model::{Model, ModelTensor};
 pub use slice::{DUMMY_TOKENS, Embedding, StageBytes, embedding_layout, stage_bytes, stage_layout};
 pub use source::{Source, SourceFile, Stamp, split_prefix};
 pub use store::{Origin, StageFiles, prepare_stage};
+pub use synthetic::Synthetic;
 pub use value::{Array, Text, Value, ValueType};
 pub use write::{Builder, NewTensor, TensorData};

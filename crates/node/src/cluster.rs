@@ -15,7 +15,7 @@ use brigade_wire::{Hop, StageParams};
 
 use crate::NodeError;
 use crate::chain::ChainSpec;
-use crate::daemon::{Daemon, Host, Tunnel};
+use crate::daemon::{Amount, Claim, Daemon, Host, Tunnel};
 use crate::instance::Instance;
 use crate::listen::Listen;
 use crate::tokenizer::Tokenizer;
@@ -80,6 +80,8 @@ pub struct Seat {
     pub host: Host,
     /// The model's file there.
     pub model: PathBuf,
+    /// Memory that its part takes there.
+    pub needs: Vec<Amount>,
 }
 
 /// One node of a running cluster.
@@ -259,7 +261,11 @@ impl Cluster {
         };
         let mut members = Vec::new();
         for (seat, job) in seats.iter().zip(jobs) {
-            members.push(Member::ask(daemon, &seat.host, job)?);
+            let claim = Claim {
+                model: spec.name.clone(),
+                amounts: seat.needs.clone(),
+            };
+            members.push(Member::ask(daemon, &seat.host, job, claim)?);
         }
         let ground = Ground::Cluster(daemon, seats);
         Self::assemble(spec, tokenizer, members, Some(guards), ground, progress)
@@ -330,7 +336,7 @@ impl Cluster {
 
     /// Something that waits for the first death of a process and says what happened, or gives
     /// `None` when the cluster is shut down.
-    pub fn death(&self) -> impl FnOnce() -> Option<String> + Send + 'static {
+    pub fn death(&self) -> impl FnOnce() -> Option<String> + Send + use<> {
         let obituary = Arc::clone(&self.obituary);
         move || obituary.wait()
     }

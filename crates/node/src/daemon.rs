@@ -13,6 +13,7 @@ mod invites;
 mod join;
 mod links;
 mod listener;
+mod memory;
 mod message;
 mod nearby;
 mod path;
@@ -46,7 +47,8 @@ use message::{Answer, Greeting, Opening};
 use state::State;
 
 pub use links::LinkView;
-pub use message::{Measured, Refusal};
+pub use memory::{Amount, Claim, Held};
+pub use message::{Measured, NodeFacts, Refusal};
 pub use nearby::NearbyNode;
 pub(crate) use tunnel::Tunnel;
 pub use view::{NodeState, NodeView};
@@ -105,7 +107,8 @@ pub struct Daemon {
 pub struct Host {
     /// Its name.
     pub name: String,
-    pub(crate) key: NodeKey,
+    /// Who it is.
+    pub key: NodeKey,
 }
 
 #[derive(Debug)]
@@ -163,7 +166,7 @@ impl Daemon {
             stage_ports: config.stage_ports,
             boot: u64::from_le_bytes(boot),
             start: Instant::now(),
-            state: Mutex::new(State::new(members, interfaces)),
+            state: Mutex::new(State::new(members, interfaces, u64::from_le_bytes(boot))),
             changed: Condvar::new(),
             bursting: Arc::default(),
             stopping: AtomicBool::new(false),
@@ -183,6 +186,16 @@ impl Daemon {
             .inspect_err(|error| tracing::warn!(%error, "nodes nearby cannot be looked for"))
             .unwrap_or_default();
         Ok(Self { shared, mdns })
+    }
+
+    /// The state folder.
+    pub fn home(&self) -> &std::path::Path {
+        self.shared.home.folder()
+    }
+
+    /// Where stage files are kept.
+    pub fn cache(&self) -> &std::path::Path {
+        &self.shared.cache
     }
 
     /// Where it listens: at one address, or at the unspecified one for all of this machine.
@@ -227,6 +240,22 @@ impl Daemon {
         Ok(name)
     }
 
+    /// Tells the cluster of this machine: `about` is for whoever plans, and not read here; of the
+    /// memory, models may take `limits`.
+    pub fn tell(&self, about: String, limits: Vec<Amount>) {
+        let mut state = self.shared.lock();
+        state.memory.limit(limits);
+        if state.about != about {
+            state.about = about;
+            state.news();
+        }
+    }
+
+    /// What of this machine's memory is taken.
+    pub fn held(&self) -> Vec<Held> {
+        self.shared.lock().memory.held()
+    }
+
     /// The cluster as this node sees it, by name.
     pub fn nodes(&self) -> Vec<NodeView> {
         let shared = &self.shared;
@@ -258,9 +287,9 @@ impl Daemon {
         host.ok_or_else(|| NodeError::Daemon(format!("{asked} is not up")))
     }
 
-    /// Asks a node to run something; its reports come over the link, which ends with the node.
-    pub(crate) fn run_on(&self, host: &Host, job: Job) -> Result<Link, NodeError> {
-        self.shared.ask(host, &Opening::Run(job))
+    /// Asks a node to run something that takes this of its memory; its reports come over the link, which ends with the node.
+    pub(crate) fn run_on(&self, host: &Host, job: Job, claim: Claim) -> Result<Link, NodeError> {
+        self.shared.ask(host, &Opening::Run(job, claim))
     }
 
     /// Whether this is the daemon's own node.

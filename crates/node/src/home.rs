@@ -195,6 +195,11 @@ enum Existing {
     Kept,
 }
 
+/// Writes a file whole or not at all, in place of what is there, for the owner's eyes only.
+pub fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    write(path, bytes, Existing::Replaced)
+}
+
 /// Writes a file whole or not at all, for the owner's eyes only.
 fn write(path: &Path, bytes: &[u8], existing: Existing) -> io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));

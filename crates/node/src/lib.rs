@@ -37,11 +37,11 @@ mod worker;
 pub use cache::cache_dir;
 pub use cluster::{Cluster, ClusterSpec, Links, NodeInfo, Placement, Progress, Seat};
 pub use daemon::{
-    Daemon, DaemonConfig, Discovery, Host, LinkView, Measured, NearbyNode, NodeState, NodeView,
-    Refusal,
+    Amount, Claim, Daemon, DaemonConfig, Discovery, Held, Host, LinkView, Measured, NearbyNode,
+    NodeFacts, NodeState, NodeView, Refusal,
 };
 pub use error::NodeError;
-pub use home::{Home, home_dir};
+pub use home::{Home, home_dir, write_private};
 pub use instance::{Answer, End, Event, Instance, Prompt};
 pub use interfaces::LinkKind;
 pub use link::{BadShape, Encrypted, Expected, Guard, KeyPair, Link, LinkShape, Peer, Wiring};

@@ -5,10 +5,12 @@ mod show;
 
 pub(crate) use show::address_of;
 
-use std::path::PathBuf;
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::bail;
+use anyhow::{Context, bail};
+use serde::Deserialize;
 use serde_json::json;
 
 use crate::control::{LoadOrder, Reply, Request, ask};
@@ -61,10 +63,19 @@ pub(crate) struct LoadArgs {
     /// A GGUF file, or the first of several; it must lie on every node
     #[arg(value_name = "MODEL")]
     model: PathBuf,
-    /// The nodes in order of layers, with the file's path there where it is another one
-    /// [default: all that are up, this one first]
+    /// The nodes in order of layers, with the file's path there where it is another one, or `all`
+    /// that are up [default: those that the planner takes]
     #[arg(long, value_name = "NODE[=PATH],…", value_delimiter = ',')]
     on: Vec<String>,
+    /// A plan to keep to: the JSON of `brigade plan --json` or of --dry-run --json
+    #[arg(long, value_name = "FILE", conflicts_with = "on")]
+    plan: Option<PathBuf>,
+    /// Show the plan and load nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Load what is a borderline fit without asking
+    #[arg(long, short)]
+    yes: bool,
     /// Context of one sequence, in tokens [default: the model's own, 4096 at most]
     #[arg(long, value_name = "N")]
     ctx: Option<u32>,
@@ -77,6 +88,13 @@ pub(crate) struct LoadArgs {
     /// Print JSON
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct UnloadArgs {
+    /// Its name, as `brigade ps` shows it [default: the only one]
+    #[arg(value_name = "MODEL")]
+    model: Option<String>,
 }
 
 pub(crate) fn invite(args: &InviteArgs) -> anyhow::Result<ExitCode> {
@@ -123,13 +141,15 @@ pub(crate) fn nodes(args: &NodesArgs) -> anyhow::Result<ExitCode> {
         None
     };
     if args.json {
-        let mut json = json!({ "schema": "brigade.nodes/1", "nodes": nodes, "nearby": nearby });
+        let mut json = show::nodes_json(&nodes)?;
+        json["nearby"] = json!(nearby);
         if let Some(links) = links {
             json["links"] = json!(links);
         }
         output::line(&json.to_string())?;
     } else {
-        let mut text = show::nodes(&nodes);
+        let catalog = crate::planner::catalog(None)?;
+        let mut text = show::nodes(&nodes, &catalog);
         if let Some(links) = links {
             text.push('\n');
             text.push_str(&show::links(&links));
@@ -157,20 +177,42 @@ pub(crate) fn load(args: &LoadArgs) -> anyhow::Result<ExitCode> {
         Some((node, path)) => (node.to_owned(), Some(PathBuf::from(path))),
         None => (seat.clone(), None),
     });
-    let order = LoadOrder {
+    let mut order = LoadOrder {
         model: source.path().to_owned(),
         on: on.collect(),
         context: args.ctx,
         threads: args.threads,
         engine: args.engine,
+        given: args.plan.as_deref().map_or(Ok(Vec::new()), given)?,
+        stages: Vec::new(),
     };
+    let Reply::Planned(placed) = ask(&Request::Plan(order.clone()), |_| {})? else {
+        return confused();
+    };
+    if args.dry_run && args.json {
+        output::line(&placed.page.to_string())?;
+    } else if args.dry_run {
+        output::document(&placed.text)?;
+    } else if !args.json {
+        output::note(placed.text.trim_end());
+    }
+    if let Some(reason) = placed.refusal {
+        bail!("{reason}");
+    }
+    if args.dry_run {
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let Some(question) = placed.question {
+        confirm(&question, args.yes)?;
+    }
+    order.stages = placed.stages;
     let reply = ask(&Request::Load(order), output::status);
     output::progress_done();
     let Reply::Serving(running) = reply? else {
         return confused();
     };
     if args.json {
-        output::line(&show::running_json(Some(&running)).to_string())?;
+        output::line(&show::running_json(std::slice::from_ref(&running)).to_string())?;
     } else {
         output::document(&show::running(&running))?;
         output::note(&show::try_it(&running));
@@ -178,8 +220,52 @@ pub(crate) fn load(args: &LoadArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-pub(crate) fn unload() -> anyhow::Result<ExitCode> {
-    let Reply::Unloaded(name) = ask(&Request::Unload, |_| {})? else {
+/// The stages of a plan in a file.
+fn given(path: &Path) -> anyhow::Result<Vec<(String, (u32, u32))>> {
+    #[derive(Deserialize)]
+    struct Stage {
+        node: String,
+        layers: (u32, u32),
+    }
+    #[derive(Deserialize)]
+    struct Plan {
+        schema: String,
+        stages: Vec<Stage>,
+    }
+    let shown = path.display();
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {shown}"))?;
+    let plan: Plan = serde_json::from_str(&text).with_context(|| {
+        format!("{shown} is no plan; `brigade load MODEL --dry-run --json` prints one")
+    })?;
+    if plan.schema != "brigade.plan/1" {
+        bail!("{shown} is {}, not brigade.plan/1", plan.schema);
+    }
+    if plan.stages.is_empty() {
+        bail!("the plan in {shown} has no stages: the model did not fit");
+    }
+    let stages = plan.stages.into_iter();
+    Ok(stages.map(|stage| (stage.node, stage.layers)).collect())
+}
+
+/// Asks whether it shall be, where somebody can answer.
+fn confirm(question: &str, yes: bool) -> anyhow::Result<()> {
+    if yes {
+        return Ok(());
+    }
+    if !std::io::stdin().is_terminal() {
+        bail!("{question}; --yes loads it all the same");
+    }
+    output::ask(&format!("{question}. Load it? [y/N] "));
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer)?;
+    match answer.trim().to_ascii_lowercase().as_str() {
+        "y" | "yes" => Ok(()),
+        _ => bail!("not loaded"),
+    }
+}
+
+pub(crate) fn unload(args: UnloadArgs) -> anyhow::Result<ExitCode> {
+    let Reply::Unloaded(name) = ask(&Request::Unload(args.model), |_| {})? else {
         return confused();
     };
     output::note(&format!("{name} is unloaded"));
@@ -190,10 +276,13 @@ pub(crate) fn ps(args: &JsonArgs) -> anyhow::Result<ExitCode> {
     let Reply::Running(running) = ask(&Request::Ps, |_| {})? else {
         return confused();
     };
-    match &running {
-        _ if args.json => output::line(&show::running_json(running.as_ref()).to_string())?,
-        Some(running) => output::document(&show::running(running))?,
-        None => output::note("no model is loaded here"),
+    if args.json {
+        output::line(&show::running_json(&running).to_string())?;
+    } else if running.is_empty() {
+        output::note("no model is loaded here");
+    } else {
+        let tables: Vec<_> = running.iter().map(show::running).collect();
+        output::document(&tables.join("\n"))?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -90,6 +90,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         context: args.ctx,
         threads: Some(threads),
         engine: args.engine,
+        ..LoadOrder::default()
     };
     let reply = nodes.ask(&Request::Load(order), output::status);
     output::progress_done();

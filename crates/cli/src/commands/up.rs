@@ -1,5 +1,6 @@
 //! `brigade up`: this machine's node, in the foreground.
 
+mod probe;
 mod serving;
 
 use std::io;
@@ -131,7 +132,9 @@ fn serve(args: &Args) -> anyhow::Result<ExitCode> {
         let inviter = daemon.join(token)?;
         output::note(&format!("joined the cluster of {inviter}"));
     }
-    let serving = Arc::new(Serving::start(Arc::clone(&daemon), api)?);
+    let catalog = Arc::new(crate::planner::catalog(None)?);
+    probe::start(Arc::clone(&daemon), Arc::clone(&catalog));
+    let serving = Arc::new(Serving::start(Arc::clone(&daemon), catalog, api)?);
     let signals = released.map_or_else(Signals::catch, Ok)?;
     if in_lab {
         child::report(&Report::Up);
@@ -297,11 +300,12 @@ fn obey(
         },
         Request::Links => Reply::Links(daemon.links()),
         Request::Forget(node) => Reply::Forgot(daemon.forget(&node)?),
-        Request::Load(order) => Reply::Serving(serving.load(&order, |line| {
+        Request::Plan(order) => Reply::Planned(Box::new(serving.plan(&order)?)),
+        Request::Load(order) => Reply::Serving(serving.load(order, |line| {
             // Whoever asked may be gone; the model is loaded all the same.
             let _ = conversation.say(&Reply::Progress(line));
         })?),
-        Request::Unload => Reply::Unloaded(serving.unload()?),
+        Request::Unload(model) => Reply::Unloaded(serving.unload(model.as_deref())?),
         Request::Ps => Reply::Running(serving.running()),
         Request::Ask {
             question,

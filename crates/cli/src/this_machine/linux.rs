@@ -11,16 +11,7 @@ const NO_LIMIT: u64 = 1 << 60;
 /// CPU, memory and GPUs, by `/proc`, `/sys` and `nvidia-smi`.
 pub(super) fn facts() -> Facts {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
-    let mut memory = memory(&read("/proc/meminfo")).unwrap_or_default();
-    for group in groups(&read("/proc/self/cgroup")) {
-        let file = |name: &str| fs::read_to_string(group.join(name)).unwrap_or_default();
-        let (limit, used) = if group.join("memory.max").exists() {
-            (file("memory.max"), file("memory.current"))
-        } else {
-            (file("memory.limit_in_bytes"), file("memory.usage_in_bytes"))
-        };
-        memory = memory.within(&limit, &used, &file("memory.stat"));
-    }
+    let memory = memory_here();
     let query = [
         "--query-gpu=name,memory.total",
         "--format=csv,noheader,nounits",
@@ -36,6 +27,28 @@ pub(super) fn facts() -> Facts {
             .collect(),
         ..Facts::default()
     }
+}
+
+/// The memory of this process's machine or container.
+fn memory_here() -> Memory {
+    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    let mut memory = memory(&read("/proc/meminfo")).unwrap_or_default();
+    for group in groups(&read("/proc/self/cgroup")) {
+        let file = |name: &str| fs::read_to_string(group.join(name)).unwrap_or_default();
+        let (limit, used) = if group.join("memory.max").exists() {
+            (file("memory.max"), file("memory.current"))
+        } else {
+            (file("memory.limit_in_bytes"), file("memory.usage_in_bytes"))
+        };
+        memory = memory.within(&limit, &used, &file("memory.stat"));
+    }
+    memory
+}
+
+/// What of it nobody uses.
+#[cfg(feature = "engine")]
+pub(super) fn available_bytes() -> Option<u64> {
+    memory_here().available
 }
 
 /// The CPU's name in `/proc/cpuinfo`'s text.

@@ -75,7 +75,12 @@ fn answer(api: &str, question: &str) -> String {
 
 fn load(fleet: &Fleet, node: &str, model: &Path, args: &[&str]) -> Value {
     let usual = ["load", text(model), "--ctx", "512", "--threads", "1"];
-    fleet.json(node, &[&usual[..], args].concat())
+    let on = if args.contains(&"--on") {
+        &[][..]
+    } else {
+        &["--on", "all"]
+    };
+    fleet.json(node, &[&usual[..], on, args].concat())
 }
 
 #[test]

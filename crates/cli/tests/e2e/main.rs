@@ -18,6 +18,7 @@ mod keys;
 mod lab;
 mod machines;
 mod parity;
+mod placement;
 mod rpc;
 mod run;
 mod scheduling;

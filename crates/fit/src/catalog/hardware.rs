@@ -163,6 +163,7 @@ impl Device {
             bandwidth_gb_s: self.bandwidth_gb_s,
             fp16_tflops: self.fp16_tflops,
             fp32_tflops: self.fp32_tflops,
+            calibration: None,
         })
     }
 

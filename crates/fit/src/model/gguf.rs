@@ -5,7 +5,7 @@ mod keys;
 
 use brigade_gguf::ModelTensor;
 
-use super::{Exactness, Format, Layer, LayerBytes, Model, Quantization, Weights};
+use super::{Exactness, Format, Layer, LayerBytes, Model, Quantization, TypeBytes, Weights};
 use crate::FitError;
 use attention::attention;
 use keys::Keys;
@@ -44,6 +44,7 @@ impl Model {
             tied: gguf.tensor("output.weight").is_none(),
             shared_bytes: 0,
             layers: vec![LayerBytes::default(); count],
+            types: types(gguf, count),
         };
         let mut outside: u64 = 0;
         for tensor in gguf.tensors() {
@@ -82,6 +83,47 @@ impl Model {
             date: String::new(),
         })
     }
+}
+
+/// The types of the tensors, the vectors and the routed experts of which stand for themselves.
+fn types(gguf: &brigade_gguf::Model, layers: usize) -> Vec<TypeBytes> {
+    let head = if gguf.tensor("output.weight").is_some() {
+        "output.weight"
+    } else {
+        "token_embd.weight"
+    };
+    let mut types: Vec<TypeBytes> = Vec::new();
+    for tensor in gguf.tensors() {
+        let info = tensor.info;
+        let in_layer = info
+            .block()
+            .is_some_and(|(index, _)| (index as usize) < layers);
+        let in_head = info.name() == head;
+        // Vectors are read in no time; their type says nothing of the matrices.
+        if info.dims().len() < 2 || !(in_layer || in_head) {
+            continue;
+        }
+        let own = info.ggml_type();
+        let index = types
+            .iter()
+            .position(|known| known.ggml_type == own.name())
+            .unwrap_or_else(|| {
+                types.push(TypeBytes {
+                    ggml_type: own.name(),
+                    bits: own.block_bytes() as f64 * 8.0 / own.block_elements() as f64,
+                    layer_bytes: 0,
+                    head_bytes: 0,
+                });
+                types.len() - 1
+            });
+        let sum = if in_head {
+            &mut types[index].head_bytes
+        } else {
+            &mut types[index].layer_bytes
+        };
+        *sum = sum.saturating_add(info.bytes());
+    }
+    types
 }
 
 /// Counts a tensor where it lies; gives its elements if that is outside the layers.

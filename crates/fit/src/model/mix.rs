@@ -268,6 +268,7 @@ impl Mix {
             tied: parts.tied,
             shared_bytes: parts.shared.iter().map(outer).sum(),
             layers: all,
+            types: Vec::new(),
         }
     }
 

@@ -78,11 +78,23 @@ impl PlanPage {
         let verdict = assess(model, cluster, &ask, speed)?;
         // What cannot be planned has its reason in the verdict.
         let plan = plan(model, cluster, &ask, speed).unwrap_or_default();
-        let head = Head::new(catalog, cluster, &ask);
+        Ok(Self::with(catalog, model, cluster, &ask, verdict, plan))
+    }
+
+    /// The page of a plan that was given, with its verdict.
+    pub fn with(
+        catalog: &Catalog,
+        model: &Model,
+        cluster: &Cluster,
+        ask: &Ask,
+        verdict: Verdict,
+        plan: Option<Plan>,
+    ) -> Self {
+        let head = Head::new(catalog, cluster, ask);
         let stages = plan
             .as_ref()
             .map_or_else(Vec::new, |plan| rows(plan, model, cluster, &verdict));
-        Ok(Self {
+        Self {
             schema: "brigade.plan/1",
             on: head.combo,
             name: head.name,
@@ -93,7 +105,7 @@ impl PlanPage {
             format_note: parts::format_note(catalog, model, &verdict.quant).unwrap_or_default(),
             verdict,
             catalog: head.catalog,
-        })
+        }
     }
 }
 

@@ -27,6 +27,7 @@ pub(crate) fn pool(kind: PoolKind, gib: u64, bandwidth_gb_s: f64) -> Pool {
         bandwidth_gb_s: Some(bandwidth_gb_s),
         fp16_tflops: Some(bandwidth_gb_s / 15.0),
         fp32_tflops: None,
+        calibration: None,
     }
 }
 
@@ -203,6 +204,7 @@ pub(crate) fn quant(
             tied: false,
             shared_bytes: 0,
             layers,
+            types: Vec::new(),
         },
         exactness: Exactness::Computed,
         source: "a test".into(),

@@ -68,6 +68,7 @@ impl<'a> Host<'a> {
                 && a.bandwidth_gb_s == b.bandwidth_gb_s
                 && a.fp16_tflops == b.fp16_tflops
                 && a.fp32_tflops == b.fp32_tflops
+                && a.calibration == b.calibration
         };
         let (mine, others) = (&self.machine.pools, &other.machine.pools);
         mine.len() == others.len() && mine.iter().zip(others).all(same)

@@ -3,7 +3,6 @@
 use super::hosts::Host;
 use super::{Field, Plan, PlanStage};
 use crate::FitError;
-use crate::machine::Pool;
 use crate::memory::{self, Item, NodeLedger, PoolLedger};
 
 impl Field<'_> {
@@ -61,13 +60,7 @@ impl Field<'_> {
 fn pool_ledger(host: &Host, pool: usize, items: Vec<Item>) -> PoolLedger {
     let (of, room) = (&host.machine.pools[pool], &host.pools[pool]);
     let working_set = items.iter().map(|item| item.bytes).sum::<u64>();
-    let alike = |other: &&Pool| other.device == of.device;
-    let name = if host.machine.pools.iter().filter(alike).count() > 1 {
-        let before = host.machine.pools[..pool].iter().filter(alike).count();
-        format!("{}-{}", of.device, before + 1)
-    } else {
-        of.device.clone()
-    };
+    let name = host.machine.pool_names().swap_remove(pool);
     PoolLedger {
         pool: name,
         memory_bytes: of.memory_bytes,

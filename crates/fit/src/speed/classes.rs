@@ -1,5 +1,6 @@
 //! Kinds of hardware, programs and quantizations that have an efficiency of their own.
 
+use super::calibration::Mix;
 use super::quants::QuantClass;
 use crate::machine::{Pool, PoolKind};
 use crate::model::{Attention, Model, Quantization};
@@ -172,7 +173,7 @@ impl Engine {
 }
 
 /// What decides the efficiency of a model in a quantization, whatever part of it runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Traits {
     /// The quantization.
     pub quant: QuantClass,
@@ -180,6 +181,8 @@ pub struct Traits {
     pub moe: bool,
     /// Whether some layers are linear attention or state-space layers.
     pub recurrent: bool,
+    /// Its types of weights.
+    pub mix: Mix,
 }
 
 impl Traits {
@@ -189,6 +192,7 @@ impl Traits {
             quant: QuantClass::of(quant),
             moe: model.experts > 0,
             recurrent: is_recurrent(model),
+            mix: Mix::of(quant),
         }
     }
 }

@@ -46,6 +46,7 @@ fn work(tokens: u32) -> Work {
             quant: quants::QuantClass::Q4K,
             moe: false,
             recurrent: false,
+            mix: calibration::Mix::of(&catalog().model("llama-2-7b").unwrap().quants[0]),
         },
     }
 }

@@ -130,7 +130,7 @@ pub(crate) fn load(model: &Model, ask: &Ask) -> Load {
     }
 }
 
-fn blank(model: &Model, quant: Option<&Quantization>, ask: &Ask) -> Verdict {
+pub(super) fn blank(model: &Model, quant: Option<&Quantization>, ask: &Ask) -> Verdict {
     Verdict {
         id: model.id.clone(),
         name: model.name.clone(),
@@ -214,7 +214,7 @@ fn no_plan(cluster: &Cluster) -> Result<(), FitError> {
 }
 
 /// Fills in the rates; where one is not known, a reason names what is missing.
-fn speeds(verdict: &mut Verdict, field: &Field, plan: &Plan, speed: &dyn Speed) {
+pub(super) fn speeds(verdict: &mut Verdict, field: &Field, plan: &Plan, speed: &dyn Speed) {
     let timing = Timing { field, plan, speed };
     let prompt = verdict.load.context.min(PROMPT);
     let mut unknown: Vec<String> = Vec::new();

@@ -10,7 +10,7 @@ use brigade_wire::frame::receive_value;
 use super::{NodeInfo, Progress};
 use crate::NodeError;
 use crate::child::{self, ChildProcess, Reports};
-use crate::daemon::{Daemon, Host};
+use crate::daemon::{Claim, Daemon, Host};
 use crate::link::Link;
 use crate::worker::{Job, NodeOrder, NodeReport, StageReady};
 
@@ -136,12 +136,17 @@ impl Member {
     }
 
     /// Asks a node of the cluster to run something.
-    pub(super) fn ask(daemon: &Daemon, host: &Host, job: Job) -> Result<Self, NodeError> {
+    pub(super) fn ask(
+        daemon: &Daemon,
+        host: &Host,
+        job: Job,
+        claim: Claim,
+    ) -> Result<Self, NodeError> {
         let layers = match &job {
             Job::Stage(shard) => Some(shard.layers),
             Job::Rpc { .. } => None,
         };
-        let link = daemon.run_on(host, job)?;
+        let link = daemon.run_on(host, job, claim)?;
         let socket = link.socket().try_clone().map_err(|error| NodeError::Peer {
             node: host.name.clone(),
             error: error.into(),

@@ -112,13 +112,25 @@ fn stay(shared: &Arc<Shared>, key: NodeKey, way: SocketAddr) -> Result<Never, Tr
         };
         let round_trip = sent.elapsed();
         let (digests, free) = ((digest, theirs.digest), !theirs.busy);
-        {
+        let facts = theirs.facts;
+        let news = {
             let mut state = shared.lock();
             let now = shared.now();
             let peer = state.peer(key);
             if peer.answered(way, local, theirs, round_trip, now) {
                 let name = state.members.get(key).map(|member| member.name.clone());
                 tracing::info!(node = name, address = %way, "linked");
+            }
+            let known = state.peer(key).facts.as_ref();
+            known.is_none_or(|(count, _)| *count != facts)
+        };
+        if news {
+            send_value(&mut link, &PeerMessage::AskFacts)?;
+            match receive_value(&mut link, MEMBER_LIMIT)? {
+                PeerMessage::Facts(count, facts) => {
+                    shared.lock().peer(key).facts = Some((count, *facts));
+                }
+                other => return Err(unasked(other)),
             }
         }
         // Two tables that stay different, whatever they tell each other, are told once.

@@ -116,10 +116,10 @@ fn serve(
             Err(refusal) => refuse(&mut link, &greeting.name, refusal),
         },
         // A coordinator asks its own daemon like any other.
-        Opening::Run(job) => match trusted(shared, peer.key) {
+        Opening::Run(job, claim) => match trusted(shared, peer.key) {
             Ok(()) => {
                 drop(place);
-                stages::serve(shared, link, peer.key, job)
+                stages::serve(shared, link, peer.key, job, &claim)
             }
             Err(refusal) => refuse(&mut link, "?", refusal),
         },
@@ -259,7 +259,11 @@ fn answer_pulses(shared: &Arc<Shared>, link: &mut Link, key: NodeKey) -> Result<
             PeerMessage::Go | PeerMessage::Later | PeerMessage::Arrived => {
                 return Err(FrameError::Foreign);
             }
-            PeerMessage::Refused(_) => return Ok(()),
+            PeerMessage::AskFacts => {
+                let (count, facts) = shared.lock().own_facts();
+                PeerMessage::Facts(count, Box::new(facts))
+            }
+            PeerMessage::Facts(..) | PeerMessage::Refused(_) => return Ok(()),
         };
         send_value(link, &answer)?;
     }

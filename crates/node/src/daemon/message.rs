@@ -12,6 +12,7 @@ use brigade_wire::token::{Proof, TokenId};
 use brigade_wire::{FrameError, NodeKey, compare_builds};
 use serde::{Deserialize, Serialize};
 
+use super::memory::{Claim, Held};
 use crate::interfaces::LinkKind;
 use crate::worker::Job;
 
@@ -48,9 +49,10 @@ pub(super) enum Opening {
         /// Who it is.
         greeting: Greeting,
     },
-    /// Something that computes, for as long as the connection stands.
+    /// Something that computes and takes this of the node's memory, for as long as the connection
+    /// stands.
     /// [`NodeReport`](crate::worker::NodeReport)s follow.
-    Run(Job),
+    Run(Job, Claim),
     /// A way to the RPC server that listens at this port of the node's loopback and runs for
     /// whoever asks. What the server and its client say to each other follows.
     Tunnel(u16),
@@ -91,8 +93,21 @@ pub(super) enum PeerMessage {
     Later,
     /// They are all there.
     Arrived,
+    /// What is the machine like? Where a pulse says that there is news of it.
+    AskFacts,
+    /// The answer, and which state of things it is.
+    Facts(u64, Box<NodeFacts>),
     /// The peer is no member any more.
     Refused(Refusal),
+}
+
+/// What a node says of its machine.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeFacts {
+    /// For whoever plans; the daemon carries it and does not read it.
+    pub about: String,
+    /// Memory that is taken.
+    pub held: Vec<Held>,
 }
 
 /// That a node is there, and what it sees.
@@ -100,6 +115,8 @@ pub(super) enum PeerMessage {
 pub(super) struct Pulse {
     /// Digest of its table.
     pub(super) digest: [u8; 32],
+    /// Another number where what the sender says of its machine is another.
+    pub(super) facts: u64,
     /// The nodes that it sees.
     pub(super) sees: Vec<NodeKey>,
     /// What each of these says that it sees: for those that cannot hear it from them.
@@ -181,6 +198,18 @@ pub enum Refusal {
     /// A tunnel to something else than an RPC server of the coordinator's.
     #[error("no RPC server runs here for this node at that port")]
     NoServer,
+    /// Its memory is taken.
+    #[error("{}", describe_memory(pool, *asked, *free, holders))]
+    Memory {
+        /// Which of its memories.
+        pool: String,
+        /// What the stage takes, in bytes.
+        asked: u64,
+        /// What is free for models, in bytes.
+        free: u64,
+        /// What holds the rest.
+        holders: Vec<Held>,
+    },
     /// The name cannot be kept.
     #[error("the node's name is no name: choose one without blanks with --name")]
     BadName,
@@ -196,6 +225,28 @@ fn describe_builds(here: &str, there: &str) -> String {
         std::cmp::Ordering::Equal => "install the same build on both",
     };
     format!("it runs {here}, this node {there}: {advice}")
+}
+
+fn describe_memory(pool: &str, asked: u64, free: u64, holders: &[Held]) -> String {
+    let gb = |bytes: u64| bytes as f64 / 1e9;
+    let (asked, free) = (gb(asked), gb(free));
+    let held = |held: &Held| {
+        let Held {
+            model, coordinator, ..
+        } = held;
+        let bytes = gb(held.amount.bytes);
+        format!("{model}, loaded on {coordinator}, holds {bytes:.2} GB")
+    };
+    let holders: Vec<_> = holders.iter().map(held).collect();
+    let hint = if holders.is_empty() {
+        String::new()
+    } else {
+        format!(": {}; `brigade unload` there frees it", holders.join(", "))
+    };
+    format!(
+        "the stage takes {asked:.2} GB of its {pool} memory, of which {free:.2} GB are free for \
+         models{hint}"
+    )
 }
 
 /// Opens a conversation: both sides say which protocol they speak, then the caller what it wants.

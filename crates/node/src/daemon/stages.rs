@@ -9,10 +9,42 @@ use brigade_wire::frame::send_value;
 use brigade_wire::{FrameError, NodeKey};
 
 use super::Shared;
-use super::message::Answer;
+use super::memory::{Claim, Ticket};
+use super::message::{Answer, Refusal};
 use crate::child;
 use crate::link::Link;
 use crate::worker::{Job, NodeOrder, NodeReport};
+
+/// Memory of this machine that a stage has, until this is dropped.
+struct Reservation<'a> {
+    shared: &'a Shared,
+    ticket: Ticket,
+}
+
+impl<'a> Reservation<'a> {
+    fn new(shared: &'a Shared, coordinator: NodeKey, claim: &Claim) -> Result<Self, Refusal> {
+        let mut state = shared.lock();
+        let member = state.members.get(coordinator);
+        let name = member.map_or_else(String::new, |member| member.name.clone());
+        let ticket = state.memory.reserve(&name, claim)?;
+        state.news();
+        Ok(Self { shared, ticket })
+    }
+
+    fn loaded(&self) {
+        let mut state = self.shared.lock();
+        state.memory.loaded(self.ticket);
+        state.news();
+    }
+}
+
+impl Drop for Reservation<'_> {
+    fn drop(&mut self) {
+        let mut state = self.shared.lock();
+        state.memory.release(self.ticket);
+        state.news();
+    }
+}
 
 /// Runs a stage until it or the coordinator is gone.
 pub(super) fn serve(
@@ -20,16 +52,30 @@ pub(super) fn serve(
     mut link: Link,
     coordinator: NodeKey,
     job: Job,
+    claim: &Claim,
 ) -> Result<(), FrameError> {
+    let reservation = match Reservation::new(shared, coordinator, claim) {
+        Ok(reservation) => reservation,
+        Err(refusal) => {
+            tracing::warn!(id = %coordinator.id(), reason = %refusal, "refused");
+            return send_value(&mut link, &Answer::Refused(refusal));
+        }
+    };
     let socket = link.socket().try_clone()?;
     shared.lock().peer(coordinator).bind(&socket)?;
-    let result = run(shared, &mut link, coordinator, job);
+    let result = run(shared, &mut link, coordinator, job, &reservation);
     // What is bound stays open otherwise.
     let _ = socket.shutdown(Shutdown::Both);
     result
 }
 
-fn run(shared: &Shared, link: &mut Link, coordinator: NodeKey, job: Job) -> Result<(), FrameError> {
+fn run(
+    shared: &Shared,
+    link: &mut Link,
+    coordinator: NodeKey,
+    job: Job,
+    reservation: &Reservation<'_>,
+) -> Result<(), FrameError> {
     let socket = link.socket().try_clone()?;
     socket.set_read_timeout(None)?;
     send_value(link, &Answer::Granted)?;
@@ -76,6 +122,9 @@ fn run(shared: &Shared, link: &mut Link, coordinator: NodeKey, job: Job) -> Resu
         if let NodeReport::Rpc { address, .. } = report {
             server = Some(address.port());
             shared.lock().peer(coordinator).servers.push(address.port());
+        }
+        if matches!(report, NodeReport::Stage { .. }) {
+            reservation.loaded();
         }
         if let Err(error) = send_value(link, &report) {
             break Err(error);

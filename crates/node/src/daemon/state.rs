@@ -11,7 +11,8 @@ use brigade_wire::presence::{Presence, Sight};
 
 use super::gauge::Gauge;
 use super::invites::Invites;
-use super::message::{LinkFact, Pulse};
+use super::memory::Ledger;
+use super::message::{LinkFact, NodeFacts, Pulse};
 use super::nearby::Nearby;
 use super::path::{self, Fault, Path};
 use crate::interfaces::{self, Interface};
@@ -27,6 +28,11 @@ pub(super) struct State {
     pub(super) interfaces: Vec<Interface>,
     /// Who announces itself.
     pub(super) nearby: Nearby,
+    /// What this node says of its machine.
+    pub(super) about: String,
+    pub(super) memory: Ledger,
+    /// Counts what it has said.
+    facts: u64,
     peers: HashMap<NodeKey, Peer>,
 }
 
@@ -40,6 +46,8 @@ pub(super) struct Peer {
     pub(super) paths: BTreeMap<SocketAddr, Path>,
     /// The best of those that stand.
     pub(super) in_use: Option<SocketAddr>,
+    /// What it said of its machine, and which state of things that is.
+    pub(super) facts: Option<(u64, NodeFacts)>,
     /// Its own connections to this node: which start of it opened them, and how many.
     inbound: Option<(u64, u32)>,
     /// Connections whose stages end when this node is lost.
@@ -49,12 +57,16 @@ pub(super) struct Peer {
 }
 
 impl State {
-    pub(super) fn new(members: Members, interfaces: Vec<Interface>) -> Self {
+    /// `facts` is where the count of what it says of its machine begins.
+    pub(super) fn new(members: Members, interfaces: Vec<Interface>, facts: u64) -> Self {
         Self {
             members,
             invites: Invites::default(),
             interfaces,
             nearby: Nearby::default(),
+            about: String::new(),
+            memory: Ledger::default(),
+            facts,
             peers: HashMap::new(),
         }
     }
@@ -77,6 +89,20 @@ impl State {
         self.peers.values().any(Peer::is_bound)
     }
 
+    /// What it says of its machine has changed.
+    pub(super) fn news(&mut self) {
+        self.facts = self.facts.wrapping_add(1);
+    }
+
+    /// What it says of its machine, and which state of things that is.
+    pub(super) fn own_facts(&self) -> (u64, NodeFacts) {
+        let facts = NodeFacts {
+            about: self.about.clone(),
+            held: self.memory.held(),
+        };
+        (self.facts, facts)
+    }
+
     /// What goes out with the next pulse.
     pub(super) fn pulse(&self, now: Duration) -> Pulse {
         let present = self.members.present().map(|member| member.key);
@@ -84,6 +110,7 @@ impl State {
         let said = |&key: &NodeKey| Some((key, self.peek(key)?.pulse.sees.clone()));
         Pulse {
             digest: self.members.digest(),
+            facts: self.facts,
             heard: sees.iter().filter_map(said).collect(),
             links: sees.iter().filter_map(|&key| self.link(key, now)).collect(),
             busy: self.is_busy(),

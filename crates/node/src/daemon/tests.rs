@@ -305,7 +305,10 @@ fn an_unknown_key_gets_nothing_but_advice() {
         guard: None,
     };
     let shard = Job::Stage(Box::new(shard));
-    let answer = message::open(&mut stranger(&key, &a).0, &Opening::Run(shard));
+    let answer = message::open(
+        &mut stranger(&key, &a).0,
+        &Opening::Run(shard, Claim::default()),
+    );
     let Answer::Refused(Refusal::UnknownKey) = answer.unwrap() else {
         panic!("it was given a stage");
     };
@@ -440,4 +443,20 @@ fn links_are_measured_and_known_to_every_node() {
         ("c", "b"),
     ];
     assert_eq!(names, expected);
+}
+
+#[test]
+fn what_a_node_says_of_its_machine_reaches_the_others() {
+    let nodes = cluster(&["a", "b"]);
+    let heard = |of: &str| {
+        let view = nodes[0].daemon.nodes();
+        let node = view.into_iter().find(|node| node.name == of).unwrap();
+        node.facts.unwrap_or_default().about
+    };
+    for said in ["first", "second"] {
+        nodes[1].daemon.tell(said.to_owned(), Vec::new());
+        wait_until("it is heard", || heard("b") == said);
+    }
+    nodes[0].daemon.tell("own".to_owned(), Vec::new());
+    assert_eq!(heard("a"), "own");
 }

@@ -7,6 +7,7 @@ use brigade_wire::presence::{Sight, Standing};
 use brigade_wire::{NodeId, NodeKey};
 use serde::{Deserialize, Serialize};
 
+use super::message::NodeFacts;
 use super::state::State;
 
 /// A node of the cluster, for people and programs.
@@ -29,6 +30,8 @@ pub struct NodeView {
     pub round_trip_ms: Option<f64>,
     /// Why the node that was asked has no connection to it.
     pub trouble: Option<String>,
+    /// What it says of its machine, as it last did.
+    pub facts: Option<NodeFacts>,
 }
 
 impl NodeView {
@@ -90,6 +93,11 @@ pub(super) fn nodes(state: &State, own: NodeKey, now: Duration) -> Vec<NodeView>
                     .filter(|_| up)
                     .and_then(|peer| peer.path()?.round_trip())
                     .map(|time| time.as_secs_f64() * 1e3),
+                facts: if key == own {
+                    Some(state.own_facts().1)
+                } else {
+                    peer.and_then(|peer| Some(peer.facts.as_ref()?.1.clone()))
+                },
                 trouble: peer
                     .filter(|_| !up)
                     .and_then(|peer| peer.trouble().map(ToOwned::to_owned)),

@@ -3,9 +3,11 @@
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
+use brigade_fit::catalog::Catalog;
 use brigade_node::{LinkKind, LinkView, NearbyNode, NodeState, NodeView};
 use serde_json::{Value, json};
 
+use crate::about::About;
 use crate::commands::up::only_inside;
 use crate::control::{Invited, Running};
 use crate::model::Engine;
@@ -28,16 +30,21 @@ pub(super) fn invitation(invited: &Invited) -> String {
 }
 
 /// The cluster as a table.
-pub(super) fn nodes(nodes: &[NodeView]) -> String {
-    let width = nodes
-        .iter()
-        .map(|node| node.name.len())
-        .max()
-        .unwrap_or(0)
-        .max(4);
+pub(super) fn nodes(nodes: &[NodeView], catalog: &Catalog) -> String {
+    let names = nodes.iter().map(|node| node.name.len());
+    let width = names.max().unwrap_or(0).max(4);
     let mut table = format!(
-        "{:<width$}  {:<16}  {:<21}  {:<6}  {:>8}\n",
-        "node", "id", "address", "state", "trip"
+        "{:<width$}  {:<16}  {:<21}  {:<6}  {:>8}  {:>18}  {:>5}  {:>5}  {:>8}  {:<10}\n",
+        "node",
+        "id",
+        "address",
+        "state",
+        "trip",
+        "for models",
+        "cores",
+        "load",
+        "disk",
+        "calibrated"
     );
     for node in nodes {
         let state = match node.state {
@@ -50,15 +57,44 @@ pub(super) fn nodes(nodes: &[NodeView]) -> String {
             None if node.is_self => "here".to_owned(),
             None => "-".to_owned(),
         };
+        let about = about(node);
+        let told = |of: &dyn Fn(&About) -> Option<String>| {
+            about
+                .as_ref()
+                .and_then(of)
+                .unwrap_or_else(|| "-".to_owned())
+        };
+        let memory = told(&|about| {
+            let (pool, limit) = about.largest_pool(catalog)?;
+            let held = node.facts.iter().flat_map(|facts| &facts.held);
+            let held = held.filter(|held| held.amount.pool == pool);
+            let held: u64 = held.map(|held| held.amount.bytes).sum();
+            let (free, all) = (limit.saturating_sub(held) as f64 / 1e9, limit as f64 / 1e9);
+            Some(format!("{free:.1} of {all:.1} GB"))
+        });
         let _ = write!(
             table,
-            "{:<width$}  {:<16}  {:<21}  {state:<6}  {trip:>8}",
+            "{:<width$}  {:<16}  {:<21}  {state:<6}  {trip:>8}  {memory:>18}  {:>5}  {:>5}  {:>8}  {:<10}",
             node.name,
             node.id,
-            address_of(node)
+            address_of(node),
+            told(&|about| Some(about.facts.cores.to_string())),
+            told(&|about| Some(format!("{:.1}", about.load?))),
+            told(&|about| Some(bytes(about.disk_free_bytes?))),
+            told(&|about| Some(
+                if about.calibrations.is_empty() {
+                    "no"
+                } else {
+                    "yes"
+                }
+                .to_owned()
+            )),
         );
         if let Some(trouble) = &node.trouble {
             let _ = write!(table, "  {trouble}");
+        }
+        while table.ends_with(' ') {
+            table.pop();
         }
         table.push('\n');
     }
@@ -167,6 +203,25 @@ fn over(link: &LinkView) -> String {
     }
 }
 
+fn about(node: &NodeView) -> Option<About> {
+    serde_json::from_str(&node.facts.as_ref()?.about).ok()
+}
+
+/// The same for programs: what a node says of its machine stands under `machine`.
+pub(super) fn nodes_json(nodes: &[NodeView]) -> anyhow::Result<Value> {
+    let node = |node: &NodeView| {
+        let mut json = serde_json::to_value(node)?;
+        json["machine"] = serde_json::to_value(about(node))?;
+        json["held"] = serde_json::to_value(node.facts.as_ref().map(|facts| &facts.held))?;
+        if let Some(json) = json.as_object_mut() {
+            json.remove("facts");
+        }
+        Ok(json)
+    };
+    let nodes = nodes.iter().map(node).collect::<anyhow::Result<Vec<_>>>()?;
+    Ok(json!({ "schema": "brigade.nodes/1", "nodes": nodes }))
+}
+
 /// A model that runs, as a table.
 pub(super) fn running(running: &Running) -> String {
     let nodes = running.stages.iter().map(|stage| stage.node.len());
@@ -194,11 +249,17 @@ pub(super) fn running(running: &Running) -> String {
     if let Some(failure) = &running.failure {
         let _ = writeln!(table, "\nIt does not answer any more: {failure}");
     }
+    if let Some(waits) = &running.waits {
+        let _ = writeln!(
+            table,
+            "\nIt is tried again and again; now it waits: {waits}"
+        );
+    }
     table
 }
 
-pub(super) fn running_json(running: Option<&Running>) -> Value {
-    let model = running.map(|running| {
+pub(super) fn running_json(running: &[Running]) -> Value {
+    let model = |running: &Running| {
         json!({
             "model": running.model,
             "context_tokens": running.context_tokens,
@@ -206,9 +267,11 @@ pub(super) fn running_json(running: Option<&Running>) -> Value {
             "engine": running.engine,
             "stages": running.stages,
             "failure": running.failure,
+            "waits": running.waits,
         })
-    });
-    json!({ "schema": "brigade.ps/1", "models": model.into_iter().collect::<Vec<_>>() })
+    };
+    let models: Vec<_> = running.iter().map(model).collect();
+    json!({ "schema": "brigade.ps/1", "models": models })
 }
 
 /// How to ask it something.

@@ -271,6 +271,7 @@ fn node(name: &str, state: NodeState, trouble: Option<&str>) -> NodeView {
         state,
         round_trip_ms: None,
         trouble: trouble.map(str::to_owned),
+        facts: None,
     }
 }
 

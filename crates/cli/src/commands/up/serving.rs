@@ -1,24 +1,31 @@
-//! The model that a daemon serves, one at a time.
+//! The models that a daemon serves.
 
-use std::net::TcpListener;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+mod declared;
+mod models;
+mod slot;
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use brigade_api::{
-    Backend, BackendError, ChatTemplate, Generation, GenerationRequest, Load, ModelInfo, Settings,
-};
-use brigade_node::{Cluster, Daemon, End, Host, Links, NodeInfo, Prompt, Seat, Tokenizer, child};
+use brigade_api::Settings;
+use brigade_fit::catalog::Catalog;
+use brigade_fit::model::Model;
+use brigade_gguf::Source;
+use brigade_node::{Daemon, Host, NodeState, NodeView};
 
-use super::Report;
-use crate::backend::LocalBackend;
-use crate::control::{LoadOrder, Running, StageView};
+use crate::control::{LoadOrder, Running};
 use crate::model::{self, Engine};
-use crate::output::{self, Told};
+use crate::output::Told;
+use crate::placing::{self, Choice, Placed};
 use crate::server::Server;
+use declared::{Declared, Store};
+use models::Models;
+use slot::Slot;
 
-/// How the API is served, whatever the model.
+/// How the API is served, whatever the models.
 #[derive(Debug)]
 pub(super) struct Api {
     pub(super) listener: TcpListener,
@@ -27,256 +34,284 @@ pub(super) struct Api {
     pub(super) template: Option<String>,
 }
 
-impl Api {
-    fn start(
-        &self,
-        backend: impl Backend,
-        template: Option<ChatTemplate>,
-    ) -> anyhow::Result<Server> {
-        let listener = self.listener.try_clone()?;
-        Server::start(listener, backend, template, self.settings.clone())
-    }
-}
-
 /// What the API serves.
 #[derive(Debug)]
 pub(super) struct Serving {
-    daemon: Arc<Daemon>,
-    api: Api,
-    loaded: Mutex<Option<Loaded>>,
-    /// Answers on the API's address; none only while one takes over from another. Locked for as
-    /// long as a model is being loaded or unloaded, which may be minutes.
+    shared: Arc<Shared>,
     server: Mutex<Option<Server>>,
 }
 
+/// What loading a model needs.
 #[derive(Debug)]
-struct Loaded {
-    cluster: Cluster,
-    tokenizer: Tokenizer,
-    template: Option<ChatTemplate>,
-    running: Running,
-}
-
-/// The API of a node on which no model is loaded.
-#[derive(Debug)]
-struct NoModel;
-
-impl Backend for NoModel {
-    fn models(&self) -> Vec<ModelInfo> {
-        Vec::new()
-    }
-
-    fn load(&self) -> Result<Load, BackendError> {
-        Err(BackendError::Unavailable(
-            "no model is loaded: `brigade load` runs one".to_owned(),
-        ))
-    }
-
-    async fn generate(&self, request: GenerationRequest) -> Result<Generation, BackendError> {
-        Err(BackendError::UnknownModel(request.model))
-    }
+struct Shared {
+    daemon: Arc<Daemon>,
+    catalog: Arc<Catalog>,
+    api: SocketAddr,
+    /// Another chat template than the models' own.
+    template: Option<String>,
+    store: Store,
+    slots: Mutex<Vec<Arc<Slot>>>,
 }
 
 impl Serving {
-    pub(super) fn start(daemon: Arc<Daemon>, api: Api) -> anyhow::Result<Self> {
-        let server = api.start(NoModel, None)?;
-        Ok(Self {
+    /// Serves, and brings back what was declared before.
+    pub(super) fn start(
+        daemon: Arc<Daemon>,
+        catalog: Arc<Catalog>,
+        api: Api,
+    ) -> anyhow::Result<Self> {
+        let store = Store::open(daemon.home());
+        let declared = store.read()?;
+        let shared = Arc::new(Shared {
             daemon,
-            api,
-            loaded: Mutex::new(None),
+            catalog,
+            api: api.listener.local_addr()?,
+            template: api.template,
+            store,
+            slots: Mutex::new(Vec::new()),
+        });
+        let server = Server::start(
+            api.listener,
+            Models(Arc::clone(&shared)),
+            None,
+            api.settings,
+        )?;
+        for declared in declared {
+            let slot = Slot::new(declared);
+            shared.lock().push(Arc::clone(&slot));
+            slot.keep(&shared, |_| {});
+        }
+        Ok(Self {
+            shared,
             server: Mutex::new(Some(server)),
+        })
+    }
+
+    /// What the planner says of a model.
+    pub(super) fn plan(&self, order: &LoadOrder) -> anyhow::Result<Placed> {
+        let source = model::open(&order.model)?;
+        self.place(order, &source)
+    }
+
+    fn place(&self, order: &LoadOrder, source: &Source) -> anyhow::Result<Placed> {
+        let shared = &self.shared;
+        let context = model::context(source, order.context)?;
+        let hosts = self.named(order)?;
+        let (placement, remark) = model::placement(source, 1, order.engine)?;
+        if Engine::of(&placement) == Engine::LlamaRpc {
+            return Ok(placing::spread(&hosts, remark));
+        }
+        let fit = Model::from_gguf(source.model(), &model::name(source))?;
+        let quant = fit.quants.first().map(|quant| quant.name.clone());
+        let nodes = self.known_nodes();
+        let cluster = placing::cluster(
+            &nodes,
+            &shared.daemon.links(),
+            &shared.catalog,
+            order.threads,
+        );
+        if cluster.0.nodes.is_empty() {
+            bail!("this node has not seen yet what machine it is: try again in a moment");
+        }
+        let id = |host: &Host| host.key.id().to_string();
+        let choice = if !order.given.is_empty() {
+            let given = order
+                .given
+                .iter()
+                .map(|(node, (start, end))| Ok((id(&self.host(node)?), *start..*end)));
+            Choice::Given(given.collect::<anyhow::Result<_>>()?)
+        } else if order.on.is_empty() {
+            Choice::Planner
+        } else {
+            let mut ids = Vec::new();
+            for host in hosts {
+                let id = id(&host);
+                if ids.contains(&id) {
+                    bail!(
+                        "{} is named twice: a node has one stage of a model",
+                        host.name
+                    );
+                }
+                ids.push(id);
+            }
+            Choice::All(ids)
+        };
+        let ask = placing::ask(context, model::SEQUENCES, quant);
+        placing::place(&shared.catalog, &fit, &cluster, &ask, &choice)
+    }
+
+    /// The nodes; those that are up and have not yet said what machine they are get a moment.
+    fn known_nodes(&self) -> Vec<NodeView> {
+        let until = Instant::now() + INTRODUCTION;
+        loop {
+            let nodes = self.shared.daemon.nodes();
+            let is_unknown = |node: &NodeView| {
+                let about = node
+                    .facts
+                    .as_ref()
+                    .is_none_or(|facts| facts.about.is_empty());
+                about && (node.is_self || node.state == NodeState::Up)
+            };
+            if !nodes.iter().any(is_unknown) || Instant::now() > until {
+                return nodes;
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// The nodes of `--on`, in its order; without it, every node that is up.
+    fn named(&self, order: &LoadOrder) -> anyhow::Result<Vec<Host>> {
+        match &order.on[..] {
+            [] => return Ok(self.shared.daemon.hosts()),
+            [(all, None)] if all == ALL => return Ok(self.shared.daemon.hosts()),
+            _ => {}
+        }
+        order.on.iter().map(|(node, _)| self.host(node)).collect()
+    }
+
+    fn host(&self, asked: &str) -> anyhow::Result<Host> {
+        let daemon = &self.shared.daemon;
+        daemon.find_host(asked).with_context(|| {
+            let hosts = daemon.hosts();
+            let up: Vec<_> = hosts.iter().map(|host| host.name.as_str()).collect();
+            format!("up are {}", up.join(", "))
         })
     }
 
     /// Starts a model on the cluster and serves it; `progress` gets lines for people.
     pub(super) fn load(
         &self,
-        order: &LoadOrder,
-        mut progress: impl FnMut(String),
+        order: LoadOrder,
+        progress: impl FnMut(String),
     ) -> anyhow::Result<Running> {
-        let mut server = self.change()?;
-        if let Some(running) = self.running() {
-            if running.failure.is_none() {
-                bail!(
-                    "{} is loaded here: `brigade unload` it first",
-                    running.model
-                );
-            }
-            self.clear(&mut server)?;
-        }
+        let shared = &self.shared;
         let source = model::open(&order.model)?;
-        let context_tokens = model::context(&source, order.context)?;
-        let seats = self.seats(order, source.header().block_count()?)?;
-        let (placement, remark) = model::placement(&source, seats.len() as u32, order.engine)?;
-        let engine = Engine::of(&placement);
         let name = model::name(&source);
-        progress(format!("{name} on {} nodes", seats.len()));
-        let tokenizer = Tokenizer::start(source.path())?;
-        let template =
-            model::chat_template(&source, self.api.template.as_deref(), tokenizer.facts())?;
-        let facts = model::facts(&source)?;
-        let mut spec = model::spec(source, placement, context_tokens, None)?;
-        spec.threads = order.threads;
-        spec.links = Links::Encrypted;
-        let cluster = Cluster::start_on(&self.daemon, &seats, &spec, &tokenizer, |step| {
-            progress(output::progress_text(&step));
-        })?;
-        let running = Running {
-            model: name.clone(),
-            context_tokens,
-            api: self.api.listener.local_addr()?,
-            stages: cluster.nodes.iter().map(stage).collect(),
-            client: cluster.client.as_ref().map(stage),
-            chats: template.is_some(),
-            engine,
-            remark,
-            failure: None,
+        let placed = if order.stages.is_empty() {
+            let placed = self.place(&order, &source)?;
+            if let Some(reason) = placed.refusal {
+                bail!("{reason}");
+            }
+            placed.stages
+        } else {
+            order.stages.clone()
         };
-        let death = cluster.death();
-        let mourned = name.clone();
-        thread::spawn(move || match death() {
-            Some(how) if child::has_parent() => child::report(&Report::Lost(how)),
-            Some(how) => output::note(&format!(
-                "brigade: {how}; requests for {mourned} get an error until it is loaded again"
-            )),
-            None => {}
+        let context = model::context(&source, order.context)?;
+        let slot = Slot::new(Declared {
+            name: name.clone(),
+            order: LoadOrder {
+                context: Some(context),
+                stages: placed,
+                ..order
+            },
         });
-        let backend = LocalBackend::new(
-            cluster.instance.clone(),
-            tokenizer.clone(),
-            name,
-            context_tokens,
-            facts,
-        );
-        self.serve(&mut server, backend, template.clone())?;
-        *self.loaded() = Some(Loaded {
-            cluster,
-            tokenizer,
-            template,
-            running: running.clone(),
-        });
-        Ok(running)
-    }
-
-    /// Ends the model; returns its name.
-    pub(super) fn unload(&self) -> anyhow::Result<String> {
-        let mut server = self.change()?;
-        let Some(running) = self.running() else {
-            bail!("no model is loaded here");
+        let before = {
+            let mut slots = shared.lock();
+            let before = slots.iter().position(|known| known.name() == name);
+            if let Some(index) = before
+                && slots[index].is_in_use()
+            {
+                bail!("{name} is loaded here: `brigade unload` it first");
+            }
+            let before = before.map(|index| slots.swap_remove(index));
+            slots.push(Arc::clone(&slot));
+            before
         };
-        self.clear(&mut server)?;
-        Ok(running.model)
+        if let Some(before) = before {
+            before.stop();
+        }
+        let result = slot.load(shared, progress).and_then(|running| {
+            shared.declare()?;
+            Ok(running)
+        });
+        if result.is_err() {
+            slot.stop();
+            shared.lock().retain(|known| !Arc::ptr_eq(known, &slot));
+            // What it took the place of is not wanted any more either.
+            shared.declare()?;
+        }
+        result
     }
 
-    /// The model that is loaded.
-    pub(super) fn running(&self) -> Option<Running> {
-        self.loaded().as_ref().map(|loaded| Running {
-            failure: loaded.cluster.instance.failure(),
-            ..loaded.running.clone()
-        })
+    /// Ends a model, the only one where none is named, and forgets it; returns its name.
+    pub(super) fn unload(&self, asked: Option<&str>) -> anyhow::Result<String> {
+        let shared = &self.shared;
+        let slot = {
+            let mut slots = shared.lock();
+            let index = match (asked, slots.len()) {
+                (_, 0) => bail!("no model is loaded here"),
+                (None, 1) => Some(0),
+                (None, _) => None,
+                (Some(asked), _) => slots.iter().position(|slot| slot.name() == asked),
+            };
+            let Some(index) = index else {
+                let names: Vec<_> = slots.iter().map(|slot| slot.name()).collect();
+                let names = names.join(", ");
+                match asked {
+                    Some(asked) => bail!("no model {asked} is loaded here, but {names}"),
+                    None => bail!("several models are loaded here, name one: {names}"),
+                }
+            };
+            slots.remove(index)
+        };
+        slot.stop();
+        shared.declare()?;
+        Ok(slot.name().to_owned())
     }
 
-    /// Answers a question as whoever runs the model would; `show` gets the pieces. Gives the tokens of
-    /// the prompt as well.
+    /// Answers a question with the model that is loaded, where there is one only; see
+    /// [`Slot::answer`].
     pub(super) fn answer(
         &self,
         question: &str,
         max_tokens: u32,
         show: impl FnMut(&str) -> anyhow::Result<()>,
     ) -> anyhow::Result<(usize, Told)> {
-        let (tokens, instance) = {
-            let loaded = self.loaded();
-            let loaded = loaded.as_ref().context("no model is loaded here")?;
-            let said = [model::user(question)];
-            let tokens = model::conversation(&said, loaded.template.as_ref(), &loaded.tokenizer)?;
-            (tokens, loaded.cluster.instance.clone())
+        let slot = match &self.shared.lock()[..] {
+            [slot] => Arc::clone(slot),
+            slots => bail!("{} models are loaded here, not one", slots.len()),
         };
-        let prompt_tokens = tokens.len();
-        let start = Instant::now();
-        let mut answer = instance.submit(Prompt::greedy(tokens, max_tokens, End::Respected))?;
-        let told = output::stream(&mut answer, start, show)?;
-        Ok((prompt_tokens, told))
+        slot.answer(question, max_tokens, show)
     }
 
-    /// Ends everything. A model that is being loaded is not waited for: its processes end with
-    /// the daemon.
+    /// The models that are loaded or shall be.
+    pub(super) fn running(&self) -> Vec<Running> {
+        let slots = self.shared.lock();
+        slots
+            .iter()
+            .map(|slot| slot.running(&self.shared))
+            .collect()
+    }
+
+    /// Ends everything, to come back at the next start. A model that is being loaded is not waited
+    /// for: its processes end with the daemon.
     pub(super) fn stop(&self) {
-        // First the cluster, so that answers in progress end with an error and not in silence.
-        drop(self.loaded().take());
-        if let Ok(mut server) = self.change()
-            && let Some(server) = server.take()
-        {
-            server.stop();
+        // First the models, so that answers in progress end with an error and not in silence.
+        for slot in self.shared.lock().drain(..) {
+            slot.stop();
         }
-    }
-
-    fn clear(&self, server: &mut Option<Server>) -> anyhow::Result<()> {
-        drop(self.loaded().take());
-        self.serve(server, NoModel, None)
-    }
-
-    fn serve(
-        &self,
-        server: &mut Option<Server>,
-        backend: impl Backend,
-        template: Option<ChatTemplate>,
-    ) -> anyhow::Result<()> {
+        let mut server = self.server.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(server) = server.take() {
             server.stop();
-        }
-        *server = Some(self.api.start(backend, template)?);
-        Ok(())
-    }
-
-    /// Who gets a stage: those that were named, or all that are up, as far as there are layers.
-    fn seats(&self, order: &LoadOrder, layers: u32) -> anyhow::Result<Vec<Seat>> {
-        let hosts = self.daemon.hosts();
-        let seat = |host: &Host, path: Option<&std::path::PathBuf>| Seat {
-            host: host.clone(),
-            model: path.unwrap_or(&order.model).clone(),
-        };
-        if order.on.is_empty() {
-            let most = layers as usize;
-            return Ok(hosts
-                .iter()
-                .take(most)
-                .map(|host| seat(host, None))
-                .collect());
-        }
-        let mut seats: Vec<Seat> = Vec::new();
-        for (asked, path) in &order.on {
-            let host = self.daemon.find_host(asked).with_context(|| {
-                let up: Vec<_> = hosts.iter().map(|host| host.name.as_str()).collect();
-                format!("up are {}", up.join(", "))
-            })?;
-            if seats.iter().any(|seat| seat.host == host) {
-                bail!("{asked} is named twice: a node has one stage of a model");
-            }
-            seats.push(seat(&host, path.as_ref()));
-        }
-        Ok(seats)
-    }
-
-    fn loaded(&self) -> MutexGuard<'_, Option<Loaded>> {
-        self.loaded.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The right to load and unload, which one command has at a time.
-    fn change(&self) -> anyhow::Result<MutexGuard<'_, Option<Server>>> {
-        match self.server.try_lock() {
-            Ok(server) => Ok(server),
-            Err(TryLockError::Poisoned(poisoned)) => Ok(poisoned.into_inner()),
-            Err(TryLockError::WouldBlock) => bail!("a model is just being loaded or unloaded here"),
         }
     }
 }
 
-fn stage(node: &NodeInfo) -> StageView {
-    StageView {
-        node: node.name.clone(),
-        layers: node.layers,
-        bytes: node.bytes,
-        memory: node.memory,
-        pid: node.stage_pid,
+/// How long a node that has just started may take to say what machine it is.
+const INTRODUCTION: Duration = Duration::from_secs(5);
+
+/// Stands for all nodes that are up.
+const ALL: &str = "all";
+
+impl Shared {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Slot>>> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes down what is to come back.
+    fn declare(&self) -> anyhow::Result<()> {
+        let slots = self.lock();
+        let declared: Vec<_> = slots.iter().map(|slot| slot.declared()).collect();
+        self.store.write(&declared)
     }
 }

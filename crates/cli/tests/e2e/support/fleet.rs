@@ -85,7 +85,10 @@ impl Fleet {
 
     /// Starts a node on any ports, if the arguments name none for the API.
     pub(crate) fn start(&mut self, name: &str, args: &[&str]) -> &Up {
-        let mut all = vec!["up", "--json", "--name", name, "--listen", "127.0.0.1:0"];
+        let mut all = vec!["up", "--json", "--name", name];
+        if !args.contains(&"--listen") {
+            all.extend(["--listen", "127.0.0.1:0"]);
+        }
         if !args.contains(&"--api") {
             all.extend(["--api", "127.0.0.1:0"]);
         }

@@ -1,0 +1,244 @@
+//! What a node says of its machine, as the text that daemons carry, and what it was measured to do.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::Context;
+use brigade_fit::catalog::Catalog;
+use brigade_fit::machine::{Machine, PoolKind};
+use brigade_fit::speed::calibration::Calibration;
+use brigade_node::{Amount, Held};
+use serde::{Deserialize, Serialize};
+
+use crate::this_machine::{self, Facts};
+
+/// A change of free memory below this is none, in bytes.
+const MEMORY_STEP: u64 = 128 << 20;
+
+/// A change of free disk space below this is none, in bytes.
+const DISK_STEP: u64 = 1 << 30;
+
+/// What a node says of its machine.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct About {
+    /// As its system tells; what stages of this program hold counts as free.
+    pub(crate) facts: Facts,
+    /// Processes that wanted to run, on average of the last minute.
+    pub(crate) load: Option<f64>,
+    /// Free where stage files are kept.
+    pub(crate) disk_free_bytes: Option<u64>,
+    /// What it was measured to do, by threads.
+    pub(crate) calibrations: Vec<Calibration>,
+}
+
+impl About {
+    /// Looks at this machine.
+    pub(crate) fn look(catalog: &Catalog) -> Self {
+        Self {
+            facts: this_machine::facts(catalog, None),
+            ..Self::default()
+        }
+    }
+
+    /// Looks again at what changes; `held` is what of its memory stages have.
+    pub(crate) fn refresh(&mut self, held: &[Held], cache: &Path, home: &Path) {
+        let own = held.iter().filter(|held| held.loaded);
+        // Names of other pools stand for memory of their own, or for a share of this one.
+        let own: u64 = own
+            .filter(|held| held.amount.pool == "cpu")
+            .map(|held| held.amount.bytes)
+            .sum();
+        let free = this_machine::available_bytes();
+        self.facts.available_bytes = free.map(|free| (free + own).min(self.facts.memory_bytes));
+        self.load = fs::read_to_string("/proc/loadavg")
+            .ok()
+            .and_then(|text| text.split_whitespace().next()?.parse().ok());
+        self.disk_free_bytes = disk_free_bytes(cache);
+        self.calibrations = Calibrations::of(home, &self.facts);
+    }
+
+    /// Whether others need not hear of the difference.
+    pub(crate) fn is_like(&self, other: &Self) -> bool {
+        let near = |one: Option<u64>, other: Option<u64>, step: u64| match (one, other) {
+            (Some(one), Some(other)) => one.abs_diff(other) < step,
+            (one, other) => one == other,
+        };
+        let load = |about: &Self| about.load.unwrap_or(0.0);
+        near(
+            self.facts.available_bytes,
+            other.facts.available_bytes,
+            MEMORY_STEP,
+        ) && near(self.disk_free_bytes, other.disk_free_bytes, DISK_STEP)
+            && (load(self) - load(other)).abs() < 0.5
+            && self.calibrations == other.calibrations
+    }
+
+    /// The machine for the planner; what was measured holds for as many threads only.
+    pub(crate) fn machine(&self, catalog: &Catalog, threads: Option<u32>) -> Machine {
+        let (mut machine, _) = this_machine::machine(&self.facts, catalog);
+        let threads = threads.unwrap_or(self.facts.cores as u32);
+        let mut calibrations = self.calibrations.iter();
+        // llama.cpp computed where it computes by itself: on the fastest device.
+        if let Some(pool) = machine.pools.first_mut() {
+            pool.calibration = calibrations.find(|own| own.threads == threads).cloned();
+        }
+        machine
+    }
+
+    /// What models may take of each pool.
+    pub(crate) fn limits(&self, catalog: &Catalog) -> Vec<Amount> {
+        let machine = self.machine(catalog, None);
+        let pools = machine.pool_names().into_iter().zip(&machine.pools);
+        pools
+            .map(|(pool, own)| Amount {
+                pool,
+                bytes: own.limit_bytes,
+            })
+            .collect()
+    }
+
+    /// Memory of it that a model can lie in at best.
+    pub(crate) fn largest_pool(&self, catalog: &Catalog) -> Option<(String, u64)> {
+        let machine = self.machine(catalog, None);
+        let pools = machine.pool_names().into_iter().zip(&machine.pools);
+        let (name, pool) = pools.max_by_key(|(_, pool)| {
+            (
+                pool.kind != PoolKind::Ram || machine.pools.len() == 1,
+                pool.limit_bytes,
+            )
+        })?;
+        Some((name, pool.limit_bytes))
+    }
+}
+
+#[cfg(unix)]
+fn disk_free_bytes(folder: &Path) -> Option<u64> {
+    // The folder may not be there yet.
+    let known = folder.ancestors().find(|folder| folder.exists())?;
+    let stat = rustix::fs::statvfs(known).ok()?;
+    Some(stat.f_bavail * stat.f_frsize)
+}
+
+#[cfg(not(unix))]
+fn disk_free_bytes(_folder: &Path) -> Option<u64> {
+    None
+}
+
+/// The file with what this machine was measured to do: for this hardware and this build of
+/// llama.cpp only.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Calibrations {
+    hardware: String,
+    build: String,
+    by_threads: Vec<Calibration>,
+}
+
+impl Calibrations {
+    /// What was measured with this hardware and build.
+    pub(crate) fn of(home: &Path, facts: &Facts) -> Vec<Calibration> {
+        let text = fs::read_to_string(home.join(CALIBRATION)).unwrap_or_default();
+        let known: Self = serde_json::from_str(&text).unwrap_or_default();
+        if known.hardware == hardware(facts) && known.build == brigade_llama::build() {
+            known.by_threads
+        } else {
+            Vec::new()
+        }
+    }
+
+    /// Adds what was just measured, in place of what was measured before with as many threads.
+    pub(crate) fn keep(home: &Path, facts: &Facts, new: &Calibration) -> anyhow::Result<()> {
+        let mut by_threads = Self::of(home, facts);
+        by_threads.retain(|known| known.threads != new.threads);
+        by_threads.push(new.clone());
+        let all = Self {
+            hardware: hardware(facts),
+            build: brigade_llama::build(),
+            by_threads,
+        };
+        let path = home.join(CALIBRATION);
+        brigade_node::write_private(&path, &serde_json::to_vec_pretty(&all)?)
+            .with_context(|| format!("cannot write {}", path.display()))
+    }
+}
+
+const CALIBRATION: &str = "calibration.json";
+
+fn hardware(facts: &Facts) -> String {
+    let gpus = facts.gpus.iter().map(|gpu| format!(" + {}", gpu.name));
+    let gib = facts.memory_bytes >> 30;
+    format!(
+        "{}, {} cores, {gib} GiB{}",
+        facts.cpu,
+        facts.cores,
+        gpus.collect::<String>()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn about(free: u64) -> About {
+        About {
+            facts: Facts {
+                cpu: "Some CPU".into(),
+                cores: 4,
+                memory_bytes: 16 << 30,
+                available_bytes: Some(free),
+                ..Facts::default()
+            },
+            ..About::default()
+        }
+    }
+
+    fn calibration(threads: u32) -> Calibration {
+        Calibration {
+            threads,
+            step_ms: 0.1,
+            layer_ms: 0.1,
+            kv_gb_s: 1.0,
+            vocabulary_ms: 0.1,
+            types: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn small_changes_are_none() {
+        let before = about(8 << 30);
+        assert!(before.is_like(&about((8 << 30) + (64 << 20))));
+        assert!(!before.is_like(&about(7 << 30)));
+        let mut calibrated = before.clone();
+        calibrated.calibrations.push(calibration(4));
+        assert!(!before.is_like(&calibrated));
+    }
+
+    #[test]
+    fn what_was_measured_holds_for_its_threads_and_its_hardware() {
+        let home = tempfile::tempdir().unwrap();
+        let mut about = about(8 << 30);
+        for threads in [2, 4, 2] {
+            Calibrations::keep(home.path(), &about.facts, &calibration(threads)).unwrap();
+        }
+        about.calibrations = Calibrations::of(home.path(), &about.facts);
+        assert_eq!(about.calibrations.len(), 2);
+        let catalog = Catalog::embedded().unwrap();
+        let threads = |threads| {
+            let machine = about.machine(&catalog, threads);
+            machine.pools[0].calibration.as_ref().map(|own| own.threads)
+        };
+        assert_eq!(
+            (threads(None), threads(Some(2)), threads(Some(3))),
+            (Some(4), Some(2), None)
+        );
+        let mut other = about.facts.clone();
+        other.cores = 8;
+        assert!(Calibrations::of(home.path(), &other).is_empty());
+    }
+
+    #[test]
+    fn text_and_back() {
+        let about = about(8 << 30);
+        let text = serde_json::to_string(&about).unwrap();
+        assert_eq!(serde_json::from_str::<About>(&text).unwrap(), about);
+    }
+}

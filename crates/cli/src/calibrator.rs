@@ -1,0 +1,267 @@
+//! What this machine does with stages of zeros, measured in a child process: llama.cpp may abort.
+
+use std::fs::File;
+use std::io::{BufWriter, Write as _};
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use brigade_engine::sampling::{Sampler, Scratch};
+use brigade_engine::{Input, Stage};
+use brigade_fit::speed::calibration::{Calibration, TYPES, TypeRates};
+use brigade_gguf::{GgmlType, Synthetic};
+use brigade_llama::{LlamaStage, Role, Setup, StageConfig};
+use brigade_node::child;
+use brigade_wire::{KvOp, SamplingParams, SeqId, Span, StageParams, Want};
+use serde::{Deserialize, Serialize};
+
+/// Tokens that are computed at once, as measured.
+const BATCHES: [u32; 3] = [4, 16, 64];
+/// Tokens in the cache when its part is measured.
+const DEEP: u32 = 2048;
+/// What the weights of a stage have in all, at least: more than the caches of most machines.
+const WEIGHT_BYTES: u64 = 96 << 20;
+/// How often a token is computed.
+const TOKENS: usize = 24;
+/// Tokens of the vocabulary that is chosen from.
+const VOCABULARY: usize = 100_000;
+
+/// What the child is told.
+#[derive(Debug, Serialize, Deserialize)]
+struct Order {
+    threads: u32,
+}
+
+/// What it reports: each type that it turns to, then the result.
+#[derive(Debug, Serialize, Deserialize)]
+enum Report {
+    Measuring(String),
+    Done(Calibration),
+    Failed(String),
+}
+
+/// Measures this machine with so many threads; `progress` gets what is being measured.
+pub(crate) fn calibrate(
+    threads: u32,
+    mut progress: impl FnMut(&str),
+) -> anyhow::Result<Calibration> {
+    let (mut process, mut reports) = child::spawn("calibrator", "the calibration")?;
+    process.order(&Order { threads })?;
+    loop {
+        match reports.read::<Report>()? {
+            Some(Report::Measuring(what)) => progress(&what),
+            Some(Report::Done(calibration)) => return Ok(calibration),
+            Some(Report::Failed(reason)) => bail!("this machine cannot be measured: {reason}"),
+            None => return Err(process.gone().into()),
+        }
+    }
+}
+
+/// `brigade calibrator`: measures, once.
+pub(crate) fn serve() -> ExitCode {
+    let orders = child::orders::<Order>();
+    let Ok(order) = orders.recv() else {
+        return ExitCode::SUCCESS;
+    };
+    let report = match measure(order.threads) {
+        Ok(calibration) => Report::Done(calibration),
+        Err(error) => Report::Failed(format!("{error:#}")),
+    };
+    child::report(&report);
+    ExitCode::SUCCESS
+}
+
+fn measure(threads: u32) -> anyhow::Result<Calibration> {
+    let folder = tempfile::tempdir().context("no folder for the stages")?;
+    let path = folder.path().join("stage.gguf");
+    let q8 = GgmlType::Q8_0;
+    // Two depths of a model that is hardly more than its layers' overhead.
+    let narrow = |layers| Synthetic {
+        layers,
+        width: 128,
+        feed_forward: 256,
+        heads: 2,
+        kv_heads: 1,
+        context: 256,
+        weights: q8,
+    };
+    child::report(&Report::Measuring("layers".to_owned()));
+    let (few, many) = (narrow(2), narrow(34));
+    let few_ms = Probe::load(&few, &path, threads, 1)?.token_ms(0)?;
+    let many_ms = Probe::load(&many, &path, threads, 1)?.token_ms(0)?;
+    let layer_ms = ((many_ms - few_ms) / f64::from(many.layers - few.layers)).max(1e-4);
+    let step_ms = (few_ms - layer_ms * f64::from(few.layers)).max(0.0);
+    child::report(&Report::Measuring("the KV cache".to_owned()));
+    let cached = Synthetic {
+        layers: 12,
+        width: 576,
+        feed_forward: 576,
+        heads: 9,
+        kv_heads: 3,
+        context: DEEP + 256,
+        weights: q8,
+    };
+    let mut probe = Probe::load(&cached, &path, threads, 256)?;
+    let shallow_ms = probe.token_ms(0)?;
+    probe.fill(DEEP)?;
+    let deep_ms = probe.token_ms(DEEP)?;
+    drop(probe);
+    let kv_gb = (cached.kv_bytes() * u64::from(DEEP)) as f64 / 1e9;
+    let kv_gb_s = kv_gb / ((deep_ms - shallow_ms).max(1e-3) / 1e3);
+    let mut types = Vec::new();
+    for (name, _) in TYPES {
+        child::report(&Report::Measuring(name.to_owned()));
+        let ggml_type = GgmlType::all().find(|known| known.name() == name);
+        let Some(weights) = ggml_type else { continue };
+        let one = wide(1, weights);
+        let layers = WEIGHT_BYTES.div_ceil(one.weight_bytes().max(1)).max(2) as u32;
+        let stage = wide(layers, weights);
+        let mut probe = Probe::load(&stage, &path, threads, BATCHES[BATCHES.len() - 1])?;
+        let rest_ms = step_ms + f64::from(layers) * layer_ms;
+        let weights_ms = (probe.token_ms(0)? - rest_ms).max(1e-3);
+        let gflop = 2.0 * stage.params() as f64 / 1e9;
+        let mut batches = vec![(1, gflop / (weights_ms / 1e3))];
+        for tokens in BATCHES {
+            let ms = (probe.batch_ms(tokens)? - rest_ms).max(1e-3);
+            batches.push((tokens, f64::from(tokens) * gflop / (ms / 1e3)));
+        }
+        types.push(TypeRates {
+            ggml_type: name.to_owned(),
+            decode_gb_s: stage.weight_bytes() as f64 / 1e9 / (weights_ms / 1e3),
+            batches,
+        });
+    }
+    child::report(&Report::Measuring("sampling".to_owned()));
+    Ok(Calibration {
+        threads,
+        step_ms,
+        layer_ms,
+        kv_gb_s,
+        vocabulary_ms: sampling_ms()?,
+        types,
+    })
+}
+
+/// As wide as matrices of real models are, and in blocks of every type.
+fn wide(layers: u32, weights: GgmlType) -> Synthetic {
+    Synthetic {
+        layers,
+        width: 1024,
+        feed_forward: 2816,
+        heads: 16,
+        kv_heads: 4,
+        context: 512,
+        weights,
+    }
+}
+
+/// Milliseconds to choose among [`VOCABULARY`] tokens, as most requests ask for it.
+fn sampling_ms() -> anyhow::Result<f64> {
+    let logits: Vec<f32> = (0..VOCABULARY)
+        .map(|token| (token % 97) as f32 / 10.0)
+        .collect();
+    let sampler = Sampler::new(SamplingParams::default(), 0, None)?;
+    let mut scratch = Scratch::default();
+    quick((0..TOKENS).map(|_| {
+        let start = Instant::now();
+        sampler.sample(&logits, &mut scratch)?;
+        Ok(start.elapsed())
+    }))
+}
+
+/// A stage under measurement.
+struct Probe {
+    stage: LlamaStage,
+    position: u32,
+    output: Vec<f32>,
+}
+
+impl Probe {
+    fn load(of: &Synthetic, path: &Path, threads: u32, batch: u32) -> anyhow::Result<Self> {
+        let mut out = BufWriter::new(File::create(path)?);
+        let layout = of.layout()?;
+        layout.write_to::<File>(&mut [], &mut out, |_| {})?;
+        out.flush()?;
+        let stage = LlamaStage::load(StageConfig {
+            path: path.to_owned(),
+            role: Role::Middle,
+            params: StageParams {
+                context_tokens: of.context,
+                sequences: 1,
+                batch_tokens: batch,
+                flash_attention: true,
+            },
+            threads,
+            setup: Setup::Stage,
+            devices: None,
+            rpc: Vec::new(),
+        })?;
+        Ok(Self {
+            stage,
+            position: 0,
+            output: Vec::new(),
+        })
+    }
+
+    /// Computes some tokens after those that there are.
+    fn forward(&mut self, tokens: u32) -> anyhow::Result<Duration> {
+        let span = Span {
+            seq: SeqId(0),
+            position: self.position,
+            tokens: vec![0; tokens as usize],
+            want: Want::Nothing,
+            sampling: None,
+            prompt_tokens: 0,
+        };
+        let hidden = vec![0.5; tokens as usize * self.stage.hidden_size()];
+        let start = Instant::now();
+        self.stage
+            .forward(&[span], Input::Hidden(&hidden), &mut self.output)?;
+        let taken = start.elapsed();
+        self.position += tokens;
+        Ok(taken)
+    }
+
+    fn back_to(&mut self, position: u32) -> anyhow::Result<()> {
+        let seq = SeqId(0);
+        let from = position;
+        self.stage.apply(KvOp::Remove { seq, from })?;
+        self.position = position;
+        Ok(())
+    }
+
+    fn fill(&mut self, tokens: u32) -> anyhow::Result<()> {
+        self.back_to(0)?;
+        while self.position < tokens {
+            self.forward(256.min(tokens - self.position))?;
+        }
+        Ok(())
+    }
+
+    /// Milliseconds of one token after so many.
+    fn token_ms(&mut self, after: u32) -> anyhow::Result<f64> {
+        for _ in 0..3 {
+            self.forward(1)?;
+        }
+        self.back_to(after)?;
+        quick((0..TOKENS).map(|_| self.forward(1)))
+    }
+
+    /// Milliseconds of so many tokens at once.
+    fn batch_ms(&mut self, tokens: u32) -> anyhow::Result<f64> {
+        quick((0..3).map(|_| {
+            self.back_to(0)?;
+            self.forward(tokens)
+        }))
+    }
+}
+
+/// The time below which a quarter of them are, in milliseconds: what else runs here takes its part
+/// of the others.
+fn quick(times: impl Iterator<Item = anyhow::Result<Duration>>) -> anyhow::Result<f64> {
+    let mut times = times.collect::<anyhow::Result<Vec<_>>>()?;
+    times.sort();
+    let quick = times.get(times.len() / 4).context("nothing was measured")?;
+    Ok(quick.as_secs_f64() * 1e3)
+}
