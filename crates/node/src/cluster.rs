@@ -315,7 +315,12 @@ impl Cluster {
             &chain_spec(spec, &stages, guards, &route)?,
             spec.scheduler(),
             Arc::clone(tokenizer.facts()),
-            move |reason| explaining.within(DIAGNOSIS).unwrap_or(reason),
+            move |reason| {
+                let how = explaining.within(DIAGNOSIS).unwrap_or(reason);
+                // A link may break while all processes live.
+                explaining.write(&how);
+                how
+            },
         )?;
         let watch = |member: Member| {
             let (obituary, instance) = (Arc::clone(&obituary), instance.watcher());
@@ -334,8 +339,8 @@ impl Cluster {
         })
     }
 
-    /// Something that waits for the first death of a process and says what happened, or gives
-    /// `None` when the cluster is shut down.
+    /// Something that waits for the first death of a process or break of the chain and says what
+    /// happened, or gives `None` when the cluster is shut down.
     pub fn death(&self) -> impl FnOnce() -> Option<String> + Send + use<> {
         let obituary = Arc::clone(&self.obituary);
         move || obituary.wait()

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::{fs, io, thread};
 
 use anyhow::bail;
+use brigade_node::Placement;
 use serde_json::{Value, json};
 
 use crate::control::{LoadOrder, Reply, Request, Running, StageView};
@@ -67,7 +68,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let path = model::path(args.model.as_deref())?;
     let source = model::open(&path)?;
     let context_tokens = model::context(&source, args.ctx)?;
-    let (_, remark) = model::placement(&source, args.nodes, args.engine)?;
+    let (placement, remark) = model::placement(&source, args.nodes, args.engine)?;
     let threads = model::threads(args.threads, args.nodes)?;
     let wiring = links::wiring(&args.link, args.nodes)?;
     args.serving.settings()?;
@@ -84,9 +85,16 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     };
     let served = args.once.is_none() || args.serving.api.is_some();
     let mut nodes = Nodes::start(folder, args.nodes, api, wiring.as_ref())?;
+    // Evenly, and not by the memory that each node happens to see: they are one machine.
+    let ranges = match placement {
+        Placement::Stages(ranges) => ranges,
+        Placement::Whole | Placement::Rpc(_) => Vec::new(),
+    };
+    let given = ranges.iter().map(|layers| (layers.start, layers.end));
     let order = LoadOrder {
         model: source.path().to_owned(),
         on: nodes.names().map(|name| (name, None)).collect(),
+        given: nodes.names().zip(given).collect(),
         context: args.ctx,
         threads: Some(threads),
         engine: args.engine,

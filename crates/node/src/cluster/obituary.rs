@@ -1,4 +1,5 @@
-//! The first death among a cluster's processes, for whoever only saw a connection break.
+//! The first death among a cluster's processes, for whoever only saw a connection break; or that
+//! break, where no process died.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

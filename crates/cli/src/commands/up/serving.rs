@@ -298,7 +298,7 @@ impl Serving {
 }
 
 /// How long a node that has just started may take to say what machine it is.
-const INTRODUCTION: Duration = Duration::from_secs(5);
+const INTRODUCTION: Duration = Duration::from_secs(20);
 
 /// Stands for all nodes that are up.
 const ALL: &str = "all";
