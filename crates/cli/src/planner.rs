@@ -147,8 +147,31 @@ pub(crate) fn catalog(over: Option<&Path>) -> anyhow::Result<Catalog> {
     Ok(Catalog::from_files(&files)?)
 }
 
+/// Whose machines a model is to run on.
+#[derive(Debug, clap::Args)]
+pub(crate) struct On {
+    /// A combo, or machines such as "4x mac-mini-m4-pro-64gb, link=tb5" [default: this machine]
+    #[arg(long, value_name = "COMBO|MACHINES")]
+    pub(crate) on: Option<String>,
+    /// The machines of this node's cluster as they are now, with the links between them
+    #[cfg(all(unix, feature = "engine"))]
+    #[arg(long, conflicts_with = "on")]
+    pub(crate) cluster: bool,
+}
+
+impl On {
+    /// The machines, with notes on how they were seen.
+    pub(crate) fn machines(&self, catalog: &Catalog) -> anyhow::Result<Cluster> {
+        #[cfg(all(unix, feature = "engine"))]
+        if self.cluster {
+            return crate::commands::cluster::machines(catalog);
+        }
+        cluster(catalog, self.on.as_deref())
+    }
+}
+
 /// A combo or machines by their text; without one, this machine, with notes on how it was seen.
-pub(crate) fn cluster(catalog: &Catalog, on: Option<&str>) -> anyhow::Result<Cluster> {
+fn cluster(catalog: &Catalog, on: Option<&str>) -> anyhow::Result<Cluster> {
     if let Some(text) = on {
         let cluster = catalog.cluster(text)?;
         for hint in cluster.left_out() {

@@ -10,12 +10,14 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
+use brigade_fit::catalog::Catalog;
+use brigade_fit::cluster::Cluster;
 use serde::Deserialize;
 use serde_json::json;
 
 use crate::control::{LoadOrder, Reply, Request, ask};
 use crate::model::{self, Engine};
-use crate::output;
+use crate::{output, placing};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct InviteArgs {
@@ -285,6 +287,31 @@ pub(crate) fn ps(args: &JsonArgs) -> anyhow::Result<ExitCode> {
         output::document(&tables.join("\n"))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The machines of this node's cluster as they are now, for the planner.
+pub(crate) fn machines(catalog: &Catalog) -> anyhow::Result<Cluster> {
+    let Reply::Nodes { nodes, .. } = ask(&Request::Nodes, |_| {})? else {
+        bail!("the daemon answered something else than was asked");
+    };
+    let Reply::Links(links) = ask(&Request::Links, |_| {})? else {
+        bail!("the daemon answered something else than was asked");
+    };
+    let (mut cluster, ids) = placing::cluster(&nodes, &links, catalog, None);
+    let missing = nodes.iter().filter(|node| !ids.contains(&node.id));
+    let missing: Vec<_> = missing.map(|node| node.name.as_str()).collect();
+    if cluster.nodes.is_empty() {
+        bail!("no node has said yet what machine it is: try again in a moment");
+    }
+    if !missing.is_empty() {
+        output::note(&format!(
+            "without {}, which cannot be reached or has not said what machine it is",
+            missing.join(", ")
+        ));
+    }
+    let names: Vec<_> = cluster.nodes.iter().map(|node| &*node.name).collect();
+    cluster.name = format!("this cluster ({})", names.join(", "));
+    Ok(cluster)
 }
 
 fn confused() -> anyhow::Result<ExitCode> {

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use brigade_fit::page::{ComboPage, EverywherePage, VerdictPage};
 use brigade_fit::verdict::Detail;
 
-use crate::planner::{self, Asked, Show};
+use crate::planner::{self, Asked, On, Show};
 
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = planner::MACHINES_HELP)]
@@ -15,11 +15,10 @@ pub(crate) struct Args {
     /// hf:owner/repo[:QUANT][@revision]
     #[arg(value_name = "MODEL")]
     model: Option<String>,
-    /// A combo, or machines such as "4x mac-mini-m4-pro-64gb, link=tb5" [default: this machine]
-    #[arg(long, value_name = "COMBO|MACHINES")]
-    on: Option<String>,
+    #[command(flatten)]
+    on: On,
     /// Every combo and machine of the catalog that runs the model
-    #[arg(long, conflicts_with = "on", requires = "model")]
+    #[arg(long, conflicts_with = "On", requires = "model")]
     everywhere: bool,
     #[command(flatten)]
     asked: Asked,
@@ -50,12 +49,12 @@ pub(crate) fn run(args: &Args, catalog: Option<&Path>) -> anyhow::Result<ExitCod
                 .page(&EverywherePage::new(&catalog, model, &ask, &speed)?)?;
         }
         Some(model) => {
-            let cluster = planner::cluster(&catalog, args.on.as_deref())?;
+            let cluster = args.on.machines(&catalog)?;
             args.show
                 .page(&VerdictPage::new(&catalog, model, &cluster, &ask, &speed)?)?;
         }
         None => {
-            let cluster = planner::cluster(&catalog, args.on.as_deref())?;
+            let cluster = args.on.machines(&catalog)?;
             args.show
                 .page(&ComboPage::new(&catalog, &cluster, &ask, &speed)?)?;
         }

@@ -14,7 +14,7 @@ use brigade_fit::speed::SpeedModel;
 use brigade_fit::verdict::{self, Ask, Detail, Tier};
 
 use crate::output;
-use crate::planner::{self, Asked, Show};
+use crate::planner::{self, Asked, On, Show};
 
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = planner::MACHINES_HELP)]
@@ -23,9 +23,8 @@ pub(crate) struct Args {
     /// hf:owner/repo[:QUANT][@revision]
     #[arg(value_name = "MODEL")]
     model: String,
-    /// A combo, or machines such as "4x mac-mini-m4-pro-64gb, link=tb5" [default: this machine]
-    #[arg(long, value_name = "COMBO|MACHINES")]
-    on: Option<String>,
+    #[command(flatten)]
+    on: On,
     #[command(flatten)]
     asked: Asked,
     /// What to be best at [default: one node where that is comfortable, else the roomiest pipeline]
@@ -84,7 +83,7 @@ impl From<Emit> for Engine {
 pub(crate) fn run(args: &Args, catalog: Option<&Path>) -> anyhow::Result<ExitCode> {
     let catalog = planner::catalog(catalog)?;
     let model = planner::model(&catalog, &args.model)?;
-    let cluster = planner::cluster(&catalog, args.on.as_deref())?;
+    let cluster = args.on.machines(&catalog)?;
     args.asked.note_cut(&model);
     let speed = planner::speed(&catalog);
     let ask = args.asked.ask(args.objective.map(Into::into), Detail::Full);

@@ -34,6 +34,13 @@ fn every_node_knows_every_machine() {
         let table = fleet.run(by, &["nodes"]).stdout;
         assert!(table.contains("for models"), "{table}");
     }
+    // The planner answers for them as for any machines.
+    let model = fleet.scratch.tiny("tiny.gguf", &TinyModel::llama(6));
+    let page = fleet.json("b", &["fit", text(&model), "--cluster"]);
+    assert_eq!(page["name"], "this cluster (b, a)", "{page}");
+    assert_eq!(page["nodes"].as_array().map(Vec::len), Some(2), "{page}");
+    let plan = fleet.json("b", &["plan", text(&model), "--cluster"]);
+    assert_eq!(plan["schema"], "brigade.plan/1", "{plan}");
     fleet.end();
 }
 
