@@ -9,21 +9,25 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use brigade_engine::sampling::{Sampler, Scratch};
 use brigade_engine::{Input, Stage};
-use brigade_fit::speed::calibration::{Calibration, TYPES, TypeRates};
+use brigade_fit::speed::calibration::{Calibration, TypeRates};
 use brigade_gguf::{GgmlType, Synthetic};
 use brigade_llama::{LlamaStage, Role, Setup, StageConfig};
 use brigade_node::child;
 use brigade_wire::{KvOp, SamplingParams, SeqId, Span, StageParams, Want};
 use serde::{Deserialize, Serialize};
 
+/// Types of weights that are measured: those of the usual quantizations. Others count as the nearest.
+const MEASURED: [&str; 8] = [
+    "F16", "Q4_0", "Q4_1", "Q5_0", "Q8_0", "Q4_K", "Q5_K", "Q6_K",
+];
 /// Tokens that are computed at once, as measured.
 const BATCHES: [u32; 3] = [4, 16, 64];
 /// Tokens in the cache when its part is measured.
 const DEEP: u32 = 2048;
 /// What the weights of a stage have in all, at least: more than the caches of most machines.
-const WEIGHT_BYTES: u64 = 96 << 20;
+const WEIGHT_BYTES: u64 = 64 << 20;
 /// How often a token is computed.
-const TOKENS: usize = 24;
+const TOKENS: usize = 32;
 /// Tokens of the vocabulary that is chosen from.
 const VOCABULARY: usize = 100_000;
 
@@ -109,17 +113,24 @@ fn measure(threads: u32) -> anyhow::Result<Calibration> {
     drop(probe);
     let kv_gb = (cached.kv_bytes() * u64::from(DEEP)) as f64 / 1e9;
     let kv_gb_s = kv_gb / ((deep_ms - shallow_ms).max(1e-3) / 1e3);
+    child::report(&Report::Measuring("short rows".to_owned()));
+    let times = [512, 1024].map(|width| -> anyhow::Result<_> {
+        let stage = heavy(width, q8);
+        let ms = Probe::load(&stage, &path, threads, 1)?.token_ms(0)?;
+        Ok((stage, ms - step_ms - f64::from(stage.layers) * layer_ms))
+    });
+    let [slim, broad] = times;
+    let row_ns = row_ns(slim?, broad?);
     let mut types = Vec::new();
-    for (name, _) in TYPES {
+    for name in MEASURED {
         child::report(&Report::Measuring(name.to_owned()));
         let ggml_type = GgmlType::all().find(|known| known.name() == name);
         let Some(weights) = ggml_type else { continue };
-        let one = wide(1, weights);
-        let layers = WEIGHT_BYTES.div_ceil(one.weight_bytes().max(1)).max(2) as u32;
-        let stage = wide(layers, weights);
+        let stage = heavy(1024, weights);
         let mut probe = Probe::load(&stage, &path, threads, BATCHES[BATCHES.len() - 1])?;
-        let rest_ms = step_ms + f64::from(layers) * layer_ms;
+        let rest_ms = step_ms + f64::from(stage.layers) * layer_ms;
         let weights_ms = (probe.token_ms(0)? - rest_ms).max(1e-3);
+        let bytes_ms = (weights_ms - rows(&stage) * row_ns / 1e6).max(1e-3);
         let gflop = 2.0 * stage.params() as f64 / 1e9;
         let mut batches = vec![(1, gflop / (weights_ms / 1e3))];
         for tokens in BATCHES {
@@ -128,7 +139,7 @@ fn measure(threads: u32) -> anyhow::Result<Calibration> {
         }
         types.push(TypeRates {
             ggml_type: name.to_owned(),
-            decode_gb_s: stage.weight_bytes() as f64 / 1e9 / (weights_ms / 1e3),
+            decode_gb_s: stage.weight_bytes() as f64 / 1e9 / (bytes_ms / 1e3),
             batches,
         });
     }
@@ -137,23 +148,40 @@ fn measure(threads: u32) -> anyhow::Result<Calibration> {
         threads,
         step_ms,
         layer_ms,
+        row_ns,
         kv_gb_s,
         vocabulary_ms: sampling_ms()?,
         types,
     })
 }
 
-/// As wide as matrices of real models are, and in blocks of every type.
-fn wide(layers: u32, weights: GgmlType) -> Synthetic {
-    Synthetic {
-        layers,
-        width: 1024,
-        feed_forward: 2816,
-        heads: 16,
-        kv_heads: 4,
+/// As a model of this width, in blocks of every type, with [`WEIGHT_BYTES`].
+fn heavy(width: u32, weights: GgmlType) -> Synthetic {
+    let mut stage = Synthetic {
+        layers: 1,
+        width,
+        feed_forward: width / 4 * 11,
+        heads: width / 64,
+        kv_heads: width / 256,
         context: 512,
         weights,
-    }
+    };
+    let layers = WEIGHT_BYTES.div_ceil(stage.weight_bytes().max(1)).max(2);
+    stage.layers = layers as u32;
+    stage
+}
+
+/// Rows of its matrices, as [`Calibration`] counts them.
+fn rows(stage: &Synthetic) -> f64 {
+    stage.params() as f64 / f64::from(stage.width)
+}
+
+/// What a row costs beside its bytes, by two stages of one type of weights and their milliseconds.
+fn row_ns(slim: (Synthetic, f64), broad: (Synthetic, f64)) -> f64 {
+    let by_byte = |(stage, amount): (Synthetic, f64)| amount / stage.weight_bytes() as f64;
+    let ms = by_byte(slim) - by_byte(broad);
+    let rows = by_byte((slim.0, rows(&slim.0))) - by_byte((broad.0, rows(&broad.0)));
+    (ms / rows * 1e6).max(0.0)
 }
 
 /// Milliseconds to choose among [`VOCABULARY`] tokens, as most requests ask for it.
@@ -257,11 +285,9 @@ impl Probe {
     }
 }
 
-/// The time below which a quarter of them are, in milliseconds: what else runs here takes its part
-/// of the others.
+/// The least of them, in milliseconds: what else runs here only adds to it.
 fn quick(times: impl Iterator<Item = anyhow::Result<Duration>>) -> anyhow::Result<f64> {
-    let mut times = times.collect::<anyhow::Result<Vec<_>>>()?;
-    times.sort();
-    let quick = times.get(times.len() / 4).context("nothing was measured")?;
+    let times = times.collect::<anyhow::Result<Vec<_>>>()?;
+    let quick = times.iter().min().context("nothing was measured")?;
     Ok(quick.as_secs_f64() * 1e3)
 }

@@ -9,6 +9,7 @@ use std::ops::Range;
 
 use serde::Serialize;
 
+pub(crate) use cache::cells;
 pub use cache::{kv_bytes, layer_kv_bytes, layer_state_bytes, state_bytes};
 pub use compute::compute_bytes;
 pub use runtime::{Overhead, runtime_bytes, runtime_overhead};

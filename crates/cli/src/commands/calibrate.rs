@@ -67,12 +67,13 @@ fn table(calibration: &Calibration) -> String {
         threads,
         step_ms,
         layer_ms,
+        row_ns,
         kv_gb_s,
         vocabulary_ms,
         types,
     } = calibration;
     let mut table = format!(
-        "{threads} threads: {step_ms:.3} ms a step, {:.1} µs a layer, KV cache at {kv_gb_s:.1} GB/s, \
+        "{threads} threads: {step_ms:.3} ms a step, {:.1} µs a layer, {row_ns:.1} ns a row, KV cache at {kv_gb_s:.1} GB/s, \
          {vocabulary_ms:.3} ms to choose among 100,000 tokens\n\n{:<6}  {:>12}  {}\n",
         layer_ms * 1e3,
         "type",

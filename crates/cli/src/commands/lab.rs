@@ -122,7 +122,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         let (prompt_tokens, told) = answer(&nodes, question, args)?;
         // Of an answer of a few tokens, the speed is chance. What the planner cannot say is no
         // reason to fail.
-        let context = prompt_tokens as u32 + told.tokens;
+        let context = prompt_tokens as u32 + told.tokens / 2;
         let predicted = (told.tokens >= LEAST_TOKENS)
             .then(|| predicted::decode_tok_s(&source, threads, context, &running, wiring.as_ref()))
             .and_then(Result::unwrap_or_default);

@@ -78,7 +78,7 @@ pub(super) fn micro_batch(load: &Load) -> u32 {
 }
 
 /// Cells of one sequence's cache for this many tokens.
-pub(super) fn cells(tokens: u64) -> u64 {
+pub(crate) fn cells(tokens: u64) -> u64 {
     tokens.max(1).next_multiple_of(CELLS)
 }
 

@@ -181,8 +181,8 @@ impl<'a> Costs<'a> {
         let weights = &self.quant.weights;
         let tokens = step.tokens();
         let (read, seen) = match step {
-            // Each stream reads its own cache, all of it.
-            Step::Decode(streams) => (f64::from(streams), 1.0),
+            // Each stream reads its own cache: all of it but the cells that are only allocated.
+            Step::Decode(streams) => (f64::from(streams) * self.used(), 1.0),
             // A prompt's cache is read once for all tokens; half of it is there on average.
             Step::Prefill { prompt, .. } => {
                 let half = f64::from(prompt) / 2.0 / f64::from(self.load.context.max(1));
@@ -219,6 +219,15 @@ impl<'a> Costs<'a> {
             work.flops += f64::from(tokens) * 2.0 * head;
         }
         work
+    }
+
+    /// Share of the cache's cells that hold a token.
+    fn used(&self) -> f64 {
+        if self.shape.traits.recurrent {
+            return 1.0;
+        }
+        let context = u64::from(self.load.context.max(1));
+        context as f64 / memory::cells(context) as f64
     }
 
     /// Bytes of the cache of one sequence.

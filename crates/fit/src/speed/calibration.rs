@@ -1,10 +1,12 @@
 //! What a machine was measured to do on stages of zeros, and what a step of a model takes by it.
 //!
 //! ```text
-//! t = step + layers · layer + Σ bytes of a type ÷ its rate + KV ÷ its rate + sampled · vocabulary
+//! t = step + layers · layer + rows · row + Σ bytes of a type ÷ its rate + KV ÷ its rate
+//!   + sampled · vocabulary
 //! ```
 //!
-//! Of several tokens at once, a type's part is operations ÷ its rate at so many tokens, between
+//! Rows are those of the matrices, as if all were as long as a hidden state is wide: short rows cost
+//! more for their bytes. Of several tokens at once, a type's part is operations ÷ its rate at so many tokens, between
 //! the batches that were measured by interpolation in logarithms.
 
 use serde::{Deserialize, Serialize};
@@ -42,6 +44,8 @@ pub struct Calibration {
     pub step_ms: f64,
     /// A layer beside its weights, in milliseconds.
     pub layer_ms: f64,
+    /// A row of a matrix beside its bytes, in nanoseconds, when one token is computed.
+    pub row_ns: f64,
     /// Keys and values that a token reads, in 10⁹ bytes a second.
     pub kv_gb_s: f64,
     /// Choosing a token among 100,000, in milliseconds.
@@ -55,7 +59,7 @@ pub struct Calibration {
 pub struct TypeRates {
     /// ggml's name of it.
     pub ggml_type: String,
-    /// Weights that one token reads, in 10⁹ bytes a second.
+    /// Weights that one token reads, in 10⁹ bytes a second, beside what rows cost.
     pub decode_gb_s: f64,
     /// Tokens at once, and operations with weights, in 10⁹ a second; ascending.
     pub batches: Vec<(u32, f64)>,
@@ -115,7 +119,9 @@ impl Calibration {
         let (layers, head) = (work.weight_bytes as f64, work.head_bytes as f64);
         let whole = (layers + head).max(1.0);
         let weights = if work.rate == Rate::Decode && work.tokens <= 1 {
-            layers * self.each(&mix.layers, |rates| 1.0 / (rates.decode_gb_s * 1e9))
+            let rows = work.flops / 2.0 / f64::from(work.traits.width.max(1));
+            rows * self.row_ns / 1e9
+                + layers * self.each(&mix.layers, |rates| 1.0 / (rates.decode_gb_s * 1e9))
                 + head * self.each(&mix.head, |rates| 1.0 / (rates.decode_gb_s * 1e9))
         } else {
             // Parameters are shared out as bytes are: types of one model differ little in bits.
@@ -197,6 +203,7 @@ mod tests {
             threads: 2,
             step_ms: 0.1,
             layer_ms: 0.02,
+            row_ns: 2.0,
             kv_gb_s: 5.0,
             vocabulary_ms: 0.3,
             types: vec![rates("Q4_0", 20.0), rates("Q8_0", 30.0)],
@@ -233,6 +240,7 @@ mod tests {
                 moe: false,
                 recurrent: false,
                 mix: mix("Q4_0", "Q8_0"),
+                width: 1000,
             },
         }
     }
@@ -240,7 +248,10 @@ mod tests {
     #[test]
     fn a_token_takes_the_sum_of_its_parts() {
         let seconds = calibration().step_s(&work(Rate::Decode, 1));
-        let expected = (0.1 + 10.0 * 0.02 + 0.3) / 1e3 + 0.4 / 20.0 + 0.3 / 30.0 + 0.005 / 5.0;
+        // A million rows of a thousand weights.
+        let rows = 1e6 * 2.0 / 1e9;
+        let expected =
+            (0.1 + 10.0 * 0.02 + 0.3) / 1e3 + rows + 0.4 / 20.0 + 0.3 / 30.0 + 0.005 / 5.0;
         assert!((seconds - expected).abs() < 1e-9, "{seconds}");
     }
 

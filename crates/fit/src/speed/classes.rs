@@ -183,6 +183,8 @@ pub struct Traits {
     pub recurrent: bool,
     /// Its types of weights.
     pub mix: Mix,
+    /// Width of a hidden state, which most rows of its matrices are as long as.
+    pub width: u32,
 }
 
 impl Traits {
@@ -193,6 +195,7 @@ impl Traits {
             moe: model.experts > 0,
             recurrent: is_recurrent(model),
             mix: Mix::of(quant),
+            width: model.hidden,
         }
     }
 }

@@ -47,6 +47,7 @@ fn work(tokens: u32) -> Work {
             moe: false,
             recurrent: false,
             mix: calibration::Mix::of(&catalog().model("llama-2-7b").unwrap().quants[0]),
+            width: 4096,
         },
     }
 }

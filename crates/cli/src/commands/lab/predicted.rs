@@ -7,6 +7,7 @@ use brigade_fit::verdict::{self, Ask};
 use brigade_gguf::Source;
 use brigade_node::Wiring;
 
+use crate::about::Calibrations;
 use crate::control::Running;
 use crate::model::Engine;
 use crate::{planner, this_machine};
@@ -28,9 +29,16 @@ pub(super) fn decode_tok_s(
     }
     let catalog = planner::catalog(None)?;
     let model = Model::from_gguf(source.model(), &crate::model::name(source))?;
-    let (mut machine, _) = this_machine::look(&catalog, Some(threads as usize));
+    let facts = this_machine::facts(&catalog, Some(threads as usize));
+    let (mut machine, _) = this_machine::machine(&facts, &catalog);
+    // What was calibrated is the fastest device.
+    let only = machine.pools.len() == 1;
     // GPUs come first and the processor's own memory last; the lab uses no discrete GPU.
     machine.pools.drain(..machine.pools.len().saturating_sub(1));
+    if let ([pool], true) = (&mut machine.pools[..], only) {
+        let known = Calibrations::of(&brigade_node::home_dir()?, &facts);
+        pool.calibration = known.into_iter().find(|own| own.threads == threads);
+    }
     let ask = Ask {
         context,
         quant: model.quants.first().map(|quant| quant.name.clone()),
