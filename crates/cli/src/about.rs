@@ -196,7 +196,6 @@ mod tests {
             threads,
             step_ms: 0.1,
             layer_ms: 0.1,
-            row_ns: 1.0,
             kv_gb_s: 1.0,
             vocabulary_ms: 0.1,
             types: Vec::new(),

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{BufWriter, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
@@ -25,9 +26,11 @@ const BATCHES: [u32; 3] = [4, 16, 64];
 /// Tokens in the cache when its part is measured.
 const DEEP: u32 = 2048;
 /// What the weights of a stage have in all, at least: more than the caches of most machines.
-const WEIGHT_BYTES: u64 = 64 << 20;
+const WEIGHT_BYTES: u64 = 96 << 20;
 /// How often a token is computed.
 const TOKENS: usize = 32;
+/// How long a stage waits for the others.
+const PAUSE: Duration = Duration::from_millis(4);
 /// Tokens of the vocabulary that is chosen from.
 const VOCABULARY: usize = 100_000;
 
@@ -92,10 +95,15 @@ fn measure(threads: u32) -> anyhow::Result<Calibration> {
     };
     child::report(&Report::Measuring("layers".to_owned()));
     let (few, many) = (narrow(2), narrow(34));
-    let few_ms = Probe::load(&few, &path, threads, 1)?.token_ms(0)?;
+    let mut probe = Probe::load(&few, &path, threads, 1)?;
+    let few_ms = probe.token_ms(0)?;
+    let waited_ms = probe.token_after_pause_ms()?;
+    drop(probe);
     let many_ms = Probe::load(&many, &path, threads, 1)?.token_ms(0)?;
     let layer_ms = ((many_ms - few_ms) / f64::from(many.layers - few.layers)).max(1e-4);
-    let step_ms = (few_ms - layer_ms * f64::from(few.layers)).max(0.0);
+    // Tokens of one stage alone follow at once; those of a stage among others after a pause.
+    let at_once_ms = (few_ms - layer_ms * f64::from(few.layers)).max(0.0);
+    let step_ms = at_once_ms + (waited_ms - few_ms).max(0.0);
     child::report(&Report::Measuring("the KV cache".to_owned()));
     let cached = Synthetic {
         layers: 12,
@@ -113,23 +121,18 @@ fn measure(threads: u32) -> anyhow::Result<Calibration> {
     drop(probe);
     let kv_gb = (cached.kv_bytes() * u64::from(DEEP)) as f64 / 1e9;
     let kv_gb_s = kv_gb / ((deep_ms - shallow_ms).max(1e-3) / 1e3);
-    child::report(&Report::Measuring("short rows".to_owned()));
-    let times = [512, 1024].map(|width| -> anyhow::Result<_> {
-        let stage = heavy(width, q8);
-        let ms = Probe::load(&stage, &path, threads, 1)?.token_ms(0)?;
-        Ok((stage, ms - step_ms - f64::from(stage.layers) * layer_ms))
-    });
-    let [slim, broad] = times;
-    let row_ns = row_ns(slim?, broad?);
     let mut types = Vec::new();
     for name in MEASURED {
         child::report(&Report::Measuring(name.to_owned()));
         let ggml_type = GgmlType::all().find(|known| known.name() == name);
         let Some(weights) = ggml_type else { continue };
-        let stage = heavy(1024, weights);
+        let (slim, stage) = (heavy(512, weights), heavy(1024, weights));
+        let beside = |stage: &Synthetic| at_once_ms + f64::from(stage.layers) * layer_ms;
+        let slim_ms = Probe::load(&slim, &path, threads, 1)?.token_ms(0)? - beside(&slim);
         let mut probe = Probe::load(&stage, &path, threads, BATCHES[BATCHES.len() - 1])?;
-        let rest_ms = step_ms + f64::from(stage.layers) * layer_ms;
+        let rest_ms = beside(&stage);
         let weights_ms = (probe.token_ms(0)? - rest_ms).max(1e-3);
+        let row_ns = row_ns((slim, slim_ms), (stage, weights_ms));
         let bytes_ms = (weights_ms - rows(&stage) * row_ns / 1e6).max(1e-3);
         let gflop = 2.0 * stage.params() as f64 / 1e9;
         let mut batches = vec![(1, gflop / (weights_ms / 1e3))];
@@ -140,6 +143,7 @@ fn measure(threads: u32) -> anyhow::Result<Calibration> {
         types.push(TypeRates {
             ggml_type: name.to_owned(),
             decode_gb_s: stage.weight_bytes() as f64 / 1e9 / (bytes_ms / 1e3),
+            row_ns,
             batches,
         });
     }
@@ -148,7 +152,6 @@ fn measure(threads: u32) -> anyhow::Result<Calibration> {
         threads,
         step_ms,
         layer_ms,
-        row_ns,
         kv_gb_s,
         vocabulary_ms: sampling_ms()?,
         types,
@@ -160,7 +163,7 @@ fn heavy(width: u32, weights: GgmlType) -> Synthetic {
     let mut stage = Synthetic {
         layers: 1,
         width,
-        feed_forward: width / 4 * 11,
+        feed_forward: width * 3,
         heads: width / 64,
         kv_heads: width / 256,
         context: 512,
@@ -184,16 +187,20 @@ fn row_ns(slim: (Synthetic, f64), broad: (Synthetic, f64)) -> f64 {
     (ms / rows * 1e6).max(0.0)
 }
 
-/// Milliseconds to choose among [`VOCABULARY`] tokens, as most requests ask for it.
+/// Milliseconds to take over the logits of [`VOCABULARY`] tokens and to choose one, as most requests
+/// ask for it.
 fn sampling_ms() -> anyhow::Result<f64> {
     let logits: Vec<f32> = (0..VOCABULARY)
         .map(|token| (token % 97) as f32 / 10.0)
         .collect();
     let sampler = Sampler::new(SamplingParams::default(), 0, None)?;
     let mut scratch = Scratch::default();
+    let mut taken = Vec::new();
     quick((0..TOKENS).map(|_| {
         let start = Instant::now();
-        sampler.sample(&logits, &mut scratch)?;
+        taken.clear();
+        taken.extend_from_slice(&logits);
+        sampler.sample(&taken, &mut scratch)?;
         Ok(start.elapsed())
     }))
 }
@@ -276,6 +283,15 @@ impl Probe {
         quick((0..TOKENS).map(|_| self.forward(1)))
     }
 
+    /// Milliseconds of one token when the others' stages have had their turn: this one has slept.
+    fn token_after_pause_ms(&mut self) -> anyhow::Result<f64> {
+        self.back_to(0)?;
+        quick((0..TOKENS).map(|_| {
+            thread::sleep(PAUSE);
+            self.forward(1)
+        }))
+    }
+
     /// Milliseconds of so many tokens at once.
     fn batch_ms(&mut self, tokens: u32) -> anyhow::Result<f64> {
         quick((0..3).map(|_| {
@@ -285,9 +301,11 @@ impl Probe {
     }
 }
 
-/// The least of them, in milliseconds: what else runs here only adds to it.
+/// The time below which a quarter of them are, in milliseconds: what else runs here takes its part
+/// of the others, and the least is luck.
 fn quick(times: impl Iterator<Item = anyhow::Result<Duration>>) -> anyhow::Result<f64> {
-    let times = times.collect::<anyhow::Result<Vec<_>>>()?;
-    let quick = times.iter().min().context("nothing was measured")?;
+    let mut times = times.collect::<anyhow::Result<Vec<_>>>()?;
+    times.sort();
+    let quick = times.get(times.len() / 4).context("nothing was measured")?;
     Ok(quick.as_secs_f64() * 1e3)
 }

@@ -67,17 +67,17 @@ fn table(calibration: &Calibration) -> String {
         threads,
         step_ms,
         layer_ms,
-        row_ns,
         kv_gb_s,
         vocabulary_ms,
         types,
     } = calibration;
     let mut table = format!(
-        "{threads} threads: {step_ms:.3} ms a step, {:.1} µs a layer, {row_ns:.1} ns a row, KV cache at {kv_gb_s:.1} GB/s, \
-         {vocabulary_ms:.3} ms to choose among 100,000 tokens\n\n{:<6}  {:>12}  {}\n",
+        "{threads} threads: {step_ms:.3} ms a step, {:.1} µs a layer, KV cache at {kv_gb_s:.1} GB/s, \
+         {vocabulary_ms:.3} ms to choose among 100,000 tokens\n\n{:<6}  {:>12}  {:>8}  {}\n",
         layer_ms * 1e3,
         "type",
         "decode",
+        "a row",
         "GFLOP/s by tokens at once"
     );
     for rates in types {
@@ -87,9 +87,10 @@ fn table(calibration: &Calibration) -> String {
             .collect();
         let _ = writeln!(
             table,
-            "{:<6}  {:>7.1} GB/s  {}",
+            "{:<6}  {:>7.1} GB/s  {:>5.1} ns  {}",
             rates.ggml_type,
             rates.decode_gb_s,
+            rates.row_ns,
             batches.join("  ")
         );
     }

@@ -39,6 +39,11 @@ pub(super) fn decode_tok_s(
         let known = Calibrations::of(&brigade_node::home_dir()?, &facts);
         pool.calibration = known.into_iter().find(|own| own.threads == threads);
     }
+    let calibration = machine
+        .pools
+        .first()
+        .and_then(|pool| pool.calibration.as_ref());
+    let step_s = calibration.map_or(0.0, |own| own.step_ms / 1e3);
     let ask = Ask {
         context,
         quant: model.quants.first().map(|quant| quant.name.clone()),
@@ -50,7 +55,8 @@ pub(super) fn decode_tok_s(
         &ask,
         &planner::speed(&catalog),
     )?;
-    let hops_s = hops_s(running.stages.len() as u32, model.hidden, wiring);
+    let stages = running.stages.len() as u32;
+    let hops_s = hops_s(stages, model.hidden, wiring) + f64::from(stages.max(1) - 1) * step_s;
     Ok(verdict.decode_tok_s.map(|whole| after(whole, hops_s)))
 }
 
