@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use brigade_gguf::Layers;
+use brigade_hub::ModelRef;
 use brigade_node::control::Conversation;
 use brigade_node::{LinkView, Memory, NearbyNode, NodeView};
 use serde::{Deserialize, Serialize};
@@ -47,10 +48,12 @@ pub(crate) enum Request {
 }
 
 /// A model and where to run it.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct LoadOrder {
-    /// Its file, by an absolute path that holds on every node.
-    pub(crate) model: PathBuf,
+    /// What it is; a path is absolute.
+    pub(crate) model: ModelRef,
+    /// Where the coordinator has its header, once that was fetched: it stays this version.
+    pub(crate) header: Option<PathBuf>,
     /// The nodes in order of layers, each with the file's path there if it is another one, or
     /// `all`; empty for those that the planner takes.
     pub(crate) on: Vec<(String, Option<PathBuf>)>,

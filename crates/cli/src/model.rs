@@ -6,9 +6,12 @@ use std::time::SystemTime;
 use anyhow::{Context, bail};
 use brigade_api::{ChatMessage, ChatTemplate, ModelFacts, Role};
 use brigade_gguf::{Architecture, Layers, Source, plan_cuts, plan_even};
+use brigade_hub::ModelRef;
 use brigade_node::{ClusterSpec, Links, Placement, Text, Tokenizer, VocabularyFacts};
 
 use serde::{Deserialize, Serialize};
+
+use crate::{hub, output};
 
 /// The model of `lab` and `cargo demo` where none is named.
 const DEMO_MODEL: &str = "SmolLM2-135M-Instruct.Q4_1.gguf";
@@ -57,8 +60,16 @@ pub(crate) fn path(named: Option<&Path>) -> anyhow::Result<PathBuf> {
     Ok(path)
 }
 
-/// Opens the header of a model.
+/// Opens the header of a model. What is no path is fetched first.
 pub(crate) fn open(path: &Path) -> anyhow::Result<Source> {
+    let named = path.to_str().map(str::parse::<ModelRef>).transpose()?;
+    if let Some(remote @ (ModelRef::Hub(_) | ModelRef::Url(_))) = named {
+        let cache = brigade_node::cache_dir()?;
+        let progress = output::progress();
+        let fetched = brigade_node::fetch_model(&hub::client(), &remote, &cache, progress);
+        output::progress_done();
+        return Ok(fetched?);
+    }
     // An absolute path means the same to every process.
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     if absolute.to_str().is_none() {

@@ -1,6 +1,7 @@
 //! Where a model goes in the cluster as it is: the daemon's facts for the planner, and its answer.
 
 use std::ops::Range;
+use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use brigade_fit::catalog::Catalog;
@@ -38,6 +39,8 @@ pub(crate) struct Placed {
     pub(crate) stages: Vec<PlacedStage>,
     /// For people.
     pub(crate) text: String,
+    /// Where the header of a model on servers was put; it stays this version.
+    pub(crate) header: Option<PathBuf>,
     /// The page, `brigade.plan/1`.
     pub(crate) page: serde_json::Value,
     /// Why it needs somebody's word.
@@ -224,6 +227,7 @@ pub(crate) fn place(
     Ok(Placed {
         stages,
         text: summary(&page, given.as_ref()),
+        header: None,
         page: serde_json::to_value(&page)?,
         question,
         refusal,
@@ -339,6 +343,7 @@ pub(crate) fn spread(hosts: &[Host], remark: Option<String>) -> Placed {
     Placed {
         stages: hosts.iter().map(stage).collect(),
         text: remark.map_or(text.clone(), |remark| format!("{remark}\n{text}")),
+        header: None,
         page: serde_json::Value::Null,
         question: None,
         refusal: None,

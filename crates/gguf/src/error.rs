@@ -100,6 +100,10 @@ pub enum GgufError {
     #[error("the file changed while it was in use: start again")]
     Changed,
 
+    /// The file has a header and no weights.
+    #[error("only the header of this model is here, not its weights")]
+    Hollow,
+
     /// Stages cannot run this architecture yet.
     #[error("stages do not support the architecture `{0}` yet: the `llama-rpc` engine runs it")]
     UnsupportedArchitecture(String),

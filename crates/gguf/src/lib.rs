@@ -19,6 +19,7 @@ mod ggml_type;
 pub mod header;
 mod layout;
 mod model;
+mod pieces;
 mod slice;
 mod source;
 mod store;
@@ -35,9 +36,12 @@ pub use ggml_type::GgmlType;
 pub use header::{Header, TensorInfo};
 pub use layout::{Layout, Segment};
 pub use model::{Model, ModelTensor};
+pub use pieces::{PIECE_BYTES, Piece, pieces, pieces_in};
 pub use slice::{DUMMY_TOKENS, Embedding, StageBytes, embedding_layout, stage_bytes, stage_layout};
 pub use source::{Source, SourceFile, Stamp, split_prefix};
-pub use store::{Origin, StageFiles, prepare_stage};
+pub use store::{
+    Claim, Origin, StageFiles, Unfilled, claim_stage, find_stage, prepare_stage, stage_files,
+};
 pub use synthetic::Synthetic;
 pub use value::{Array, Text, Value, ValueType};
 pub use write::{Builder, NewTensor, TensorData};

@@ -1,7 +1,7 @@
 //! A model in files of this machine.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{check_part, split_count};
 use crate::{GgufError, Header, Model};
+
+/// The folder's name of files without weights.
+const HOLLOW: &str = "hollow";
 
 /// A model and the files that it lies in.
 #[derive(Debug, Clone)]
@@ -100,6 +103,40 @@ impl Source {
     /// The first file, which is what llama.cpp wants to load the whole model.
     pub fn path(&self) -> &Path {
         &self.files[0].path
+    }
+
+    /// Whether the files have no weights, only headers: they are made by [`Source::hollow`].
+    pub fn is_hollow(&self) -> bool {
+        let folder = self.path().parent().and_then(Path::file_name);
+        folder.is_some_and(|name| name == HOLLOW)
+    }
+
+    /// Makes files that have a model's headers and sizes, and holes in place of its weights, in a
+    /// folder for them in `dir`: for whoever needs the header of a model that lies elsewhere.
+    /// Files that are there already stay as they are.
+    pub fn hollow(dir: &Path, files: &[(&str, &[u8], u64)]) -> Result<Self, GgufError> {
+        let dir = dir.join(HOLLOW);
+        let make = |path: &Path, header: &[u8], bytes: u64| {
+            if fs::metadata(path).is_ok_and(|found| found.len() == bytes) {
+                return Ok(());
+            }
+            fs::create_dir_all(&dir)?;
+            let mut file = tempfile::NamedTempFile::new_in(&dir)?;
+            file.write_all(header)?;
+            file.as_file().set_len(bytes)?;
+            file.as_file().sync_all()?;
+            file.persist(path)?;
+            Ok(())
+        };
+        let mut first = None;
+        for &(name, header, bytes) in files {
+            let path = dir.join(name);
+            let result: io::Result<()> = make(&path, header, bytes);
+            result.map_err(|error| GgufError::Write(error).at(&path))?;
+            first.get_or_insert(path);
+        }
+        let first = first.ok_or_else(|| GgufError::Malformed("a model without a file".into()))?;
+        Self::open(&first)
     }
 
     /// Opens the files again, to read weights. Fails where one is not what it was.

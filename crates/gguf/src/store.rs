@@ -1,5 +1,6 @@
 //! Stage files on disk: written whole or not at all, and used again while they are valid.
 
+mod claim;
 mod manifest;
 
 use std::fs::{self, File};
@@ -9,6 +10,7 @@ use std::path::{Path, PathBuf};
 use crate::layout::Layout;
 use crate::slice::{self, StageBytes};
 use crate::{GgufError, Layers, Source};
+pub use claim::{Claim, Unfilled, claim_stage, stage_files};
 use manifest::{Manifest, Output};
 
 /// What a stage process loads.
@@ -45,7 +47,7 @@ pub enum Origin {
 /// Files that the manifest proves to be valid are left as they are. Otherwise they are written
 /// under other names and renamed when they are complete, so that whoever finds a stage file
 /// finds all of it. Callers in other threads or processes that want the same stage wait for
-/// the first of them. `progress` learns how many bytes of how many are written.
+/// the first of them. Of a hollow source nothing can be cut. `progress` learns how many bytes of how many are written.
 pub fn prepare_stage(
     source: &Source,
     layers: Layers,
@@ -55,6 +57,9 @@ pub fn prepare_stage(
     let model = source.model();
     let bytes = slice::stage_bytes(model, layers)?;
     if layers.is_whole(model.header().block_count()?) {
+        if source.is_hollow() {
+            return Err(GgufError::Hollow.at(source.path()));
+        }
         return Ok(StageFiles {
             layers,
             model: source.path().to_owned(),
@@ -66,25 +71,15 @@ pub fn prepare_stage(
     fs::create_dir_all(dir).map_err(|error| GgufError::Write(error).at(dir))?;
     let stem = format!("{}-{}", layers.start, layers.end);
     let lock = Lock::acquire(&dir.join(format!("{stem}.lock")))?;
-    let manifest_path = dir.join(format!("{stem}.json"));
-    let files = |origin| StageFiles {
-        layers,
-        model: dir.join(format!("{stem}.gguf")),
-        embedding: layers
-            .is_first()
-            .then(|| dir.join(format!("{stem}.embd.gguf"))),
-        bytes,
-        origin,
-    };
-    if Manifest::load(&manifest_path).is_some_and(|found| found.is_valid(source, layers, dir)) {
-        return Ok(files(Origin::Reused));
+    if let Some(found) = find(source, layers, dir, bytes) {
+        return Ok(found);
+    }
+    if source.is_hollow() {
+        return Err(GgufError::Hollow.at(source.path()));
     }
 
     lock.remove_leftovers(dir, &stem);
-    let mut layouts = vec![(format!("{stem}.gguf"), slice::stage_layout(model, layers)?)];
-    if layers.is_first() {
-        layouts.push((format!("{stem}.embd.gguf"), slice::embedding_layout(model)?));
-    }
+    let layouts = stage_files(source, layers)?;
     let total = layouts.iter().map(|(_, layout)| layout.len()).sum();
     let mut before = 0;
     let mut outputs = Vec::new();
@@ -97,10 +92,42 @@ pub fn prepare_stage(
     drop(source.open_files()?);
     let manifest = Manifest::new(source, layers, outputs);
     let json = manifest.to_json();
+    let manifest_path = dir.join(format!("{stem}.json"));
     write_file(dir, &stem, &manifest_path, |out| {
         out.write_all(&json).map_err(GgufError::Write)
     })?;
-    Ok(files(Origin::Written))
+    Ok(files(layers, dir, bytes))
+}
+
+/// A stage's files in the folder `dir`, if they are there and valid. Whoever writes them is not
+/// waited for.
+pub fn find_stage(source: &Source, layers: Layers, dir: &Path) -> Option<StageFiles> {
+    let bytes = slice::stage_bytes(source.model(), layers).ok()?;
+    find(source, layers, dir, bytes)
+}
+
+/// A stage's files where they are valid.
+fn find(source: &Source, layers: Layers, dir: &Path, bytes: StageBytes) -> Option<StageFiles> {
+    let manifest = dir.join(format!("{}-{}.json", layers.start, layers.end));
+    let valid = Manifest::load(&manifest)?.is_valid(source, layers, dir);
+    valid.then(|| StageFiles {
+        origin: Origin::Reused,
+        ..files(layers, dir, bytes)
+    })
+}
+
+/// A stage's files once they are written.
+fn files(layers: Layers, dir: &Path, bytes: StageBytes) -> StageFiles {
+    let stem = format!("{}-{}", layers.start, layers.end);
+    StageFiles {
+        layers,
+        model: dir.join(format!("{stem}.gguf")),
+        embedding: layers
+            .is_first()
+            .then(|| dir.join(format!("{stem}.embd.gguf"))),
+        bytes,
+        origin: Origin::Written,
+    }
 }
 
 /// Writes one file, and says what it has written.
@@ -188,6 +215,7 @@ impl<W: Write> Write for Tee<'_, W> {
 
 /// Holds a stage's name in a folder, until it is dropped or the process ends. Where the file
 /// system has no locks, two writers do the same work, each under names of its own.
+#[derive(Debug)]
 struct Lock(Option<File>);
 
 impl Lock {

@@ -78,8 +78,9 @@ pub enum Links {
 pub struct Seat {
     /// The node.
     pub host: Host,
-    /// The model's file there.
-    pub model: PathBuf,
+    /// The model's file there; without it, the one of the same path, or what can be had from
+    /// elsewhere.
+    pub model: Option<PathBuf>,
     /// Memory that its part takes there.
     pub needs: Vec<Amount>,
 }
@@ -123,6 +124,17 @@ pub struct Cluster {
 pub enum Progress {
     /// A node writes its stage file: bytes done, and in all.
     Slicing(String, u64, u64),
+    /// A node gets its part of the model from elsewhere.
+    Fetching {
+        /// The node.
+        node: String,
+        /// Bytes that are there.
+        done_bytes: u64,
+        /// Bytes in all.
+        total_bytes: u64,
+        /// Of the last seconds.
+        bytes_per_second: u64,
+    },
     /// A node is ready.
     Ready(String),
 }
@@ -192,6 +204,7 @@ impl ClusterSpec {
             layers,
             run: self.run_params(),
             guard: guards.map(|guards| guards.stages[index].clone()),
+            delivery: None,
         };
         Ok(ranges.iter().enumerate().map(shard).collect())
     }
@@ -241,11 +254,24 @@ impl Cluster {
                 let guards = Guards::new(ranges.len());
                 let shards = spec.shards(ranges, Some(&guards))?.into_iter();
                 let job = |(shard, seat): (Shard, &Seat)| {
-                    let path = seat.model.clone();
-                    Job::Stage(Box::new(Shard { path, ..shard }))
+                    // Whoever names a path for a node means that file and no other.
+                    Job::Stage(Box::new(match &seat.model {
+                        Some(path) => Shard {
+                            path: path.clone(),
+                            ..shard
+                        },
+                        None => Shard {
+                            delivery: Some(Box::new(daemon.offer(&spec.source))),
+                            ..shard
+                        },
+                    }))
                 };
                 let jobs: Vec<_> = shards.zip(seats).map(job).collect();
                 (guards, jobs)
+            }
+            // Its client reads the weights itself.
+            Placement::Rpc(_) if spec.source.is_hollow() => {
+                return Err(brigade_gguf::GgufError::Hollow.into());
             }
             Placement::Rpc(nodes) if *nodes as usize == seats.len() => {
                 let threads = spec.threads;

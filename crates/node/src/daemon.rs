@@ -7,6 +7,7 @@
 //!
 //! Threads block: one accepts, one keeps each peer, one serves each connection.
 
+mod delivering;
 mod dialer;
 mod gauge;
 mod invites;
@@ -32,11 +33,13 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use brigade_gguf::Source;
 use brigade_wire::members::{Member, is_name};
 use brigade_wire::token::Token;
 use brigade_wire::{FrameError, NodeKey};
 use ring::rand::{SecureRandom, SystemRandom};
 
+use crate::delivery::{Delivery, Offer};
 use crate::home::Home;
 use crate::interfaces::{self, interfaces};
 use crate::link::Link;
@@ -77,6 +80,8 @@ pub struct DaemonConfig {
     pub build: String,
     /// Where stage files are kept.
     pub cache: PathBuf,
+    /// What asks hubs and other servers for models.
+    pub hub: brigade_hub::Client,
     /// Where nodes connect to: at one address, or at the unspecified one for all of this machine.
     /// Bound already, so that a port that is taken is found out first.
     pub listener: TcpListener,
@@ -116,6 +121,7 @@ struct Shared {
     home: Home,
     name: String,
     build: String,
+    delivery: Delivery,
     cache: PathBuf,
     /// Where it listens; the port is a real one.
     listen: SocketAddr,
@@ -161,6 +167,7 @@ impl Daemon {
             home: config.home,
             name: config.name,
             build: config.build,
+            delivery: Delivery::new(config.hub, config.cache.clone()),
             cache: config.cache,
             listen,
             stage_ports: config.stage_ports,
@@ -295,6 +302,18 @@ impl Daemon {
     /// Whether this is the daemon's own node.
     pub(crate) fn is_own(&self, host: &Host) -> bool {
         host.key == self.shared.own().public()
+    }
+
+    /// Finds a model on servers, and keeps its headers: the source that is given back has no
+    /// weights, which the nodes get where they need them.
+    pub fn find_model(&self, reference: &brigade_hub::ModelRef) -> Result<Source, NodeError> {
+        let delivery = &self.shared.delivery;
+        delivery.keep(&delivery.client.resolve(reference)?)
+    }
+
+    /// What other nodes are told of a model that this one loads.
+    pub(crate) fn offer(&self, source: &Source) -> Offer {
+        self.shared.delivery.offer(source)
     }
 
     /// Ends its part in the cluster; dropping it does the same.

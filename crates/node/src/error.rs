@@ -67,6 +67,12 @@ pub enum NodeError {
          or name another path for this node"
     )]
     AnotherModel(PathBuf),
+    /// A model on servers cannot be found.
+    #[error(transparent)]
+    Hub(#[from] brigade_hub::HubError),
+    /// A model's bytes did not come.
+    #[error("{0}")]
+    Delivery(String),
     /// No folder for the state is known.
     #[error("no home folder is known; set BRIGADE_HOME to a folder for this node's state")]
     NoHome,

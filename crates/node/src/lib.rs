@@ -23,6 +23,7 @@ mod cluster;
 #[cfg(unix)]
 pub mod control;
 mod daemon;
+mod delivery;
 mod error;
 mod home;
 mod instance;
@@ -40,6 +41,7 @@ pub use daemon::{
     Amount, Claim, Daemon, DaemonConfig, Discovery, Held, Host, LinkView, Measured, NearbyNode,
     NodeFacts, NodeState, NodeView, Refusal,
 };
+pub use delivery::fetch_model;
 pub use error::NodeError;
 pub use home::{Home, home_dir, write_private};
 pub use instance::{Answer, End, Event, Instance, Prompt};

@@ -122,6 +122,12 @@ fn run_shard(
 /// A folder for this model's stage files, readable by name. It is another one for every state
 /// of every file: a stage that is about to be loaded is never written again by somebody else.
 fn stage_dir(source: &Source, name: &str, cache: &Path) -> PathBuf {
+    // What was fetched lies with its headers.
+    if source.is_hollow()
+        && let Some(folder) = source.path().ancestors().nth(2)
+    {
+        return crate::delivery::stages_folder(folder);
+    }
     let mut identity = blake3::Hasher::new();
     identity.update(source.model().identity().as_bytes());
     for file in source.files() {

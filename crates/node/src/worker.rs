@@ -11,6 +11,7 @@ use brigade_gguf::Layers;
 use brigade_wire::StageParams;
 use serde::{Deserialize, Serialize};
 
+use crate::delivery::Offer;
 use crate::link::Guard;
 use crate::listen::Listen;
 
@@ -157,6 +158,8 @@ pub(crate) struct Shard {
     pub(crate) run: RunParams,
     /// What the stage's connections are guarded by.
     pub(crate) guard: Option<Guard>,
+    /// Where the model can be had, if there is nothing at that path.
+    pub(crate) delivery: Option<Box<Offer>>,
 }
 
 /// How a model is run.
@@ -188,6 +191,8 @@ pub(crate) fn threads_here(asked: Option<u32>) -> u32 {
 pub(crate) enum NodeReport {
     /// The stage file is being written: bytes done, and in all.
     Slicing(u64, u64),
+    /// The stage's part of the model comes from elsewhere: bytes done, in all, and a second.
+    Fetching(u64, u64, u64),
     /// The stage listens.
     Stage {
         /// The stage's process.

@@ -12,6 +12,7 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use brigade_fit::catalog::Catalog;
 use brigade_fit::cluster::Cluster;
+use brigade_hub::ModelRef;
 use serde::Deserialize;
 use serde_json::json;
 
@@ -62,9 +63,10 @@ pub(crate) struct ForgetArgs {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct LoadArgs {
-    /// A GGUF file, or the first of several; it must lie on every node
+    /// hf:owner/repo[:QUANT][@revision], the address of a GGUF file, or a file of this machine;
+    /// each node fetches what it needs and has not
     #[arg(value_name = "MODEL")]
-    model: PathBuf,
+    model: ModelRef,
     /// The nodes in order of layers, with the file's path there where it is another one, or `all`
     /// that are up [default: those that the planner takes]
     #[arg(long, value_name = "NODE[=PATH],…", value_delimiter = ',')]
@@ -173,14 +175,18 @@ pub(crate) fn forget(args: ForgetArgs) -> anyhow::Result<ExitCode> {
 }
 
 pub(crate) fn load(args: &LoadArgs) -> anyhow::Result<ExitCode> {
-    // As this command sees it; the daemon may have been started elsewhere.
-    let source = model::open(&args.model)?;
+    let model = match &args.model {
+        // As this command sees it; the daemon may have been started elsewhere.
+        ModelRef::Path(path) => ModelRef::Path(model::open(path)?.path().to_owned()),
+        remote => remote.clone(),
+    };
     let on = args.on.iter().map(|seat| match seat.split_once('=') {
         Some((node, path)) => (node.to_owned(), Some(PathBuf::from(path))),
         None => (seat.clone(), None),
     });
     let mut order = LoadOrder {
-        model: source.path().to_owned(),
+        model,
+        header: None,
         on: on.collect(),
         context: args.ctx,
         threads: args.threads,
@@ -208,6 +214,7 @@ pub(crate) fn load(args: &LoadArgs) -> anyhow::Result<ExitCode> {
         confirm(&question, args.yes)?;
     }
     order.stages = placed.stages;
+    order.header = placed.header;
     let reply = ask(&Request::Load(order), output::status);
     output::progress_done();
     let Reply::Serving(running) = reply? else {

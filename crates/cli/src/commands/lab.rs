@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::{fs, io, thread};
 
 use anyhow::bail;
+use brigade_hub::ModelRef;
 use brigade_node::Placement;
 use serde_json::{Value, json};
 
@@ -92,13 +93,14 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     };
     let given = ranges.iter().map(|layers| (layers.start, layers.end));
     let order = LoadOrder {
-        model: source.path().to_owned(),
+        model: ModelRef::Path(source.path().to_owned()),
+        header: None,
         on: nodes.names().map(|name| (name, None)).collect(),
         given: nodes.names().zip(given).collect(),
         context: args.ctx,
         threads: Some(threads),
         engine: args.engine,
-        ..LoadOrder::default()
+        stages: Vec::new(),
     };
     let reply = nodes.ask(&Request::Load(order), output::status);
     output::progress_done();

@@ -120,6 +120,7 @@ fn serve(args: &Args) -> anyhow::Result<ExitCode> {
         name: name.clone(),
         build: brigade_llama::build(),
         cache: brigade_node::cache_dir()?,
+        hub: crate::hub::client(),
         listener,
         stage_ports,
         discovery: if args.no_discovery {

@@ -24,8 +24,31 @@ pub(crate) fn progress_text(progress: &Progress) -> String {
                 bytes(*total)
             )
         }
+        Progress::Fetching {
+            node,
+            done_bytes,
+            total_bytes,
+            bytes_per_second,
+        } => fetching(node, *done_bytes, *total_bytes, *bytes_per_second),
         Progress::Ready(node) => format!("{node} is ready"),
     }
+}
+
+/// How far a delivery is, how fast it goes, and how long it takes from now on.
+pub(crate) fn fetching(who: &str, done: u64, total: u64, bytes_per_second: u64) -> String {
+    let mut text = format!("{who} fetches {} of {}", bytes(done), bytes(total));
+    if let Some(seconds) = total.saturating_sub(done).checked_div(bytes_per_second) {
+        let left = match seconds {
+            0..60 => format!("{seconds} s"),
+            60..3600 => format!("{} min", seconds.div_ceil(60)),
+            _ => format!("{:.1} h", seconds as f64 / 3600.0),
+        };
+        let _ = std::fmt::Write::write_fmt(
+            &mut text,
+            format_args!(", {}/s, {left} left", bytes(bytes_per_second)),
+        );
+    }
+    text
 }
 
 /// Shows what goes on in a line that the next one replaces, where there is a terminal.

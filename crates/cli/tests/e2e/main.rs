@@ -11,6 +11,7 @@ mod bad_input;
 mod bench;
 mod client;
 mod cluster;
+mod delivery;
 mod doctor;
 mod failure;
 mod grammar;

@@ -36,6 +36,9 @@ pub(crate) const GONE: Duration = Duration::from_secs(5);
 /// Tests that compute at the same time; more of them only wait for each other's cores.
 const AT_ONCE: usize = 2;
 
+/// The variable by which a test knows its processes.
+const MARK: &str = "BRIGADE_E2E";
+
 /// A folder for everything that one test writes, and a place among the tests that compute. A test
 /// holds one of them at a time, or all would wait for each other.
 #[derive(Debug)]
@@ -86,6 +89,7 @@ impl Scratch {
             .args(args)
             .current_dir(self.folder.path())
             .env("BRIGADE_CACHE", self.cache())
+            .env(MARK, self.folder.path())
             .env_remove("BRIGADE_DEMO_MODEL")
             .env_remove("BRIGADE_LOG")
             .stdin(Stdio::null())
@@ -111,7 +115,7 @@ impl Scratch {
 
     /// Processes that were started here, directly or not.
     pub(crate) fn processes(&self) -> Vec<u32> {
-        with_environment(&format!("BRIGADE_CACHE={}", self.cache().display()))
+        with_environment(&format!("{MARK}={}", self.folder.path().display()))
     }
 
     /// Fails if a process stays longer than [`GONE`].

@@ -12,6 +12,9 @@ use serde_json::json;
 
 use super::{Request, Server, head, part_fields};
 
+/// Where no file's weights begin before, in the tests that need it.
+const HEADER_BYTES: u64 = 1 << 20;
+
 /// The one commit of the repository.
 pub const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
@@ -114,7 +117,10 @@ impl Content {
 #[derive(Debug, Default)]
 struct Mood {
     down: bool,
-    bytes_per_second: Option<u64>,
+    /// Only the files are.
+    files_down: bool,
+    /// From this byte of a file on it sends so many bytes a second.
+    slow: Option<(u64, u64)>,
     token: Option<String>,
     /// Signed addresses are good for so many requests.
     signature_uses: Option<u32>,
@@ -194,9 +200,15 @@ impl TestHub {
         self.mood().down = down;
     }
 
-    /// How fast it sends each answer; without a limit as fast as it can.
-    pub fn set_speed(&self, bytes_per_second: Option<u64>) {
-        self.mood().bytes_per_second = bytes_per_second;
+    /// Whether its files cannot be had; what there is it still says, and the first bytes, too.
+    pub fn set_files_down(&self, down: bool) {
+        self.mood().files_down = down;
+    }
+
+    /// From now on it sends so many bytes a second of each range that begins at or after
+    /// `start`.
+    pub fn set_speed_after(&self, start: u64, bytes_per_second: u64) {
+        self.mood().slow = Some((start, bytes_per_second));
     }
 
     /// From now on it asks for this token.
@@ -242,7 +254,8 @@ fn send(
         let uses = mood.uses.entry(request.path.clone()).or_default();
         *uses += 1;
         let count = *uses;
-        if mood.down {
+        let beginning = request.range.is_some_and(|(start, _)| start < HEADER_BYTES);
+        if mood.down || (mood.files_down && !beginning) {
             return stream.write_all(&head("503 Service Unavailable", "", 0));
         }
         if mood.signature_uses.is_some_and(|most| count > most) {
@@ -261,7 +274,8 @@ fn send(
     stream.write_all(&head("206 Partial Content", &fields, end - start))?;
     let mut at = start;
     while at < end {
-        let speed = mood.lock().unwrap().bytes_per_second;
+        let slow = mood.lock().unwrap().slow;
+        let speed = slow.and_then(|(from, speed)| (start >= from).then_some(speed));
         let piece = speed.map_or(64 << 10, |speed| (speed / 100).max(1));
         let next = end.min(at + piece);
         stream.write_all(&content.read(at, next))?;

@@ -176,6 +176,14 @@ impl Member {
                 Some(NodeReport::Slicing(done, total)) => {
                     progress(Progress::Slicing(name.clone(), done, total));
                 }
+                Some(NodeReport::Fetching(done_bytes, total_bytes, bytes_per_second)) => {
+                    progress(Progress::Fetching {
+                        node: name.clone(),
+                        done_bytes,
+                        total_bytes,
+                        bytes_per_second,
+                    });
+                }
                 Some(NodeReport::Stage { pid, bytes, ready }) => {
                     self.info.stage_pid = pid;
                     self.info.bytes = Some(bytes);

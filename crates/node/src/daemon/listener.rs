@@ -15,7 +15,7 @@ use super::message::{
     Answer, Greeting, MEMBER_LIMIT, Opening, PeerMessage, Refusal, STRANGER_LIMIT,
 };
 use super::state::State;
-use super::{PULSE, SILENCE, Shared, probe, stages, tunnel};
+use super::{PULSE, SILENCE, Shared, delivering, probe, stages, tunnel};
 use crate::link::{Expected, Link, Peer};
 
 /// Until it has said who it is and what it wants, a connection has this time.
@@ -114,6 +114,13 @@ fn serve(
                 result
             }
             Err(refusal) => refuse(&mut link, &greeting.name, refusal),
+        },
+        Opening::Pieces(key) => match trusted(shared, peer.key) {
+            Ok(()) => {
+                drop(place);
+                delivering::serve(shared, link, peer.key, &key)
+            }
+            Err(refusal) => refuse(&mut link, "?", refusal),
         },
         // A coordinator asks its own daemon like any other.
         Opening::Run(job, claim) => match trusted(shared, peer.key) {

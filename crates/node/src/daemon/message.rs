@@ -16,8 +16,9 @@ use super::memory::{Claim, Held};
 use crate::interfaces::LinkKind;
 use crate::worker::Job;
 
-/// The most bytes of a message of a node that is not known yet.
-pub(super) const STRANGER_LIMIT: u32 = 16 * 1024;
+/// The most bytes of a message of a node that is not known yet: an order for a stage of a model
+/// in hundreds of files fits.
+pub(super) const STRANGER_LIMIT: u32 = 256 * 1024;
 
 /// The most bytes of a message between members: the longest table fits.
 pub(super) const MEMBER_LIMIT: u32 = 1 << 20;
@@ -56,6 +57,9 @@ pub(super) enum Opening {
     /// A way to the RPC server that listens at this port of the node's loopback and runs for
     /// whoever asks. What the server and its client say to each other follows.
     Tunnel(u16),
+    /// Pieces of the model with this key. Which are here follows, as half-open ranges; then what
+    /// [`crate::delivery::peer`] has.
+    Pieces(String),
 }
 
 /// The answer to an [`Opening`].
@@ -72,7 +76,7 @@ pub(super) enum Answer {
         /// The cluster.
         members: Vec<Member>,
     },
-    /// To who wants something that runs, or a way to it: it comes.
+    /// To who wants something that runs, a way to it, or pieces of a model: it comes.
     Granted,
     /// To anybody.
     Refused(Refusal),

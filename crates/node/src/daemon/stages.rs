@@ -8,9 +8,9 @@ use std::thread;
 use brigade_wire::frame::send_value;
 use brigade_wire::{FrameError, NodeKey};
 
-use super::Shared;
 use super::memory::{Claim, Ticket};
 use super::message::{Answer, Refusal};
+use super::{Shared, delivering};
 use crate::child;
 use crate::link::Link;
 use crate::worker::{Job, NodeOrder, NodeReport};
@@ -84,10 +84,13 @@ fn run(
         Job::Rpc { .. } => "the RPC server".to_owned(),
     };
     let order = match job {
-        Job::Stage(part) => NodeOrder::Stage {
-            shard: *part,
-            cache: shared.cache.clone(),
-            listen: shared.chain_listen(),
+        Job::Stage(part) => match delivering::bring(shared, link, coordinator, *part) {
+            Ok(brought) => NodeOrder::Stage {
+                shard: brought,
+                cache: shared.cache.clone(),
+                listen: shared.chain_listen(),
+            },
+            Err(error) => return send_value(link, &NodeReport::Failed(error.to_string())),
         },
         Job::Rpc { threads } => NodeOrder::Rpc { threads },
     };

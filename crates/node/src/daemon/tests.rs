@@ -30,6 +30,7 @@ fn config(folder: &Path, name: &str, build: &str) -> DaemonConfig {
         name: name.to_owned(),
         build: build.to_owned(),
         cache: folder.join("cache"),
+        hub: brigade_hub::Client::new(brigade_hub::Settings::default()),
         listener: TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap(),
         stage_ports: None,
         discovery: Discovery::Off,
@@ -303,6 +304,8 @@ fn an_unknown_key_gets_nothing_but_advice() {
             threads: None,
         },
         guard: None,
+
+        delivery: None,
     };
     let shard = Job::Stage(Box::new(shard));
     let answer = message::open(

@@ -5,6 +5,7 @@ mod models;
 mod slot;
 
 use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,6 +15,7 @@ use brigade_api::Settings;
 use brigade_fit::catalog::Catalog;
 use brigade_fit::model::Model;
 use brigade_gguf::Source;
+use brigade_hub::ModelRef;
 use brigade_node::{Daemon, Host, NodeState, NodeView};
 
 use crate::control::{LoadOrder, Running};
@@ -89,8 +91,11 @@ impl Serving {
 
     /// What the planner says of a model.
     pub(super) fn plan(&self, order: &LoadOrder) -> anyhow::Result<Placed> {
-        let source = model::open(&order.model)?;
-        self.place(order, &source)
+        let source = self.shared.open(order)?;
+        Ok(Placed {
+            header: kept(&source),
+            ..self.place(order, &source)?
+        })
     }
 
     fn place(&self, order: &LoadOrder, source: &Source) -> anyhow::Result<Placed> {
@@ -185,7 +190,7 @@ impl Serving {
         progress: impl FnMut(String),
     ) -> anyhow::Result<Running> {
         let shared = &self.shared;
-        let source = model::open(&order.model)?;
+        let source = shared.open(&order)?;
         let name = model::name(&source);
         let placed = if order.stages.is_empty() {
             let placed = self.place(&order, &source)?;
@@ -201,6 +206,7 @@ impl Serving {
             name: name.clone(),
             order: LoadOrder {
                 context: Some(context),
+                header: kept(&source),
                 stages: placed,
                 ..order
             },
@@ -303,9 +309,24 @@ const INTRODUCTION: Duration = Duration::from_secs(20);
 /// Stands for all nodes that are up.
 const ALL: &str = "all";
 
+/// Where the header of a model on servers was put.
+fn kept(source: &Source) -> Option<PathBuf> {
+    source.is_hollow().then(|| source.path().to_owned())
+}
+
 impl Shared {
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Slot>>> {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A model's header: of the file, of this version if it was kept, or from its server.
+    fn open(&self, order: &LoadOrder) -> anyhow::Result<Source> {
+        let kept = order.header.as_ref();
+        match (&order.model, kept.and_then(|path| model::open(path).ok())) {
+            (ModelRef::Path(path), _) => model::open(path),
+            (_, Some(kept)) => Ok(kept),
+            (remote, None) => Ok(self.daemon.find_model(remote)?),
+        }
     }
 
     /// Writes down what is to come back.

@@ -17,6 +17,8 @@ use super::{Ended, GONE, SOON, Scratch, Signal, is_alive, send, wait_until};
 pub(crate) struct Fleet {
     pub(crate) nodes: Vec<Up>,
     pub(crate) scratch: Scratch,
+    /// Where models are fetched from; each node then has a cache of its own.
+    hub: Option<String>,
 }
 
 /// A running `brigade up`.
@@ -55,6 +57,7 @@ impl Fleet {
         Self {
             nodes: Vec::new(),
             scratch: Scratch::new(),
+            hub: None,
         }
     }
 
@@ -68,14 +71,32 @@ impl Fleet {
         let mut fleet = Self {
             nodes: Vec::new(),
             scratch,
+            hub: None,
         };
-        fleet.start(names[0], &[]);
-        for name in &names[1..] {
-            let token = fleet.token(names[0]);
-            fleet.start(name, &["--join", &token]);
-        }
-        fleet.wait_until_all_up();
+        fleet.grow(names);
         fleet
+    }
+
+    fn grow(&mut self, names: &[&str]) {
+        self.start(names[0], &[]);
+        for name in &names[1..] {
+            let token = self.token(names[0]);
+            self.start(name, &["--join", &token]);
+        }
+        self.wait_until_all_up();
+    }
+
+    /// Nodes with a cache each, for which `hf:` means this hub.
+    pub(crate) fn apart(names: &[&str], hub: &str) -> Self {
+        let mut fleet = Self::new();
+        fleet.hub = Some(hub.to_owned());
+        fleet.grow(names);
+        fleet
+    }
+
+    /// The cache of a node that has one of its own.
+    pub(crate) fn cache(&self, name: &str) -> PathBuf {
+        self.scratch.path(&format!("cache-{name}"))
     }
 
     /// The state folder of a node.
@@ -93,12 +114,14 @@ impl Fleet {
             all.extend(["--api", "127.0.0.1:0"]);
         }
         all.extend(args);
-        let mut child = self
-            .scratch
-            .command(&all)
-            .env("BRIGADE_HOME", self.home(name))
-            .spawn()
-            .unwrap();
+        let mut command = self.scratch.command(&all);
+        command.env("BRIGADE_HOME", self.home(name));
+        if let Some(hub) = &self.hub {
+            command
+                .env("BRIGADE_CACHE", self.cache(name))
+                .env("HF_ENDPOINT", hub);
+        }
+        let mut child = command.spawn().unwrap();
         let stderr = Arc::new(Mutex::new(String::new()));
         let (said, mut pipe) = (Arc::clone(&stderr), child.stderr.take().unwrap());
         thread::spawn(move || {
@@ -119,6 +142,23 @@ impl Fleet {
             ready,
         });
         self.nodes.last().unwrap()
+    }
+
+    /// Starts a node again whose process is gone.
+    pub(crate) fn restart(&mut self, name: &str) {
+        let index = self.nodes.iter().position(|node| node.name() == name);
+        let mut gone = self.nodes.remove(index.unwrap());
+        gone.child.wait().unwrap();
+        self.start(name, &[]);
+    }
+
+    /// Starts a command for a node.
+    pub(crate) fn spawn(&self, name: &str, args: &[&str]) -> Child {
+        let mut command = self.scratch.command(args);
+        command
+            .env("BRIGADE_HOME", self.home(name))
+            .spawn()
+            .unwrap()
     }
 
     /// A node by its name.

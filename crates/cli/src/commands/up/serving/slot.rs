@@ -276,7 +276,7 @@ impl Slot {
         let order = &self.declared.order;
         // Without its nodes nothing needs to be read.
         let seats = seats(shared, &self.declared)?;
-        let source = model::open(&order.model)?;
+        let mut source = shared.open(order)?;
         let context_tokens = model::context(&source, order.context)?;
         let (mut placement, remark) = model::placement(&source, seats.len() as u32, order.engine)?;
         let engine = Engine::of(&placement);
@@ -285,6 +285,12 @@ impl Slot {
             let ranges: Vec<Layers> = stages.map(Layers::from).collect();
             check_stages(source.header(), &ranges)?;
             placement = Placement::Stages(ranges);
+        } else if source.is_hollow() {
+            // llama.cpp's client reads all of the weights.
+            let (client, cache) = (crate::hub::client(), brigade_node::cache_dir()?);
+            source = brigade_node::fetch_model(&client, &order.model, &cache, |step| {
+                progress(output::progress_text(&step));
+            })?;
         }
         let name = self.declared.name.clone();
         progress(match seats.len() {
@@ -348,10 +354,9 @@ fn seats(shared: &Shared, declared: &Declared) -> anyhow::Result<Vec<Seat>> {
             .on
             .iter()
             .find(|(asked, _)| *asked == stage.node || stage.id.starts_with(asked.as_str()));
-        let path = own.and_then(|(_, path)| path.clone());
         seats.push(Seat {
             host,
-            model: path.unwrap_or_else(|| order.model.clone()),
+            model: own.and_then(|(_, path)| path.clone()),
             needs: stage.needs.clone(),
         });
     }
