@@ -16,8 +16,8 @@ use crate::model::{Quantization, Weights};
 
 /// Half of the 80 % interval of a prediction by calibration, as a logarithm.
 ///
-/// Seventeen of eighteen comparisons by `brigade calibrate --check` were closer, at a median of 14 %
-/// too fast, and 19 of 24 by `brigade lab`, two thirds of them with shaped links: of two models, 135M in
+/// 20 of 24 comparisons by `brigade calibrate --check` were closer, at a median of 16 % too fast, and
+/// 19 of 24 by `brigade lab`, two thirds of them with shaped links: of two models, 135M in
 /// `Q4_1` and 270M in `Q4_K_M`, on one to four stages of one thread, on one machine (two cores of an
 /// AMD EPYC) that others loaded as well. The processes that were compared had a higher priority;
 /// where they had to share their core, a prediction says nothing of that.
