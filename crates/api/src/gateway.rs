@@ -81,12 +81,17 @@ impl<B: Backend> Gateway<B> {
             .await
     }
 
+    /// A model's chat template, if it has one.
+    pub(crate) fn template(&self, model: &str) -> Option<Arc<ChatTemplate>> {
+        let own = self.backend.template(model);
+        own.or_else(|| self.template.clone())
+    }
+
     /// Starts an answer to a conversation.
     pub(crate) async fn chat(&self, mut request: ChatRequest) -> Result<Run, ApiError> {
         let arrived = Instant::now();
         let model = self.model(&request.options)?;
-        let own = self.backend.template(&model);
-        let template = own.or_else(|| self.template.clone()).ok_or_else(|| {
+        let template = self.template(&model).ok_or_else(|| {
             ApiError::client(
                 StatusCode::BAD_REQUEST,
                 Some("chat_template"),

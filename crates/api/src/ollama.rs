@@ -153,8 +153,9 @@ pub(crate) async fn show<B: Backend>(
         let id = served(&gateway, name)?;
         let model = gateway.find(Some(id))?;
         let mut capabilities = vec!["completion"];
+        let of_model = gateway.template(&model.id);
         let mut template = "";
-        if let Some(of_model) = &gateway.template {
+        if let Some(of_model) = &of_model {
             template = of_model.source();
             if matches!(of_model.tools(), Support::Calls(_)) {
                 capabilities.push("tools");
