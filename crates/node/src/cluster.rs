@@ -350,7 +350,13 @@ impl Cluster {
         )?;
         let watch = |member: Member| {
             let (obituary, instance) = (Arc::clone(&obituary), instance.watcher());
+            // RPC's client aborts when a server dies: then the server's death says more.
+            let is_client = client
+                .as_ref()
+                .is_some_and(|own| own.name == member.info.name);
             member.watch(move |how| {
+                let servers = is_client.then(|| obituary.within(DIAGNOSIS / 2)).flatten();
+                let how = servers.as_deref().unwrap_or(how);
                 obituary.write(how);
                 instance.fail(how);
             })
