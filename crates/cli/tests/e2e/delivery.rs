@@ -126,8 +126,8 @@ fn a_node_gets_from_another_what_the_hub_does_not_give_and_no_lies() {
     assert_eq!(answer(&fleet, "a"), expected);
     fleet.run("a", &["unload"]);
     let more = hub.served_bytes() - known;
-    // The header, and the first piece at most: it begins where the hub is still fast.
-    assert!(more < 12 << 20, "{more}");
+    // The header, and what four requests get while the hub is still fast: of some 60 MB.
+    assert!(more < 24 << 20, "{more}");
 
     // b changes a byte of what it has, and keeps that to itself.
     for stage in files(&fleet.cache("b"), "-30.gguf") {
