@@ -36,7 +36,7 @@
 //! request's steps carry the removal of the old one's tokens, and every stage sees steps in the
 //! order in which they were made.
 //!
-//! A sequence whose request is over keeps the beginning of its prompt for others ([`prefix`]),
+//! A sequence whose request is over keeps the beginning of its prompt for others (`prefix`),
 //! unless the model's KV cache cannot be cut. A cancelled one keeps nothing.
 //!
 //! Every now and then a step carries a digest of the lengths that all sequences should have, idle

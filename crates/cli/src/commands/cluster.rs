@@ -63,7 +63,7 @@ pub(crate) struct ForgetArgs {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct LoadArgs {
-    /// hf:owner/repo[:QUANT][@revision], the address of a GGUF file, or a file of this machine;
+    /// `hf:owner/repo[:QUANT][@revision]`, the address of a GGUF file, or a file of this machine;
     /// each node fetches what it needs and has not
     #[arg(value_name = "MODEL")]
     model: ModelRef,

@@ -12,7 +12,7 @@ use crate::planner::{self, Asked, On, Show};
 #[command(after_long_help = planner::MACHINES_HELP)]
 pub(crate) struct Args {
     /// A model of the catalog, a GGUF file or a config.json, the http(s) address of one, or
-    /// hf:owner/repo[:QUANT][@revision]
+    /// `hf:owner/repo[:QUANT][@revision]`
     #[arg(value_name = "MODEL")]
     model: Option<String>,
     #[command(flatten)]

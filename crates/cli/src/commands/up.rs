@@ -34,7 +34,7 @@ pub(super) const STAGE_PORTS: Ports = Ports {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Where other nodes reach this machine: one address, 0.0.0.0 or [::] for all; without a port,
+    /// Where other nodes reach this machine: one address, 0.0.0.0 or `[::]` for all; without a port,
     /// 8810 [default: as last time, at first all addresses]
     #[arg(long, value_name = "IP[:PORT]", value_parser = listen_address)]
     listen: Option<SocketAddr>,
