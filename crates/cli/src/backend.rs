@@ -24,6 +24,16 @@ pub(crate) struct LocalBackend {
 }
 
 impl LocalBackend {
+    /// The model that answers.
+    pub(crate) fn instance(&self) -> &Instance {
+        &self.instance
+    }
+
+    /// Its tokenizer.
+    pub(crate) fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
     pub(crate) fn new(
         instance: Instance,
         tokenizer: Tokenizer,

@@ -187,7 +187,7 @@ impl Nodes {
         thread::spawn(move || {
             if let Ok(how) = losses.recv() {
                 output::note(&format!(
-                    "brigade: {how}; requests get an error until the lab is started again"
+                    "brigade: {how}; requests get an error until the model is back"
                 ));
             }
         });

@@ -7,9 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use brigade_api::{ChatTemplate, ModelInfo};
 use brigade_gguf::{Layers, check_stages};
-use brigade_node::{
-    Cluster, End, Instance, Links, NodeInfo, Placement, Prompt, Seat, Tokenizer, child,
-};
+use brigade_node::{Cluster, End, Links, NodeInfo, Placement, Prompt, Seat, Tokenizer, child};
 
 use super::Shared;
 use super::declared::Declared;
@@ -57,8 +55,6 @@ pub(super) struct Serves {
     pub(super) backend: Arc<LocalBackend>,
     pub(super) template: Option<Arc<ChatTemplate>>,
     pub(super) info: ModelInfo,
-    tokenizer: Tokenizer,
-    instance: Instance,
     engine: Engine,
     remark: Option<String>,
 }
@@ -263,11 +259,15 @@ impl Slot {
         }
         let serves = self.serves().context("the model is being loaded")?;
         let said = [model::user(question)];
-        let tokens = model::conversation(&said, serves.template.as_deref(), &serves.tokenizer)?;
+        let tokens = model::conversation(
+            &said,
+            serves.template.as_deref(),
+            serves.backend.tokenizer(),
+        )?;
         let prompt_tokens = tokens.len();
         let start = Instant::now();
         let prompt = Prompt::greedy(tokens, max_tokens, End::Respected);
-        let mut answer = serves.instance.submit(prompt)?;
+        let mut answer = serves.backend.instance().submit(prompt)?;
         let told = output::stream(&mut answer, start, show)?;
         Ok((prompt_tokens, told))
     }
@@ -308,19 +308,11 @@ impl Slot {
             progress(output::progress_text(&step));
         })?;
         let instance = cluster.instance.clone();
-        let backend = LocalBackend::new(
-            instance.clone(),
-            tokenizer.clone(),
-            name,
-            context_tokens,
-            facts,
-        );
+        let backend = LocalBackend::new(instance, tokenizer, name, context_tokens, facts);
         let serves = Serves {
             info: backend.info().clone(),
             backend: Arc::new(backend),
             template: template.map(Arc::new),
-            tokenizer,
-            instance,
             engine,
             remark,
         };
