@@ -5,7 +5,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// Writes IP address, port and scope.
 pub fn serialize<S: Serializer>(address: &SocketAddr, to: S) -> Result<S::Ok, S::Error> {
@@ -16,12 +16,14 @@ pub fn serialize<S: Serializer>(address: &SocketAddr, to: S) -> Result<S::Ok, S:
     (address.ip(), address.port(), scope).serialize(to)
 }
 
-/// Reads what [`serialize`] has written.
+/// Reads what [`serialize`] has written; no IPv4 address has a scope.
 pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<SocketAddr, D::Error> {
     let (ip, port, scope) = <(IpAddr, u16, u32)>::deserialize(from)?;
     let mut address = SocketAddr::new(ip, port);
-    if let SocketAddr::V6(address) = &mut address {
-        address.set_scope_id(scope);
+    match &mut address {
+        SocketAddr::V4(_) if scope == 0 => {}
+        SocketAddr::V4(_) => return Err(de::Error::custom("an IPv4 address with a scope")),
+        SocketAddr::V6(address) => address.set_scope_id(scope),
     }
     Ok(address)
 }

@@ -312,6 +312,19 @@ fn a_frame_beyond_the_limits_is_refused_before_it_is_read() {
     }
 }
 
+/// One address, one form: a byte that nothing reads would let two frames mean the same.
+#[test]
+fn an_address_of_ipv4_has_no_scope() {
+    #[derive(Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+    struct Wrapped(#[serde(with = "brigade_wire::scoped")] std::net::SocketAddr);
+
+    let address = Wrapped(([127, 0, 0, 1], 8800).into());
+    let mut bytes = postcard::to_stdvec(&address).unwrap();
+    assert_eq!(postcard::from_bytes::<Wrapped>(&bytes).unwrap(), address);
+    *bytes.last_mut().unwrap() = 3;
+    postcard::from_bytes::<Wrapped>(&bytes).unwrap_err();
+}
+
 /// Lengths within a head that promise more than the head holds.
 #[test]
 fn a_head_that_promises_too_much_is_malformed() {
