@@ -1,89 +1,33 @@
 //! Nodes that run one model together: processes on this machine, or daemons on several.
 
+mod ground;
 mod guards;
 mod member;
 mod obituary;
+mod spec;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use brigade_engine::scheduler::SchedulerConfig;
-use brigade_gguf::{Layers, Source, check_stages};
-use brigade_wire::{Hop, StageParams};
+use brigade_gguf::Layers;
+use brigade_wire::Hop;
 
 use crate::NodeError;
 use crate::chain::ChainSpec;
-use crate::daemon::{Amount, Claim, Daemon, Host, Tunnel};
+use crate::daemon::{Claim, Daemon, Tunnel};
 use crate::instance::Instance;
-use crate::listen::Listen;
 use crate::tokenizer::Tokenizer;
-use crate::worker::{Job, Memory, NodeOrder, RunParams, Shard, StageReady};
+use crate::worker::{Job, Memory, Shard, StageReady};
+use ground::{Ground, Route};
 use guards::Guards;
 use member::{Member, Ready, Way};
 use obituary::Obituary;
 
+pub use spec::{ClusterSpec, Links, Placement, Seat};
+
 /// How long the watchers of the processes may take to say which of them broke the chain.
 const DIAGNOSIS: Duration = Duration::from_millis(500);
-
-/// Who computes what.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Placement {
-    /// One node runs the original file.
-    Whole,
-    /// One node for each layer range.
-    Stages(Vec<Layers>),
-    /// This many nodes serve llama.cpp's RPC, which spreads the model over them by itself.
-    Rpc(u32),
-}
-
-/// A model and how to run it.
-#[derive(Debug)]
-pub struct ClusterSpec {
-    /// The model.
-    pub source: Source,
-    /// What requests and messages call it.
-    pub name: String,
-    /// Who computes what.
-    pub placement: Placement,
-    /// Context of one sequence, in tokens.
-    pub context_tokens: u32,
-    /// How many sequences at once.
-    pub sequences: u32,
-    /// Prompt tokens of one step.
-    pub chunk_tokens: u32,
-    /// Whether prompts that begin alike share that part of the KV cache; only where the
-    /// architecture's allows it ([`brigade_gguf::Architecture::kv_can_be_cut`]).
-    pub keeps_prefixes: bool,
-    /// Threads of each stage; without it, as many as its node has cores.
-    pub threads: Option<u32>,
-    /// Where stage files are kept on this machine.
-    pub cache: PathBuf,
-    /// How the stages on this machine are connected; those of several machines always encrypt.
-    pub links: Links,
-}
-
-/// Whether links between processes of one machine are encrypted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Links {
-    /// Bare sockets.
-    Plain,
-    /// As between machines.
-    Encrypted,
-}
-
-/// Where a stage of a cluster runs.
-#[derive(Debug, Clone)]
-pub struct Seat {
-    /// The node.
-    pub host: Host,
-    /// The model's file there; without it, the one of the same path, or what can be had from
-    /// elsewhere.
-    pub model: Option<PathBuf>,
-    /// Memory that its part takes there.
-    pub needs: Vec<Amount>,
-}
 
 /// One node of a running cluster.
 #[derive(Debug, Clone)]
@@ -99,10 +43,6 @@ pub struct NodeInfo {
     /// What llama.cpp allocated.
     pub memory: Option<Memory>,
 }
-
-/// When somebody waits, an answer makes room after so many tokens: what has to be computed again
-/// later is at most as much as what was new.
-const PREEMPT_AFTER_TOKENS: u32 = 1024;
 
 /// A running model. Dropping it ends its processes.
 #[derive(Debug)]
@@ -137,86 +77,6 @@ pub enum Progress {
     },
     /// A node is ready.
     Ready(String),
-}
-
-impl ClusterSpec {
-    fn scheduler(&self) -> SchedulerConfig {
-        SchedulerConfig {
-            stages: match &self.placement {
-                Placement::Stages(ranges) => ranges.len() as u32,
-                // One process stands for all: RPC runs its devices one after the other.
-                Placement::Whole | Placement::Rpc(_) => 1,
-            },
-            sequences: self.sequences,
-            context_tokens: self.context_tokens,
-            chunk_tokens: self.chunk_tokens,
-            waiting_limit: 64,
-            keeps_prefixes: self.keeps_prefixes,
-            preempt_after_tokens: PREEMPT_AFTER_TOKENS,
-        }
-    }
-
-    /// Everything that all stages agree on.
-    fn run_params(&self) -> RunParams {
-        RunParams {
-            model: self.name.clone(),
-            params: StageParams {
-                context_tokens: self.context_tokens,
-                sequences: self.sequences,
-                batch_tokens: self.scheduler().batch_tokens(),
-                flash_attention: true,
-            },
-            threads: self.threads,
-        }
-    }
-
-    fn orders(&self, guards: Option<&Guards>) -> Result<Vec<(String, NodeOrder)>, NodeError> {
-        let name = |index: usize| format!("node-{}", index + 1);
-        Ok(match &self.placement {
-            Placement::Whole => vec![(name(0), self.whole(Vec::new(), None))],
-            Placement::Stages(ranges) => {
-                let shards = self.shards(ranges, guards)?.into_iter().enumerate();
-                let order = |(index, shard)| {
-                    let order = NodeOrder::Stage {
-                        shard,
-                        cache: self.cache.clone(),
-                        listen: Listen::LOOPBACK,
-                    };
-                    (name(index), order)
-                };
-                shards.map(order).collect()
-            }
-            Placement::Rpc(nodes) => {
-                let threads = self.threads;
-                let order = |index| (name(index), NodeOrder::Rpc { threads });
-                (0..*nodes as usize).map(order).collect()
-            }
-        })
-    }
-
-    /// What each stage is told, with the model where it lies on this machine.
-    fn shards(&self, ranges: &[Layers], guards: Option<&Guards>) -> Result<Vec<Shard>, NodeError> {
-        check_stages(self.source.header(), ranges)?;
-        let identity = self.source.model().identity().to_hex().to_string();
-        let shard = |(index, &layers): (usize, &Layers)| Shard {
-            path: self.source.path().to_owned(),
-            identity: identity.clone(),
-            layers,
-            run: self.run_params(),
-            guard: guards.map(|guards| guards.stages[index].clone()),
-            delivery: None,
-        };
-        Ok(ranges.iter().enumerate().map(shard).collect())
-    }
-
-    fn whole(&self, rpc: Vec<SocketAddr>, guards: Option<&Guards>) -> NodeOrder {
-        NodeOrder::Whole {
-            path: self.source.path().to_owned(),
-            run: self.run_params(),
-            rpc,
-            guard: guards.map(|guards| guards.stages[0].clone()),
-        }
-    }
 }
 
 impl Cluster {
@@ -389,77 +249,6 @@ impl Drop for Cluster {
         }
         for way in &self.ways {
             member::lock(way).end();
-        }
-    }
-}
-
-/// Where the ends of a chain find each other: each as the one before sees it.
-#[derive(Debug)]
-struct Route {
-    /// The stages.
-    stages: Vec<SocketAddr>,
-    /// Where the coordinator listens.
-    listen: Listen,
-    /// The coordinator, as the last stage sees it; without the port.
-    back: SocketAddr,
-}
-
-/// Where the members of a running model are.
-#[derive(Debug, Clone, Copy)]
-enum Ground<'a> {
-    /// All of them on this machine.
-    Here,
-    /// On nodes of a cluster.
-    Cluster(&'a Daemon, &'a [Seat]),
-}
-
-impl Ground<'_> {
-    /// The address by which a member's RPC server is reached from here.
-    fn lead(
-        self,
-        member: usize,
-        address: SocketAddr,
-    ) -> Result<(SocketAddr, Option<Tunnel>), NodeError> {
-        match self {
-            Self::Cluster(daemon, seats) if !daemon.is_own(&seats[member].host) => {
-                let tunnel = daemon.tunnel(&seats[member].host, address.port())?;
-                Ok((tunnel.address, Some(tunnel)))
-            }
-            _ => Ok((address, None)),
-        }
-    }
-
-    /// Where the chain's ends find each other: in a cluster by the ways that its nodes use between
-    /// each other now.
-    fn route(self, ready: &[StageReady]) -> Result<Route, NodeError> {
-        let Self::Cluster(daemon, seats) = self else {
-            return Ok(Route::here(ready));
-        };
-        let here = daemon.here();
-        let mut from = &here;
-        let mut stages = Vec::new();
-        for (seat, ready) in seats.iter().zip(ready) {
-            let mut address = daemon.route(from, &seat.host)?;
-            address.set_port(ready.address.port());
-            stages.push(address);
-            from = &seat.host;
-        }
-        Ok(Route {
-            stages,
-            listen: daemon.chain_listen(),
-            back: daemon.route(from, &here)?,
-        })
-    }
-}
-
-impl Route {
-    /// Between processes of this machine.
-    fn here(ready: &[StageReady]) -> Self {
-        let listen = Listen::LOOPBACK;
-        Self {
-            stages: ready.iter().map(|stage| stage.address).collect(),
-            listen,
-            back: SocketAddr::new(listen.ip, 0),
         }
     }
 }

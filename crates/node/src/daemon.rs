@@ -20,33 +20,35 @@ mod nearby;
 mod path;
 mod probe;
 mod roaming;
+mod shared;
 mod stages;
 mod state;
 mod tunnel;
 mod view;
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use brigade_gguf::Source;
-use brigade_wire::members::{Member, is_name};
+use brigade_wire::NodeKey;
+use brigade_wire::members::is_name;
 use brigade_wire::token::Token;
-use brigade_wire::{FrameError, NodeKey};
 use ring::rand::{SecureRandom, SystemRandom};
 
+use crate::NodeError;
 use crate::delivery::{Delivery, Offer};
 use crate::home::Home;
 use crate::interfaces::{self, interfaces};
 use crate::link::Link;
 use crate::listen::{Listen, Ports};
 use crate::worker::Job;
-use crate::{KeyPair, NodeError};
-use message::{Answer, Greeting, Opening};
+use message::Opening;
+use shared::Shared;
 use state::State;
 
 pub use links::LinkView;
@@ -114,27 +116,6 @@ pub struct Host {
     pub name: String,
     /// Who it is.
     pub key: NodeKey,
-}
-
-#[derive(Debug)]
-struct Shared {
-    home: Home,
-    name: String,
-    build: String,
-    delivery: Delivery,
-    cache: PathBuf,
-    /// Where it listens; the port is a real one.
-    listen: SocketAddr,
-    stage_ports: Option<Ports>,
-    /// Drawn at this start.
-    boot: u64,
-    start: Instant,
-    state: Mutex<State>,
-    /// Something in the state has changed that a waiting dialer may care for.
-    changed: Condvar,
-    /// This node takes part in a burst.
-    bursting: Arc<AtomicBool>,
-    stopping: AtomicBool,
 }
 
 impl Daemon {
@@ -364,128 +345,6 @@ impl fmt::Debug for Daemon {
 impl Drop for Daemon {
     fn drop(&mut self) {
         self.stop();
-    }
-}
-
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn own(&self) -> &KeyPair {
-        self.home.identity()
-    }
-
-    /// Since the start.
-    fn now(&self) -> Duration {
-        self.start.elapsed()
-    }
-
-    fn stops(&self) -> bool {
-        self.stopping.load(Ordering::Relaxed)
-    }
-
-    fn greeting(&self) -> Greeting {
-        Greeting {
-            build: self.build.clone(),
-            boot: self.boot,
-            name: self.name.clone(),
-            addresses: self.addresses(&self.lock()),
-        }
-    }
-
-    /// What this node tells the others of where it is.
-    fn addresses(&self, state: &State) -> Vec<SocketAddr> {
-        interfaces::told(&state.interfaces, self.listen)
-    }
-
-    /// Where this node finds itself.
-    fn reach(&self) -> SocketAddr {
-        let ip = match self.listen.ip() {
-            IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-            IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-            _ => return self.listen,
-        };
-        SocketAddr::new(ip, self.listen.port())
-    }
-
-    /// Where one node finds another one.
-    fn route(&self, from: NodeKey, to: NodeKey) -> Option<SocketAddr> {
-        let own = self.own().public();
-        if from == own && to == own {
-            return Some(self.reach());
-        }
-        self.lock().route(own, from, to)
-    }
-
-    /// Where the ends of a chain listen on this machine.
-    fn chain_listen(&self) -> Listen {
-        Listen {
-            ip: self.listen.ip(),
-            ports: self.stage_ports,
-        }
-    }
-
-    /// Asks a node for something that lasts as long as the link does, which ends with the node.
-    fn ask(&self, host: &Host, opening: &Opening) -> Result<Link, NodeError> {
-        let failed = |error| NodeError::Peer {
-            node: host.name.clone(),
-            error,
-        };
-        let at = self
-            .route(self.own().public(), host.key)
-            .ok_or_else(|| NodeError::Daemon(format!("there is no link to {}", host.name)))?;
-        let (mut link, _) = Link::connect(at, self.own(), host.key, CONNECT)
-            .map_err(|error| failed(error.into()))?;
-        // In a statement of its own, so that the lock is not held while the node answers.
-        let bound = self.lock().peer(host.key).bind(link.socket());
-        let asked = bound
-            .and_then(|()| link.socket().set_read_timeout(Some(CONNECT)))
-            .map_err(FrameError::from)
-            .and_then(|()| message::open(&mut link, opening));
-        let refusal = match asked {
-            Ok(Answer::Granted) => {
-                let waiting = link.socket().set_read_timeout(None);
-                return waiting.map(|()| link).map_err(|error| failed(error.into()));
-            }
-            Ok(Answer::Refused(refusal)) => NodeError::PeerRefuses {
-                node: host.name.clone(),
-                refusal,
-            },
-            Ok(_) => failed(FrameError::Foreign),
-            Err(error) => failed(error),
-        };
-        // What is bound stays open otherwise.
-        let _ = link.socket().shutdown(Shutdown::Both);
-        Err(refusal)
-    }
-
-    /// Writes the table of the state; with its lock held, so that tables are written in order.
-    fn keep(&self, state: &State) -> Result<(), NodeError> {
-        self.home.keep_members(&state.members)
-    }
-
-    /// Takes over a peer's table.
-    fn learn(self: &Arc<Self>, members: &[Member], from: NodeKey) {
-        let mut state = self.lock();
-        if state.members.merge(members, Some(from)) {
-            state.cut_forgotten();
-            if let Err(error) = self.keep(&state) {
-                tracing::error!(%error, "the table of members cannot be written");
-            }
-            drop(state);
-            self.keep_dialing();
-            self.changed.notify_all();
-        }
-    }
-
-    /// Sees to it that each way to each member but this one has a dialer.
-    fn keep_dialing(self: &Arc<Self>) {
-        let own = self.own().public();
-        for (key, way) in self.lock().without_dialer(own) {
-            let shared = Arc::clone(self);
-            thread::spawn(move || dialer::run(&shared, key, way));
-        }
     }
 }
 

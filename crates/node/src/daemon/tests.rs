@@ -9,8 +9,9 @@ use brigade_wire::frame::{read_preamble, send_value, write_preamble};
 use brigade_wire::token::{Side, TokenSecret};
 use tempfile::TempDir;
 
-use super::message::{Answer, Opening};
+use super::message::{self, Answer, Greeting, Opening};
 use super::*;
+use crate::KeyPair;
 use crate::link::{Link, Peer};
 use crate::worker::Shard;
 
