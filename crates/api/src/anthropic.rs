@@ -35,6 +35,11 @@ fn error_value(error: &ApiError) -> Value {
     json!({"type": "error", "error": {"type": kind, "message": error.message()}})
 }
 
+/// An error within a stream.
+pub(crate) fn broken_off(error: &ApiError) -> String {
+    format!("event: error\ndata: {}\n\n", error_value(error))
+}
+
 /// The response of an error.
 pub(crate) fn refuse(error: &ApiError) -> Response {
     error.with_body(&error_value(error))

@@ -1,9 +1,12 @@
 //! What the HTTP side asks of whatever runs the model.
 
+use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 
 use brigade_wire::SamplingParams;
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::ChatTemplate;
@@ -12,6 +15,27 @@ use crate::ChatTemplate;
 pub trait Backend: Send + Sync + 'static {
     /// The models that can be asked for, now.
     fn models(&self) -> Vec<ModelInfo>;
+
+    /// Whether another process runs one of them, to which [`connect`](Self::connect) leads.
+    fn is_elsewhere(&self, _model: &str) -> bool {
+        false
+    }
+
+    /// A connection to the API of the process that runs a model which is elsewhere.
+    fn connect(
+        &self,
+        model: &str,
+    ) -> impl Future<Output = Result<Connection, BackendError>> + Send {
+        let error = BackendError::UnknownModel(model.to_owned());
+        std::future::ready(Err(error))
+    }
+
+    /// A request names a model that is not among the [`models`](Self::models): it is once this has
+    /// succeeded, or the error says why not.
+    fn want(&self, model: &str) -> impl Future<Output = Result<(), BackendError>> + Send {
+        let error = BackendError::UnknownModel(model.to_owned());
+        std::future::ready(Err(error))
+    }
 
     /// A model's template, where the models differ in it; otherwise the router's own holds.
     fn template(&self, _model: &str) -> Option<Arc<ChatTemplate>> {
@@ -32,6 +56,30 @@ pub trait Backend: Send + Sync + 'static {
         &self,
         request: GenerationRequest,
     ) -> impl Future<Output = Result<Generation, BackendError>> + Send;
+}
+
+/// A connection to the API of a process that is trusted, and that trusts this one.
+pub struct Connection {
+    /// What people call its machine.
+    pub node: String,
+    /// HTTP's bytes.
+    pub stream: BoxedStream,
+}
+
+/// A connection of any kind.
+pub type BoxedStream = Box<dyn ByteStream>;
+
+/// What a [`BoxedStream`] does.
+pub trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for S {}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Connection")
+            .field("node", &self.node)
+            .finish_non_exhaustive()
+    }
 }
 
 /// How busy a backend is.
@@ -66,7 +114,7 @@ pub struct StepTime {
 }
 
 /// A model that is being served.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelInfo {
     /// The name that requests use.
     pub id: String,
@@ -79,7 +127,7 @@ pub struct ModelInfo {
 }
 
 /// What a model's file says of it, as far as clients ask.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelFacts {
     /// `general.architecture` of its header.
     pub architecture: String,
@@ -219,7 +267,7 @@ pub enum BackendError {
     #[error("{0}")]
     Unavailable(String),
     /// The model is not served, or no longer.
-    #[error("model '{0}' is not served here")]
+    #[error("model '{0}' is not loaded: `brigade load` loads one")]
     UnknownModel(String),
     /// The request cannot be done, and the client has to change it.
     #[error("{0}")]

@@ -128,13 +128,13 @@ impl ApiError {
     /// 404 for a model, naming those that there are.
     pub(crate) fn unknown_model(asked: &str, served: &[String]) -> Self {
         let served = match served {
-            [] => "none is".to_owned(),
+            [] => "no model is".to_owned(),
             ids => ids.join(", "),
         };
         Self::client(
             StatusCode::NOT_FOUND,
             Some("model_not_found"),
-            format!("model '{asked}' is not served here; served: {served}"),
+            format!("model '{asked}' is not loaded; loaded: {served}. `brigade load` loads one"),
         )
         .with_param("model")
     }

@@ -15,6 +15,10 @@
 //! 4. The dialect that was asked tells the parts (`openai`, `anthropic`, `ollama`), as one JSON
 //!    object or as a stream (`stream`).
 //!
+//! A request for a model of another process goes there as it came, and its answer comes back as it is
+//! (`forward`): what a gateway adds is the check of the key, the time limit, and an error in the
+//! client's dialect where the other process is gone.
+//!
 //! Invariants:
 //!
 //! - A client that goes away drops the [`Generation`]'s receiver, and that is how a backend learns
@@ -32,6 +36,7 @@ mod anthropic;
 mod backend;
 mod chat_template;
 mod error;
+mod forward;
 mod gateway;
 mod grammar;
 mod keys;
@@ -49,11 +54,12 @@ mod stream;
 mod tools;
 
 pub use backend::{
-    Backend, BackendError, Event, FinishReason, Generation, GenerationRequest, Likely, Load,
-    ModelFacts, ModelInfo, Pipeline, Prompt, StepTime, TokenLogprob,
+    Backend, BackendError, BoxedStream, ByteStream, Connection, Event, FinishReason, Generation,
+    GenerationRequest, Likely, Load, ModelFacts, ModelInfo, Pipeline, Prompt, StepTime,
+    TokenLogprob,
 };
 pub use chat_template::{ChatMessage, ChatTemplate, Role, TemplateError};
 pub use keys::{ApiKeys, KeyFileError, new_key};
 pub use metrics::Metrics;
-pub use routes::{Settings, router};
-pub use serve::serve;
+pub use routes::{Settings, inner_router, router};
+pub use serve::{serve, serve_inside};

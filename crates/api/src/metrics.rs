@@ -82,6 +82,7 @@ pub struct Metrics {
     cached_tokens: AtomicU64,
     completion_tokens: AtomicU64,
     responses: [AtomicU64; 5],
+    passed_on: [AtomicU64; 3],
     queue: Histogram,
     prefill: Histogram,
     decode: Histogram,
@@ -119,6 +120,11 @@ impl Metrics {
         }
     }
 
+    /// A request that was passed on to another process is over.
+    pub(crate) fn passed_on(&self, outcome: Outcome) {
+        self.passed_on[outcome as usize].fetch_add(1, Relaxed);
+    }
+
     fn counter(&self, outcome: Outcome) -> &AtomicU64 {
         match outcome {
             Outcome::Done => &self.done,
@@ -145,6 +151,17 @@ impl Metrics {
         );
         for outcome in [Outcome::Done, Outcome::Failed, Outcome::Cancelled] {
             let count = self.counter(outcome).load(Relaxed);
+            let _ = writeln!(text, "{name}{{outcome=\"{}\"}} {count}", outcome.name());
+        }
+        let name = "brigade_requests_passed_on_total";
+        head(
+            &mut text,
+            name,
+            "counter",
+            "Requests for models of other nodes, by how their answers ended; those nodes count the rest.",
+        );
+        for outcome in [Outcome::Done, Outcome::Failed, Outcome::Cancelled] {
+            let count = self.passed_on[outcome as usize].load(Relaxed);
             let _ = writeln!(text, "{name}{{outcome=\"{}\"}} {count}", outcome.name());
         }
         let counters = [
@@ -286,6 +303,7 @@ mod tests {
             decode: Duration::ZERO,
         };
         metrics.end(Outcome::Done, usage, timing);
+        metrics.passed_on(Outcome::Cancelled);
         metrics.response(200);
         metrics.response(0);
         let load = Load {
@@ -311,6 +329,7 @@ mod tests {
             "brigade_prompt_cached_tokens_total 2",
             "brigade_completion_tokens_total 4",
             "brigade_http_responses_total{status=\"2xx\"} 1",
+            "brigade_requests_passed_on_total{outcome=\"cancelled\"} 1",
             "brigade_sequences_waiting 2",
             "brigade_up 1",
             "brigade_queue_seconds_bucket{le=\"0.005\"} 0",

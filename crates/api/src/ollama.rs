@@ -28,9 +28,18 @@ use crate::{
 use answer::{Answer, Kind};
 use request::{GenerateRequest, Input};
 
+fn error_value(error: &ApiError) -> Value {
+    json!({"error": error.message()})
+}
+
+/// An error within a stream.
+pub(crate) fn broken_off(error: &ApiError) -> String {
+    format!("{}\n", error_value(error))
+}
+
 /// The response of an error.
 pub(crate) fn refuse(error: &ApiError) -> Response {
-    error.with_body(&json!({"error": error.message()}))
+    error.with_body(&error_value(error))
 }
 
 fn respond(result: Result<Response, ApiError>) -> Response {
@@ -97,7 +106,10 @@ async fn answer(mut run: Run, kind: Kind, streams: bool) -> Result<Response, Api
 }
 
 /// The name of the model that is meant: Ollama's clients add `:latest`.
-fn served<B: Backend>(gateway: &Gateway<B>, asked: Option<String>) -> Result<String, ApiError> {
+pub(crate) fn served<B: Backend>(
+    gateway: &Gateway<B>,
+    asked: Option<String>,
+) -> Result<String, ApiError> {
     let Some(asked) = asked else {
         return Err(ApiError::invalid("model", "model is required"));
     };

@@ -17,6 +17,7 @@ use serde_json::json;
 use crate::{
     ApiKeys, Backend, ChatTemplate, ModelInfo, anthropic,
     error::ApiError,
+    forward,
     gateway::Gateway,
     metrics::Metrics,
     ollama,
@@ -73,6 +74,34 @@ pub fn router<B: Backend>(
     template: Option<ChatTemplate>,
     settings: Settings,
 ) -> Router {
+    build(backend, template, settings, Door::Front)
+}
+
+/// The same for processes that are trusted, such as other nodes' gateways: they have checked the
+/// key, and say whose it was. What is not here is not passed on a second time.
+pub fn inner_router<B: Backend>(
+    backend: Arc<B>,
+    template: Option<ChatTemplate>,
+    settings: Settings,
+) -> Router {
+    build(backend, template, settings, Door::Inner)
+}
+
+/// Where requests come in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Door {
+    /// From anybody.
+    Front,
+    /// From other gateways.
+    Inner,
+}
+
+fn build<B: Backend>(
+    backend: Arc<B>,
+    template: Option<ChatTemplate>,
+    settings: Settings,
+    door: Door,
+) -> Router {
     let gateway = Arc::new(Gateway {
         backend,
         template: template.map(Arc::new),
@@ -84,12 +113,21 @@ pub fn router<B: Backend>(
         // A model's id may have slashes.
         router = router.route(&path.replace("{id}", "{*id}"), handler);
     }
-    let access = Arc::new(access::Access::new(settings));
-    router
+    router = router
         .fallback(unknown_route)
-        .method_not_allowed_fallback(wrong_method)
-        .layer(middleware::from_fn_with_state(access, access::check))
-        .with_state(gateway)
+        .method_not_allowed_fallback(wrong_method);
+    let router = match door {
+        Door::Inner => router.layer(middleware::from_fn(access::believe)),
+        Door::Front => {
+            let forward =
+                middleware::from_fn_with_state(Arc::clone(&gateway), forward::where_it_is::<B>);
+            let access = Arc::new(access::Access::new(settings));
+            router
+                .layer(forward)
+                .layer(middleware::from_fn_with_state(access, access::check))
+        }
+    };
+    router.with_state(gateway)
 }
 
 fn model_value(info: &ModelInfo) -> serde_json::Value {
@@ -183,8 +221,20 @@ async fn metrics<B: Backend>(State(gateway): State<Arc<Gateway<B>>>) -> Response
     response
 }
 
+/// An error as the dialect of a path has it, within a stream.
+pub(crate) fn broken_off(path: &str, error: &ApiError) -> String {
+    if path.starts_with("/api/") {
+        ollama::broken_off(error)
+    } else if path == "/v1/messages" {
+        anthropic::broken_off(error)
+    } else {
+        let body = serde_json::to_string(&error.body()).expect("strings always serialize");
+        format!("data: {body}\n\n")
+    }
+}
+
 /// An error as the dialect of a path has it.
-fn refusal(path: &str, error: &ApiError) -> Response {
+pub(crate) fn refusal(path: &str, error: &ApiError) -> Response {
     if path.starts_with("/api/") {
         ollama::refuse(error)
     } else if path == "/v1/messages" {

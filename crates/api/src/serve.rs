@@ -2,8 +2,16 @@
 
 use std::{future::Future, io, time::Duration};
 
-use axum::{Router, serve::ListenerExt};
-use tokio::{net::TcpListener, sync::oneshot};
+use axum::{
+    Router,
+    serve::{Listener, ListenerExt},
+};
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc::UnboundedReceiver, oneshot},
+};
+
+use crate::BoxedStream;
 
 /// How long answers in progress may go on after the shutdown has begun. A backend that shuts
 /// down with the server fails its generations, and this is time to tell the clients so.
@@ -19,6 +27,33 @@ pub async fn serve(
     serve_with_grace(listener, router, shutdown, GRACE).await
 }
 
+/// The same for connections that come some other way.
+pub async fn serve_inside(
+    connections: UnboundedReceiver<BoxedStream>,
+    router: Router,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
+    finish(Inside(connections), router, shutdown, GRACE).await
+}
+
+struct Inside(UnboundedReceiver<BoxedStream>);
+
+impl Listener for Inside {
+    type Io = BoxedStream;
+    type Addr = ();
+
+    async fn accept(&mut self) -> (BoxedStream, ()) {
+        match self.0.recv().await {
+            Some(stream) => (stream, ()),
+            None => std::future::pending().await,
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 async fn serve_with_grace(
     listener: std::net::TcpListener,
     router: Router,
@@ -32,6 +67,19 @@ async fn serve_with_grace(
             tracing::debug!(%error, "no TCP_NODELAY");
         }
     });
+    finish(listener, router, shutdown, grace).await
+}
+
+async fn finish<L>(
+    listener: L,
+    router: Router,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+    grace: Duration,
+) -> io::Result<()>
+where
+    L: Listener,
+    L::Addr: std::fmt::Debug,
+{
     let (began, start) = oneshot::channel();
     let server = axum::serve(listener, router).with_graceful_shutdown(async move {
         shutdown.await;

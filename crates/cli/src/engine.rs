@@ -27,13 +27,13 @@ pub(crate) enum Command {
     /// Take a node out of the cluster
     #[cfg(unix)]
     Forget(commands::cluster::ForgetArgs),
-    /// Run a model on the cluster, and serve it here
+    /// Run a model on the cluster; this node coordinates it
     #[cfg(unix)]
     Load(commands::cluster::LoadArgs),
-    /// End a model that is served here
+    /// End a model that this node coordinates
     #[cfg(unix)]
     Unload(commands::cluster::UnloadArgs),
-    /// Show the models that are served here
+    /// Show the models that this node coordinates
     #[cfg(unix)]
     Ps(commands::cluster::JsonArgs),
     /// Keep `brigade up` running, by systemd or launchd

@@ -2,13 +2,17 @@
 
 #[cfg(unix)]
 use std::ffi::OsString;
+use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use brigade_api::{ApiKeys, Backend, ChatTemplate, Settings};
+use brigade_api::{ApiKeys, Backend, BoxedStream, Settings};
+use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 
 use crate::output;
 
@@ -127,29 +131,39 @@ impl ApiArgs {
 /// The HTTP server on a runtime of its own.
 #[derive(Debug)]
 pub(crate) struct Server {
-    runtime: tokio::runtime::Runtime,
-    stop: tokio::sync::oneshot::Sender<()>,
-    served: tokio::task::JoinHandle<std::io::Result<()>>,
+    runtime: Runtime,
+    stop: watch::Sender<bool>,
+    served: [JoinHandle<io::Result<()>>; 2],
 }
 
 impl Server {
-    /// Serves a backend, with a template for its conversations.
+    /// Serves a backend: to clients at a listener, and to other nodes by the connections that
+    /// `inside` brings.
     pub(crate) fn start(
         listener: TcpListener,
+        inside: mpsc::UnboundedReceiver<BoxedStream>,
         backend: impl Backend,
-        template: Option<ChatTemplate>,
         settings: Settings,
     ) -> anyhow::Result<Self> {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
+        let runtime = Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
             .build()?;
-        let (stop, stopped) = tokio::sync::oneshot::channel();
-        let router = brigade_api::router(Arc::new(backend), template, settings);
-        let served = runtime.spawn(brigade_api::serve(listener, router, async {
-            // A dropped sender means the same as a message.
-            let _ = stopped.await;
-        }));
+        let (stop, stopped) = watch::channel(false);
+        let ends = || {
+            let mut stopped = stopped.clone();
+            async move {
+                // A dropped sender means the same as a message.
+                let _ = stopped.wait_for(|stopped| *stopped).await;
+            }
+        };
+        let backend = Arc::new(backend);
+        let inner = brigade_api::inner_router(Arc::clone(&backend), None, settings.clone());
+        let front = brigade_api::router(backend, None, settings);
+        let served = [
+            runtime.spawn(brigade_api::serve(listener, front, ends())),
+            runtime.spawn(brigade_api::serve_inside(inside, inner, ends())),
+        ];
         Ok(Self {
             runtime,
             stop,
@@ -157,13 +171,20 @@ impl Server {
         })
     }
 
+    /// What its tasks run on.
+    pub(crate) fn runtime(&self) -> &Handle {
+        self.runtime.handle()
+    }
+
     /// Takes no more requests, and gives those in progress a moment to end.
     pub(crate) fn stop(self) {
-        let _ = self.stop.send(());
-        match self.runtime.block_on(self.served) {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => output::note(&format!("brigade: the API stopped: {error}")),
-            Err(error) => output::note(&format!("brigade: the API stopped: {error}")),
+        let _ = self.stop.send(true);
+        for served in self.served {
+            match self.runtime.block_on(served) {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => output::note(&format!("brigade: the API stopped: {error}")),
+                Err(error) => output::note(&format!("brigade: the API stopped: {error}")),
+            }
         }
         // A request that is still being tokenized is not waited for.
         self.runtime.shutdown_background();

@@ -7,6 +7,7 @@
 //!
 //! Threads block: one accepts, one keeps each peer, one serves each connection.
 
+mod api;
 mod delivering;
 mod dialer;
 mod gauge;
@@ -30,7 +31,7 @@ use std::fmt;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -158,6 +159,7 @@ impl Daemon {
             changed: Condvar::new(),
             bursting: Arc::default(),
             stopping: AtomicBool::new(false),
+            api: OnceLock::new(),
         });
         let accepting = Arc::clone(&shared);
         let listener = config.listener;
@@ -235,6 +237,15 @@ impl Daemon {
         state.memory.limit(limits);
         if state.about != about {
             state.about = about;
+            state.news();
+        }
+    }
+
+    /// Tells the cluster of the models that this node coordinates, in words for gateways.
+    pub fn tell_models(&self, models: String) {
+        let mut state = self.shared.lock();
+        if state.models != models {
+            state.models = models;
             state.news();
         }
     }

@@ -144,6 +144,6 @@ impl Dialect for Answer {
     }
 
     fn error(&mut self, error: &ApiError) -> Frame {
-        Frame::json(&json!({"error": error.message()}))
+        Frame::json(&super::error_value(error))
     }
 }

@@ -25,6 +25,17 @@ pub(crate) fn owner() -> Option<String> {
     OWNER.try_with(Clone::clone).unwrap_or_default()
 }
 
+/// The header with which a gateway says whose key it was.
+pub(crate) const OWNER_HEADER: &str = "x-brigade-owner";
+
+/// Takes another gateway's word.
+pub(super) async fn believe(request: Request, next: Next) -> Response {
+    let owner = request.headers().get(OWNER_HEADER);
+    let owner = owner.and_then(|owner| std::str::from_utf8(owner.as_bytes()).ok());
+    let owner = owner.map(ToOwned::to_owned);
+    OWNER.scope(owner, next.run(request)).await
+}
+
 pub(super) struct Access {
     keys: Option<ApiKeys>,
     origins: Vec<String>,

@@ -149,7 +149,7 @@ async fn refusals_have_anthropics_error() {
             json!({"model": "gpt"}),
             404,
             "not_found_error",
-            "model 'gpt' is not served here; served: tiny",
+            "model 'gpt' is not loaded; loaded: tiny. `brigade load` loads one",
         ),
         (
             json!({"temperature": 2}),

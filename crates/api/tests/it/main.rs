@@ -7,6 +7,7 @@ mod answers;
 mod anthropic;
 mod choices;
 mod fake;
+mod gateway;
 mod ollama;
 mod openapi;
 mod refusals;

@@ -150,7 +150,7 @@ async fn refusals_have_ollamas_error() {
         (
             json!({"model": "x"}),
             404,
-            "model 'x' is not served here; served: tiny",
+            "model 'x' is not loaded; loaded: tiny. `brigade load` loads one",
         ),
         (
             json!({"options": {"mirostat": 1}}),

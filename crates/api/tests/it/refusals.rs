@@ -455,7 +455,7 @@ async fn routes_methods_and_models_that_there_are_not() {
         404,
         some("model"),
         some("model_not_found"),
-        "model 'c' is not served here; served: a, b".to_owned(),
+        "model 'c' is not loaded; loaded: a, b. `brigade load` loads one".to_owned(),
     );
     assert_eq!(error(&get(router(), "/v1/models/c").await), missing);
     assert_eq!(error(&chat(router(), json!({"model": "c"})).await), missing);
@@ -517,7 +517,7 @@ async fn what_the_backend_refuses() {
             404,
             "invalid_request_error",
             Some("model_not_found"),
-            "model 'tiny' is not served here",
+            "model 'tiny' is not loaded: `brigade load` loads one",
         ),
         (
             BackendError::Invalid(text()),

@@ -14,6 +14,7 @@ mod cluster;
 mod delivery;
 mod doctor;
 mod failure;
+mod gateway;
 mod grammar;
 mod keys;
 mod lab;

@@ -17,7 +17,7 @@ use brigade_gguf::testing::TinyModel;
 use tempfile::TempDir;
 
 pub(crate) use fleet::{Fleet, wait_until_gone};
-pub(crate) use http::{Event, Stream, chat, get, post, status};
+pub(crate) use http::{Event, Stream, chat, get, metric, post, post_with, status};
 pub(crate) use lab::Lab;
 pub(crate) use machines::{Machines, address, second_address};
 pub(crate) use models::{damaged, internlm2};

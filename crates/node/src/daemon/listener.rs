@@ -15,7 +15,7 @@ use super::message::{
     Answer, Greeting, MEMBER_LIMIT, Opening, PeerMessage, Refusal, STRANGER_LIMIT,
 };
 use super::state::State;
-use super::{PULSE, SILENCE, Shared, delivering, probe, stages, tunnel};
+use super::{PULSE, SILENCE, Shared, api, delivering, probe, stages, tunnel};
 use crate::link::{Expected, Link, Peer};
 
 /// Until it has said who it is and what it wants, a connection has this time.
@@ -127,6 +127,13 @@ fn serve(
             Ok(()) => {
                 drop(place);
                 stages::serve(shared, link, peer.key, job, &claim)
+            }
+            Err(refusal) => refuse(&mut link, "?", refusal),
+        },
+        Opening::Api => match trusted(shared, peer.key) {
+            Ok(()) => {
+                drop(place);
+                api::serve(shared, link, peer.key)
             }
             Err(refusal) => refuse(&mut link, "?", refusal),
         },

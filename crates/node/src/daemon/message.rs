@@ -60,6 +60,8 @@ pub(super) enum Opening {
     /// Pieces of the model with this key. Which are here follows, as half-open ranges; then what
     /// [`crate::delivery::peer`] has.
     Pieces(String),
+    /// A connection to the API, where this node passes on requests of its clients. HTTP follows.
+    Api,
 }
 
 /// The answer to an [`Opening`].
@@ -76,7 +78,7 @@ pub(super) enum Answer {
         /// The cluster.
         members: Vec<Member>,
     },
-    /// To who wants something that runs, a way to it, or pieces of a model: it comes.
+    /// To who wants something that runs, a way to it, pieces of a model or the API: it comes.
     Granted,
     /// To anybody.
     Refused(Refusal),
@@ -112,6 +114,8 @@ pub struct NodeFacts {
     pub about: String,
     /// Memory that is taken.
     pub held: Vec<Held>,
+    /// The models that it coordinates, for gateways; not read by the daemon either.
+    pub models: String,
 }
 
 /// That a node is there, and what it sees.
@@ -202,6 +206,9 @@ pub enum Refusal {
     /// A tunnel to something else than an RPC server of the coordinator's.
     #[error("no RPC server runs here for this node at that port")]
     NoServer,
+    /// Nobody answers requests there.
+    #[error("its API is not up")]
+    NoApi,
     /// Its memory is taken.
     #[error("{}", describe_memory(pool, *asked, *free, holders))]
     Memory {

@@ -3,13 +3,14 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use brigade_wire::members::Member;
 use brigade_wire::{FrameError, NodeKey};
 
+use super::api::Door;
 use super::message::{self, Answer, Greeting, Opening};
 use super::state::State;
 use super::{CONNECT, Host, dialer};
@@ -40,6 +41,8 @@ pub(super) struct Shared {
     /// This node takes part in a burst.
     pub(super) bursting: Arc<AtomicBool>,
     pub(super) stopping: AtomicBool,
+    /// Who takes the connections of other nodes' gateways.
+    pub(super) api: OnceLock<Door>,
 }
 
 impl Shared {

@@ -30,6 +30,8 @@ pub(super) struct State {
     pub(super) nearby: Nearby,
     /// What this node says of its machine.
     pub(super) about: String,
+    /// What it says of the models that it coordinates.
+    pub(super) models: String,
     pub(super) memory: Ledger,
     /// Counts what it has said.
     facts: u64,
@@ -65,6 +67,7 @@ impl State {
             interfaces,
             nearby: Nearby::default(),
             about: String::new(),
+            models: String::new(),
             memory: Ledger::default(),
             facts,
             peers: HashMap::new(),
@@ -99,6 +102,7 @@ impl State {
         let facts = NodeFacts {
             about: self.about.clone(),
             held: self.memory.held(),
+            models: self.models.clone(),
         };
         (self.facts, facts)
     }

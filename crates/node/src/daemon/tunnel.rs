@@ -7,6 +7,8 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+#[cfg(unix)]
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -47,9 +49,10 @@ impl Daemon {
                 }
                 let (shared, host) = (Arc::clone(&shared), host.clone());
                 thread::spawn(move || {
-                    let carried = shared
-                        .ask(&host, &Opening::Tunnel(port))
-                        .map(|link| carry(link, &client));
+                    let carried = shared.ask(&host, &Opening::Tunnel(port)).map(|link| {
+                        client.set_nodelay(true)?;
+                        carry(link, &client)
+                    });
                     match carried {
                         Ok(Ok(())) => {}
                         Ok(Err(error)) => {
@@ -86,26 +89,31 @@ pub(super) fn serve(
     shared.lock().peer(coordinator).bind(link.socket())?;
     link.socket().set_read_timeout(None)?;
     link.socket().set_write_timeout(None)?;
+    server.set_nodelay(true)?;
     send_value(&mut link, &Answer::Granted)?;
     Ok(carry(link, &server)?)
 }
 
-/// Carries bytes both ways until one side has ended, then ends the other. RPC is question and
-/// answer, so one thread is enough for both directions.
-fn carry(mut link: Link, mut socket: &TcpStream) -> io::Result<()> {
-    socket.set_nodelay(true)?;
+/// Carries bytes both ways until one side has ended, then ends the other. What is carried is
+/// question and answer, so one thread is enough for both directions.
+#[cfg(unix)]
+pub(super) fn carry<S: AsFd>(mut link: Link, socket: &S) -> io::Result<()>
+where
+    for<'a> &'a S: Read + Write,
+{
     let mut piece = vec![0; PIECE_BYTES];
+    let mut near = socket;
     let mut run = || {
         loop {
             let (from_link, from_socket) = wait(&mut link, socket)?;
             if from_link {
                 match link.read(&mut piece)? {
                     0 => return Ok(()),
-                    count => socket.write_all(&piece[..count])?,
+                    count => near.write_all(&piece[..count])?,
                 }
             }
             if from_socket {
-                match socket.read(&mut piece)? {
+                match near.read(&mut piece)? {
                     0 => return Ok(()),
                     count => link.write_all(&piece[..count])?,
                 }
@@ -115,13 +123,13 @@ fn carry(mut link: Link, mut socket: &TcpStream) -> io::Result<()> {
     let result = run();
     // What is bound stays open otherwise. One that is closed already is what is wanted.
     let _ = link.socket().shutdown(Shutdown::Both);
-    let _ = socket.shutdown(Shutdown::Both);
+    let _ = rustix::net::shutdown(socket, rustix::net::Shutdown::Both);
     result
 }
 
 /// Waits until there is something to read from the link, from the socket, or from both.
 #[cfg(unix)]
-fn wait(link: &mut Link, socket: &TcpStream) -> io::Result<(bool, bool)> {
+fn wait(link: &mut Link, socket: &impl AsFd) -> io::Result<(bool, bool)> {
     use rustix::event::{PollFd, PollFlags, poll};
     // What has been decrypted already, or read with what came before it, wakes nobody.
     if link.holds_input() {
@@ -143,6 +151,6 @@ fn wait(link: &mut Link, socket: &TcpStream) -> io::Result<(bool, bool)> {
 }
 
 #[cfg(not(unix))]
-fn wait(_link: &mut Link, _socket: &TcpStream) -> io::Result<(bool, bool)> {
-    Err(io::Error::other("llama-rpc between machines needs Unix"))
+pub(super) fn carry<S>(_link: Link, _socket: &S) -> io::Result<()> {
+    Err(io::Error::other("carrying between machines needs Unix"))
 }

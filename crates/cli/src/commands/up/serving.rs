@@ -1,5 +1,6 @@
 //! The models that a daemon serves.
 
+mod cluster;
 mod declared;
 mod models;
 mod slot;
@@ -11,18 +12,22 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use brigade_api::Settings;
+use brigade_api::{BoxedStream, Settings};
 use brigade_fit::catalog::Catalog;
 use brigade_fit::model::Model;
 use brigade_gguf::Source;
 use brigade_hub::ModelRef;
 use brigade_node::{Daemon, Host, NodeState, NodeView};
 
+use tokio::net::UnixStream;
+use tokio::sync::mpsc;
+
 use crate::control::{LoadOrder, Running};
 use crate::model::{self, Engine};
 use crate::output::Told;
 use crate::placing::{self, Choice, Placed};
 use crate::server::Server;
+use cluster::Announced;
 use declared::{Declared, Store};
 use models::Models;
 use slot::Slot;
@@ -72,12 +77,21 @@ impl Serving {
             store,
             slots: Mutex::new(Vec::new()),
         });
-        let server = Server::start(
-            api.listener,
-            Models(Arc::clone(&shared)),
-            None,
-            api.settings,
-        )?;
+        let (send, inside) = mpsc::unbounded_channel();
+        let models = Models(Arc::clone(&shared));
+        let server = Server::start(api.listener, inside, models, api.settings)?;
+        let runtime = server.runtime().clone();
+        shared.daemon.open_api(move |socket| {
+            let _runtime = runtime.enter();
+            let asynchronous = socket
+                .set_nonblocking(true)
+                .and_then(|()| UnixStream::from_std(socket));
+            match asynchronous {
+                // A server that has stopped takes no more, and the socket ends.
+                Ok(socket) => drop(send.send(Box::new(socket) as BoxedStream)),
+                Err(error) => tracing::error!(%error, "a gateway's connection"),
+            }
+        });
         for declared in declared {
             let slot = Slot::new(declared);
             shared.lock().push(Arc::clone(&slot));
@@ -226,6 +240,7 @@ impl Serving {
         if let Some(before) = before {
             before.stop();
         }
+        shared.announce();
         let result = slot.load(shared, progress).and_then(|running| {
             shared.declare()?;
             Ok(running)
@@ -233,6 +248,7 @@ impl Serving {
         if result.is_err() {
             slot.stop();
             shared.lock().retain(|known| !Arc::ptr_eq(known, &slot));
+            shared.announce();
             // What it took the place of is not wanted any more either.
             shared.declare()?;
         }
@@ -261,6 +277,7 @@ impl Serving {
             slots.remove(index)
         };
         slot.stop();
+        shared.announce();
         shared.declare()?;
         Ok(slot.name().to_owned())
     }
@@ -326,6 +343,17 @@ impl Shared {
             (ModelRef::Path(path), _) => model::open(path),
             (_, Some(kept)) => Ok(kept),
             (remote, None) => Ok(self.daemon.find_model(remote)?),
+        }
+    }
+
+    /// Tells the cluster which models this node coordinates, and how they are.
+    fn announce(&self) {
+        // With the lock held, so that what is told last is how things are.
+        let slots = self.lock();
+        let announced: Vec<_> = slots.iter().map(|slot| Announced::of(slot)).collect();
+        match serde_json::to_string(&announced) {
+            Ok(text) => self.daemon.tell_models(text),
+            Err(error) => tracing::error!(%error, "the models cannot be told"),
         }
     }
 

@@ -55,6 +55,27 @@ pub(crate) fn post(api: &str, body: &Value) -> (u16, Value) {
     whole(open(api, "POST /v1/chat/completions", &body.to_string()))
 }
 
+/// Posts to a path with one more header line; gives the status and the JSON.
+pub(crate) fn post_with(api: &str, path: &str, header: &str, body: &Value) -> (u16, Value) {
+    whole(open_with(
+        api,
+        &format!("POST {path}"),
+        header,
+        &body.to_string(),
+    ))
+}
+
+/// The number in a line of `/metrics`.
+pub(crate) fn metric(api: &str, name: &str) -> u64 {
+    let (_, mut body, _) = open(api, "GET /metrics", "");
+    let mut text = String::new();
+    body.read_to_string(&mut text).unwrap();
+    let mut lines = text.lines();
+    let value = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    let value = value.unwrap_or_else(|| panic!("no {name} in {text}"));
+    value.parse().unwrap()
+}
+
 fn whole((status, mut body, _): (u16, Body, TcpStream)) -> (u16, Value) {
     let mut text = String::new();
     body.read_to_string(&mut text).unwrap();
@@ -137,10 +158,14 @@ impl Event {
 }
 
 fn open(api: &str, request: &str, body: &str) -> (u16, Body, TcpStream) {
+    open_with(api, request, "", body)
+}
+
+fn open_with(api: &str, request: &str, header: &str, body: &str) -> (u16, Body, TcpStream) {
     let mut connection = TcpStream::connect(api).unwrap();
     connection.set_read_timeout(Some(SOON)).unwrap();
     let head = format!(
-        "{request} HTTP/1.1\r\nhost: {api}\r\nconnection: close\r\n\
+        "{request} HTTP/1.1\r\nhost: {api}\r\nconnection: close\r\n{header}\
          content-type: application/json\r\ncontent-length: {}\r\n\r\n",
         body.len()
     );

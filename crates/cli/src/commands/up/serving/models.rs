@@ -3,13 +3,18 @@
 use std::sync::Arc;
 
 use brigade_api::{
-    Backend, BackendError, ChatTemplate, Generation, GenerationRequest, Load, ModelInfo,
+    Backend, BackendError, ChatTemplate, Connection, Generation, GenerationRequest, Load, ModelInfo,
 };
 
 use super::Shared;
 use super::slot::Slot;
 
-/// All models of a daemon; a request names the one that it means.
+const NOTHING: Load = Load {
+    waiting: 0,
+    active: 0,
+};
+
+/// All models of a cluster; a request names the one that it means.
 #[derive(Debug)]
 pub(super) struct Models(pub(super) Arc<Shared>);
 
@@ -24,32 +29,86 @@ impl Models {
 }
 
 impl Backend for Models {
+    /// Those of this node, then those of the others.
     fn models(&self) -> Vec<ModelInfo> {
         let slots = self.slots().into_iter();
-        slots.filter_map(|slot| Some(slot.serves()?.info)).collect()
+        let mut models: Vec<_> = slots.filter_map(|slot| Some(slot.serves()?.info)).collect();
+        let others = self.0.elsewhere().into_iter();
+        for other in others.filter(|other| other.host.is_some()) {
+            if let Some(info) = other.model.info
+                && !models.iter().any(|model| model.id == info.id)
+            {
+                models.push(info);
+            }
+        }
+        models
+    }
+
+    fn is_elsewhere(&self, model: &str) -> bool {
+        self.find(model).is_none_or(|slot| slot.serves().is_none())
+            && self
+                .0
+                .find_elsewhere(model)
+                .is_some_and(|other| other.host.is_some())
+    }
+
+    async fn connect(&self, model: &str) -> Result<Connection, BackendError> {
+        let (shared, model) = (Arc::clone(&self.0), model.to_owned());
+        let connected = tokio::task::spawn_blocking(move || shared.connect(&model));
+        connected
+            .await
+            .map_err(|error| BackendError::Internal(error.to_string()))?
+    }
+
+    async fn want(&self, model: &str) -> Result<(), BackendError> {
+        if let Some(slot) = self.find(model)
+            && let Some(trouble) = slot.trouble()
+        {
+            return Err(BackendError::Unavailable(trouble));
+        }
+        match self.0.find_elsewhere(model) {
+            Some(lost) if lost.host.is_none() => Err(BackendError::Unavailable(format!(
+                "{}, which runs {model}, is not up",
+                lost.node
+            ))),
+            Some(other) => Err(BackendError::Unavailable(
+                other.model.trouble.unwrap_or_default(),
+            )),
+            None => Err(BackendError::UnknownModel(model.to_owned())),
+        }
     }
 
     fn template(&self, model: &str) -> Option<Arc<ChatTemplate>> {
         self.find(model)?.serves()?.template
     }
 
+    /// A request would be taken if any model answers, here or elsewhere; what is counted is what
+    /// is here.
     fn load(&self) -> Result<Load, BackendError> {
         let mut sum = None;
         let mut trouble = "no model is loaded: `brigade load` runs one".to_owned();
         for slot in self.slots() {
-            let (reason, serves) = (slot.trouble(), slot.serves());
-            match (reason, serves) {
-                (None, Some(serves)) => {
-                    let own = serves.backend.load()?;
-                    let all = sum.get_or_insert(Load {
-                        waiting: 0,
-                        active: 0,
-                    });
+            let own = match (slot.trouble(), slot.serves()) {
+                (None, Some(serves)) => serves.backend.load().map_err(|error| error.to_string()),
+                (Some(reason), _) => Err(reason),
+                (None, None) => continue,
+            };
+            match own {
+                Ok(own) => {
+                    let all = sum.get_or_insert(NOTHING);
                     all.waiting += own.waiting;
                     all.active += own.active;
                 }
-                (Some(reason), _) => trouble = reason,
-                (None, None) => {}
+                Err(reason) => trouble = reason,
+            }
+        }
+        if sum.is_none() {
+            for other in self.0.elsewhere() {
+                match (other.host, other.model.trouble) {
+                    (Some(_), None) => sum = Some(NOTHING),
+                    (Some(_), Some(reason)) => trouble = reason,
+                    (None, _) => trouble = format!("{} is not up", other.node),
+                }
             }
         }
         sum.ok_or(BackendError::Unavailable(trouble))

@@ -127,14 +127,17 @@ impl Slot {
                         let Some(death) = slot.run(loaded) else {
                             return;
                         };
+                        shared.announce();
                         told(Step::Loaded);
                         let Some(how) = death() else { return };
                         slot.fail(&how);
+                        shared.announce();
                     }
                     Err(error) => {
                         let mut state = slot.lock();
                         state.waits = Some(format!("{error:#}"));
                         drop(state);
+                        shared.announce();
                         told(Step::Failed(error));
                     }
                 }
