@@ -6,6 +6,8 @@ mod manifest;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, SyncSender};
+use std::thread;
 
 use crate::layout::Layout;
 use crate::slice::{self, StageBytes};
@@ -158,19 +160,38 @@ fn write_file(
     dir: &Path,
     stem: &str,
     path: &Path,
-    write: impl FnOnce(&mut BufWriter<&mut File>) -> Result<(), GgufError>,
+    write: impl FnOnce(&mut BufWriter<Pushing<'_>>) -> Result<(), GgufError>,
 ) -> Result<crate::Stamp, GgufError> {
     let written = || {
-        let mut temporary = tempfile::Builder::new()
+        let temporary = tempfile::Builder::new()
             .prefix(&temporary_prefix(stem))
             .suffix(TEMPORARY_SUFFIX)
             .tempfile_in(dir)
             .map_err(GgufError::Write)?;
-        let mut out = BufWriter::new(temporary.as_file_mut());
-        write(&mut out)?;
-        out.flush().map_err(GgufError::Write)?;
-        drop(out);
-        temporary.as_file().sync_all().map_err(GgufError::Write)?;
+        let file = temporary.as_file();
+        let (push, due) = mpsc::sync_channel(1);
+        thread::scope(|scope| {
+            // An error is told once, to whoever syncs next: it must not be lost here.
+            let pushing = scope.spawn(move || {
+                for () in due {
+                    file.sync_data()?;
+                }
+                io::Result::Ok(())
+            });
+            let mut out = BufWriter::new(Pushing {
+                file,
+                written: 0,
+                push,
+            });
+            write(&mut out)?;
+            out.flush().map_err(GgufError::Write)?;
+            drop(out);
+            match pushing.join() {
+                Ok(result) => result.map_err(GgufError::Write),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        })?;
+        file.sync_all().map_err(GgufError::Write)?;
         let file = temporary
             .persist(path)
             .map_err(|error| GgufError::Write(error.error))?;
@@ -179,6 +200,35 @@ fn write_file(
         crate::Stamp::of(&metadata).map_err(GgufError::Write)
     };
     written().map_err(|error| error.at(path))
+}
+
+/// After so many bytes the disk is put to work, while more is read and hashed: at the end little is
+/// left to wait for.
+const PUSH_BYTES: usize = 64 << 20;
+
+/// A file that goes to the disk while it is being written.
+struct Pushing<'a> {
+    file: &'a File,
+    /// Bytes since the last push.
+    written: usize,
+    push: SyncSender<()>,
+}
+
+impl Write for Pushing<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.file.write(bytes)?;
+        self.written += count;
+        if self.written >= PUSH_BYTES {
+            self.written = 0;
+            // Where the disk is still at it, the next push comes soon enough.
+            let _ = self.push.try_send(());
+        }
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
 }
 
 /// Makes a rename survive a power cut.

@@ -8,6 +8,7 @@
 mod cores;
 mod peers;
 mod report;
+mod slice;
 mod staged;
 pub(crate) mod stock;
 
@@ -24,6 +25,7 @@ use staged::Staged;
 use stock::Stock;
 
 #[derive(Debug, Clone, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "they are switches")]
 pub(crate) struct Args {
     /// A GGUF file, or the first of several [default: the demo model]
     #[arg(value_name = "MODEL")]
@@ -43,10 +45,17 @@ pub(crate) struct Args {
         "whole_cores", "json",
     ])]
     peers: bool,
+    /// Measure how fast a stage is cut out of the model, against `cp` of as many bytes; without a
+    /// model, out of one that is made for it
+    #[arg(long, conflicts_with_all = [
+        "stages", "streams", "rpc", "peers", "rounds", "prompt_tokens", "tokens", "chunk",
+        "stock_chunk", "cores", "whole_cores",
+    ])]
+    slice: bool,
     /// How often all sides are loaded anew
     #[arg(long, default_value_t = 10, value_name = "N")]
     rounds: u32,
-    /// Measurements of each side in each round
+    /// Measurements of each side in each round, or of cutting
     #[arg(long, default_value_t = 3, value_name = "N")]
     pairs: u32,
     /// Tokens of each prompt
@@ -112,6 +121,9 @@ impl Args {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    if args.slice {
+        return slice::run(args);
+    }
     let path = model::path(args.model.as_deref())?;
     if args.peers {
         let results = peers::WORKLOADS

@@ -35,6 +35,23 @@ fn stages_one_process_and_rpc_in_one_run() {
     }
 }
 
+/// A stage is cut and copied in turns, and nothing is left of either.
+#[test]
+fn slicing_against_cp() {
+    let scratch = Scratch::new();
+    let model = smollm2();
+    let ended = scratch.run(&["bench", text(&model), "--slice", "--pairs=2", "--json"]);
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    let json: Value = serde_json::from_str(&ended.stdout).unwrap();
+    // Half of its layers.
+    let bytes = json["bytes"].as_u64().unwrap();
+    assert!((20_000_000..60_000_000).contains(&bytes), "{json}");
+    for number in ["slice_gb_s", "cp_gb_s", "ratio"] {
+        assert!(json[number]["median"].as_f64().unwrap() > 0.0, "{json}");
+    }
+    assert_eq!(std::fs::read_dir(scratch.cache()).unwrap().count(), 0);
+}
+
 #[test]
 fn what_cannot_be_measured_is_refused() {
     let scratch = Scratch::new();
@@ -44,6 +61,8 @@ fn what_cannot_be_measured_is_refused() {
         (&["--cores=0", "--whole-cores=2"], "--whole-cores"),
         (&["--cores=4096"], "cores 0 to"),
         (&["--peers", "--stages=2"], "cannot be used with"),
+        (&["--slice", "--stages=2"], "cannot be used with"),
+        (&["--slice", "--pairs=0"], "at least 1"),
     ] {
         let ended = scratch.run(&[&["bench", text(&model)], wrong].concat());
         assert_ne!(ended.code, Some(0), "{wrong:?}");

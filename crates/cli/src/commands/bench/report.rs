@@ -78,7 +78,7 @@ pub(super) struct Spread {
 }
 
 impl Spread {
-    fn of(values: impl Iterator<Item = f64>) -> Self {
+    pub(super) fn of(values: impl Iterator<Item = f64>) -> Self {
         let mut values: Vec<f64> = values.collect();
         values.sort_by(f64::total_cmp);
         let middle = values.len() / 2;
@@ -94,7 +94,7 @@ impl Spread {
         }
     }
 
-    fn json(self) -> Value {
+    pub(super) fn json(self) -> Value {
         json!({"min": self.min, "median": self.median, "max": self.max})
     }
 
