@@ -65,8 +65,11 @@ pub(crate) fn open(path: &Path) -> anyhow::Result<Source> {
     let named = path.to_str().map(str::parse::<ModelRef>).transpose()?;
     if let Some(remote @ (ModelRef::Hub(_) | ModelRef::Url(_))) = named {
         let cache = brigade_node::cache_dir()?;
-        let progress = output::progress();
-        let fetched = brigade_node::fetch_model(&hub::client(), &remote, &cache, progress);
+        let mut progress = output::progress();
+        let fetched = brigade_node::fetch_model(&hub::client(), &remote, &cache, |step| {
+            progress(step);
+            Ok(())
+        });
         output::progress_done();
         return Ok(fetched?);
     }

@@ -1,5 +1,6 @@
 //! Nodes that run one model together: processes on this machine, or daemons on several.
 
+mod break_off;
 mod ground;
 mod guards;
 mod member;
@@ -7,7 +8,7 @@ mod obituary;
 mod spec;
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use brigade_gguf::Layers;
@@ -21,9 +22,10 @@ use crate::tokenizer::Tokenizer;
 use crate::worker::{Job, Memory, Shard, StageReady};
 use ground::{Ground, Route};
 use guards::Guards;
-use member::{Member, Ready, Way};
+use member::{Member, Ready, Watched};
 use obituary::Obituary;
 
+pub use break_off::BreakOff;
 pub use spec::{ClusterSpec, Links, Placement, Seat};
 
 /// How long the watchers of the processes may take to say which of them broke the chain.
@@ -53,7 +55,7 @@ pub struct Cluster {
     pub nodes: Vec<NodeInfo>,
     /// With [`Placement::Rpc`], the process that drives the servers.
     pub client: Option<NodeInfo>,
-    ways: Vec<Arc<Mutex<Way>>>,
+    members: Vec<Watched>,
     /// To RPC servers on other nodes.
     _tunnels: Vec<Tunnel>,
     obituary: Arc<Obituary>,
@@ -101,12 +103,27 @@ impl Cluster {
     /// The same with a stage on each of these nodes of a cluster, in order of layers, or with an RPC
     /// server on each.
     ///
-    /// It coordinates the instance: when it is dropped, the nodes end their stages.
+    /// It coordinates the instance: when it is dropped, the nodes end their stages. Another thread
+    /// may break the start off.
     pub fn start_on(
         daemon: &Daemon,
         seats: &[Seat],
         spec: &ClusterSpec,
         tokenizer: &Tokenizer,
+        break_off: &BreakOff,
+        progress: impl FnMut(Progress),
+    ) -> Result<Self, NodeError> {
+        let started = Self::begin_on(daemon, seats, spec, tokenizer, break_off, progress);
+        // Whatever its end looked like from here.
+        started.or_else(|error| break_off.check().and(Err(error)))
+    }
+
+    fn begin_on(
+        daemon: &Daemon,
+        seats: &[Seat],
+        spec: &ClusterSpec,
+        tokenizer: &Tokenizer,
+        break_off: &BreakOff,
         progress: impl FnMut(Progress),
     ) -> Result<Self, NodeError> {
         let (guards, jobs) = match &spec.placement {
@@ -151,7 +168,7 @@ impl Cluster {
                 model: spec.name.clone(),
                 amounts: seat.needs.clone(),
             };
-            members.push(Member::ask(daemon, &seat.host, job, claim)?);
+            members.push(Member::ask(daemon, &seat.host, job, claim, break_off)?);
         }
         let ground = Ground::Cluster(daemon, seats);
         Self::assemble(spec, tokenizer, members, Some(guards), ground, progress)
@@ -222,7 +239,7 @@ impl Cluster {
             })
         };
         Ok(Self {
-            ways: members.into_iter().map(watch).collect(),
+            members: members.into_iter().map(watch).collect(),
             instance,
             nodes,
             client,
@@ -244,11 +261,11 @@ impl Drop for Cluster {
         self.obituary.close();
         self.instance.fail("the cluster was shut down");
         // All lifelines first, so that the processes end side by side.
-        for way in &self.ways {
-            member::lock(way).release();
+        for member in &self.members {
+            member.release();
         }
-        for way in &self.ways {
-            member::lock(way).end();
+        for member in &self.members {
+            member.end();
         }
     }
 }

@@ -31,7 +31,7 @@ use std::fmt;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, OnceLock};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -253,6 +253,26 @@ impl Daemon {
     /// What of this machine's memory is taken.
     pub fn held(&self) -> Vec<Held> {
         self.shared.lock().memory.held()
+    }
+
+    /// Waits until no node says any more that a model which this one had loaded holds memory there:
+    /// a plan that is made then counts on all that is free.
+    pub fn wait_until_free(&self, model: &str, limit: Duration) {
+        let shared = &self.shared;
+        let holds = |state: &mut State| {
+            let (now, own) = (shared.now(), state.memory.held());
+            let is_its = |held: &Held| held.model == model && held.coordinator == shared.name;
+            let others = state.members.present().any(|member| {
+                let facts = state.peek(member.key).and_then(|peer| peer.facts.as_ref());
+                state.is_up(member.key, now)
+                    && facts.is_some_and(|(_, facts)| facts.held.iter().any(is_its))
+            });
+            others || own.iter().any(is_its)
+        };
+        let waited = shared
+            .changed
+            .wait_timeout_while(shared.lock(), limit, holds);
+        drop(waited.unwrap_or_else(PoisonError::into_inner));
     }
 
     /// The cluster as this node sees it, by name.

@@ -63,12 +63,12 @@ struct Description {
 const SCHEMA: &str = "brigade.fetched/1";
 
 /// Fetches a model from its servers as a whole, for a machine that is alone; what of it is in the
-/// cache folder already is not fetched again.
+/// cache folder already is not fetched again. An error of `progress` ends it.
 pub fn fetch_model(
     client: &Client,
     reference: &brigade_hub::ModelRef,
     cache: &Path,
-    mut progress: impl FnMut(crate::Progress),
+    mut progress: impl FnMut(crate::Progress) -> Result<(), NodeError>,
 ) -> Result<Source, NodeError> {
     let resolved = client.resolve(reference)?;
     let delivery = Delivery::new(client.clone(), cache.to_owned());
@@ -78,8 +78,7 @@ pub fn fetch_model(
             done_bytes: state.done_bytes,
             total_bytes: state.total_bytes,
             bytes_per_second: state.bytes_per_second,
-        });
-        Ok(())
+        })
     })
 }
 

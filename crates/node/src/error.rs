@@ -73,6 +73,9 @@ pub enum NodeError {
     /// A model's bytes did not come.
     #[error("{0}")]
     Delivery(String),
+    /// A model is not wanted any more that was being started.
+    #[error("the start was broken off")]
+    BrokenOff,
     /// No folder for the state is known.
     #[error("no home folder is known; set BRIGADE_HOME to a folder for this node's state")]
     NoHome,

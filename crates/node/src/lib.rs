@@ -36,7 +36,7 @@ mod tokenizer;
 mod worker;
 
 pub use cache::cache_dir;
-pub use cluster::{Cluster, ClusterSpec, Links, NodeInfo, Placement, Progress, Seat};
+pub use cluster::{BreakOff, Cluster, ClusterSpec, Links, NodeInfo, Placement, Progress, Seat};
 pub use daemon::{
     Amount, Claim, Daemon, DaemonConfig, Discovery, Held, Host, LinkView, Measured, NearbyNode,
     NodeFacts, NodeState, NodeView, Refusal,

@@ -3,13 +3,14 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use brigade_gguf::{Layers, Source, stage_bytes};
 use brigade_hub::testing::{Content, TestHub};
 use serde_json::json;
 
 use crate::support::{
-    Fleet, SOON, Signal, chat, post, send, smollm2, text, wait_until, wait_until_gone,
+    Fleet, GONE, SOON, Signal, chat, post, send, smollm2, text, wait_until, wait_until_gone,
 };
 
 const NAME: &str = "hf:someone/smollm2:Q4_1";
@@ -210,6 +211,62 @@ fn what_was_fetched_before_a_crash_is_not_fetched_again() {
     }
     let ask = || post(fleet.node("a").api(), &chat("hi", 4, &json!({}))).0;
     wait_until("it is back", SOON, || ask() == 200);
+    assert_eq!(answer(&fleet, "a"), fetched);
+    fleet.end();
+}
+
+/// How many pieces a node has noted of what it fetches.
+fn noted(fleet: &Fleet, node: &str) -> usize {
+    let journals = files(&fleet.cache(node), "journal");
+    let lines = |path: &PathBuf| fs::read_to_string(path).unwrap().lines().count();
+    journals.iter().map(lines).sum()
+}
+
+/// Whether no node says that a model has some of its memory.
+fn nothing_is_held(fleet: &Fleet, by: &str) -> bool {
+    let nodes = fleet.json(by, &["nodes"]);
+    let nodes = nodes["nodes"].as_array().unwrap();
+    nodes.iter().all(|node| node["held"] == json!([]))
+}
+
+#[test]
+fn unloading_ends_a_fetch_on_every_node_and_keeps_what_came() {
+    let hub = hub();
+    let fleet = Fleet::apart(&["a", "b"], hub.endpoint());
+    hub.set_speed_after(4 << 20, 2_000_000);
+    let plan = plan(&fleet, ["a", "b"], 15);
+    let loading = fleet.spawn("a", &[&USUAL[..], &[text(&plan)]].concat());
+    wait_until("both have some of it", SOON, || {
+        noted(&fleet, "a").min(noted(&fleet, "b")) > 5
+    });
+    // What is left takes half an hour.
+    hub.set_speed_after(4 << 20, 10_000);
+    wait_until("both wait for more", SOON, || hub.sending() > 4);
+    let name = &fleet.json("a", &["ps"])["models"][0]["model"];
+    let name = name.as_str().unwrap().to_owned();
+    let begun = Instant::now();
+    assert_eq!(fleet.run("a", &["unload", &name]).code, Some(0));
+    assert!(begun.elapsed() < GONE, "{:?}", begun.elapsed());
+    assert!(nothing_is_held(&fleet, "a"));
+    let ended = loading.wait_with_output().unwrap();
+    assert_eq!(ended.status.code(), Some(1));
+    let said = String::from_utf8(ended.stderr).unwrap();
+    assert!(
+        said.trim_end()
+            .ends_with("was unloaded while it was being loaded"),
+        "{said}"
+    );
+    wait_until("nobody fetches any more", GONE, || hub.sending() == 0);
+    assert_eq!(fleet.json("a", &["ps"])["models"], json!([]));
+
+    let before = hub.served_bytes();
+    hub.set_speed_after(u64::MAX, 1000);
+    fleet.json("a", &[&USUAL[..], &[text(&plan)]].concat());
+    let (served, all) = (hub.served_bytes() - before, tensors());
+    assert!(served < all, "{served} of {all}");
+    let fetched = answer(&fleet, "a");
+    assert_eq!(fleet.run("a", &["unload"]).code, Some(0));
+    load_file(&fleet);
     assert_eq!(answer(&fleet, "a"), fetched);
     fleet.end();
 }

@@ -129,6 +129,8 @@ struct Mood {
     etag: String,
     /// Bytes of files that were sent.
     served_bytes: u64,
+    /// Answers with files that are under way.
+    sending: u32,
 }
 
 /// A hub with one repository.
@@ -151,7 +153,12 @@ impl TestHub {
             ..Mood::default()
         }));
         let (state, kept) = (Arc::clone(&mood), files.clone());
-        let store = Server::serve(move |stream, request| send(&state, &kept, stream, request));
+        let store = Server::serve(move |stream, request| {
+            state.lock().unwrap().sending += 1;
+            let sent = send(&state, &kept, stream, request);
+            state.lock().unwrap().sending -= 1;
+            sent
+        });
         let (state, store_address) = (Arc::clone(&mood), store.address.clone());
         let api = format!("/api/models/{repo}/revision/");
         let resolve = format!("/{repo}/resolve/{COMMIT}/");
@@ -229,6 +236,11 @@ impl TestHub {
     /// Bytes of files that it has sent.
     pub fn served_bytes(&self) -> u64 {
         self.mood().served_bytes
+    }
+
+    /// Requests for files that it is answering.
+    pub fn sending(&self) -> u32 {
+        self.mood().sending
     }
 
     /// What the hub itself was asked.

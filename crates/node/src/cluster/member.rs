@@ -1,13 +1,14 @@
 //! One node of a running model, from its start to its end.
 
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
+use std::time::Duration;
 
 use brigade_wire::FrameError;
 use brigade_wire::frame::receive_value;
 
-use super::{NodeInfo, Progress};
+use super::{BreakOff, NodeInfo, Progress};
 use crate::NodeError;
 use crate::child::{self, ChildProcess, Reports};
 use crate::daemon::{Claim, Daemon, Host};
@@ -17,6 +18,9 @@ use crate::worker::{Job, NodeOrder, NodeReport, StageReady};
 /// The most bytes of a report.
 const REPORT_LIMIT: u32 = 64 * 1024;
 
+/// How long a daemon may take to end what ran there: what a child of its may take, and a bit.
+const GRACE: Duration = Duration::from_secs(3);
+
 /// A node that has its order.
 #[derive(Debug)]
 pub(super) struct Member {
@@ -25,9 +29,17 @@ pub(super) struct Member {
     reports: Source,
 }
 
+/// A node whose end is waited for.
+#[derive(Debug)]
+pub(super) struct Watched {
+    way: Arc<Mutex<Way>>,
+    /// Says nothing, and ends when nothing is left of what ran there.
+    ended: mpsc::Receiver<()>,
+}
+
 /// To let go of a node.
 #[derive(Debug)]
-pub(super) enum Way {
+enum Way {
     /// It is a child process.
     Child(ChildProcess),
     /// It belongs to a daemon, at the other end of this connection.
@@ -68,22 +80,39 @@ impl Way {
     }
 
     /// Tells it to end, without waiting for that.
-    pub(super) fn release(&mut self) {
+    fn release(&mut self) {
         match self {
             Self::Child(process) => process.release(),
-            Self::Daemon { socket, .. } => {
-                // One that is closed already is what is wanted.
-                let _ = socket.shutdown(Shutdown::Both);
-            }
+            // It closes the other direction when nothing is left of what ran there. One that is
+            // closed already is what is wanted.
+            Self::Daemon { socket, .. } => drop(socket.shutdown(Shutdown::Write)),
         }
     }
 
-    /// Tells it to end, and sees to it as far as that can be done from here.
-    pub(super) fn end(&mut self) {
+    /// Sees to its end as far as that can be done from here.
+    fn end(&mut self) {
         match self {
             Self::Child(process) => process.end(),
-            Self::Daemon { .. } => self.release(),
+            Self::Daemon { socket, .. } => drop(socket.shutdown(Shutdown::Both)),
         }
+    }
+}
+
+impl Watched {
+    /// Tells the node to end what runs there, without waiting for that.
+    pub(super) fn release(&self) {
+        lock(&self.way).release();
+    }
+
+    /// Waits until that has ended, and its memory is free.
+    pub(super) fn end(&self) {
+        self.release();
+        // A child is waited for below.
+        let waits = matches!(*lock(&self.way), Way::Daemon { .. });
+        if waits {
+            let _ = self.ended.recv_timeout(GRACE);
+        }
+        lock(&self.way).end();
     }
 }
 
@@ -91,7 +120,7 @@ impl Drop for Way {
     /// The daemon holds the same socket, so closing it would not be enough.
     fn drop(&mut self) {
         if let Self::Daemon { .. } = self {
-            self.release();
+            self.end();
         }
     }
 }
@@ -141,16 +170,23 @@ impl Member {
         host: &Host,
         job: Job,
         claim: Claim,
+        break_off: &BreakOff,
     ) -> Result<Self, NodeError> {
         let layers = match &job {
             Job::Stage(shard) => Some(shard.layers),
             Job::Rpc { .. } => None,
         };
+        break_off.check()?;
         let link = daemon.run_on(host, job, claim)?;
-        let socket = link.socket().try_clone().map_err(|error| NodeError::Peer {
-            node: host.name.clone(),
-            error: error.into(),
-        })?;
+        let socket = || {
+            let socket = link.socket().try_clone();
+            socket.map_err(|error| NodeError::Peer {
+                node: host.name.clone(),
+                error: error.into(),
+            })
+        };
+        break_off.holds(socket()?)?;
+        let socket = socket()?;
         let name = host.name.clone();
         Ok(Self {
             info: NodeInfo {
@@ -207,13 +243,18 @@ impl Member {
         Ok(ready)
     }
 
-    /// Calls `dead` with how it went when the node or its stage ends. Returns the way to the node,
-    /// which is then reaped.
-    pub(super) fn watch(self, dead: impl FnOnce(&str) + Send + 'static) -> Arc<Mutex<Way>> {
+    /// Calls `dead` with how it went when the node or its stage ends, which is then reaped.
+    pub(super) fn watch(self, dead: impl FnOnce(&str) + Send + 'static) -> Watched {
         let way = Arc::new(Mutex::new(self.way));
         let (watched, mut reports) = (Arc::clone(&way), self.reports);
-        thread::spawn(move || dead(&end(&watched, &mut reports)));
-        way
+        let (ends, ended) = mpsc::channel();
+        thread::spawn(move || {
+            dead(&end(&watched, &mut reports));
+            // A daemon frees the memory after its last word, and closes then.
+            while let Ok(Some(_)) = reports.read("a node") {}
+            drop::<mpsc::Sender<()>>(ends);
+        });
+        Watched { way, ended }
     }
 }
 
@@ -231,6 +272,6 @@ fn end(way: &Mutex<Way>, reports: &mut Source) -> String {
     }
 }
 
-pub(super) fn lock(way: &Mutex<Way>) -> MutexGuard<'_, Way> {
+fn lock(way: &Mutex<Way>) -> MutexGuard<'_, Way> {
     way.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -37,12 +37,14 @@ pub(super) fn serve(
     served
 }
 
-/// Sees to it that the model is where the order says, or that the stage's part of it is here.
+/// Sees to it that the model is where the order says, or that the stage's part of it is here, unless
+/// nobody needs that any more.
 pub(super) fn bring(
     shared: &Shared,
     link: &mut Link,
     coordinator: NodeKey,
     mut order: Shard,
+    is_over: &dyn Fn() -> bool,
 ) -> Result<Shard, NodeError> {
     let Some(offer) = order.delivery.take() else {
         return Ok(order);
@@ -85,8 +87,10 @@ pub(super) fn bring(
         |state| {
             let report =
                 NodeReport::Fetching(state.done_bytes, state.total_bytes, state.bytes_per_second);
-            send_value(link, &report)
-                .map_err(|_| NodeError::Delivery("nobody needs it any more".to_owned()))
+            if is_over() || send_value(link, &report).is_err() {
+                return Err(NodeError::BrokenOff);
+            }
+            Ok(())
         },
     )?;
     order.path = path;

@@ -129,6 +129,7 @@ fn stay(shared: &Arc<Shared>, key: NodeKey, way: SocketAddr) -> Result<Never, Tr
             match receive_value(&mut link, MEMBER_LIMIT)? {
                 PeerMessage::Facts(count, facts) => {
                     shared.lock().peer(key).facts = Some((count, *facts));
+                    shared.changed.notify_all();
                 }
                 other => return Err(unasked(other)),
             }

@@ -1,8 +1,9 @@
 //! A stage, or an RPC server, that runs here for a coordinator elsewhere: a node process as commands
 //! have them, whose reports go over the link, and which ends with it.
 
-use std::net::Shutdown;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::net::{Shutdown, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use brigade_wire::frame::send_value;
@@ -11,7 +12,7 @@ use brigade_wire::{FrameError, NodeKey};
 use super::memory::{Claim, Ticket};
 use super::message::{Answer, Refusal};
 use super::{Shared, delivering};
-use crate::child;
+use crate::child::{self, ChildProcess};
 use crate::link::Link;
 use crate::worker::{Job, NodeOrder, NodeReport};
 
@@ -43,6 +44,8 @@ impl Drop for Reservation<'_> {
         let mut state = self.shared.lock();
         state.memory.release(self.ticket);
         state.news();
+        drop(state);
+        self.shared.changed.notify_all();
     }
 }
 
@@ -64,9 +67,44 @@ pub(super) fn serve(
     let socket = link.socket().try_clone()?;
     shared.lock().peer(coordinator).bind(&socket)?;
     let result = run(shared, &mut link, coordinator, job, &reservation);
+    // A coordinator that sees the end of the connection may count on the memory.
+    drop(reservation);
     // What is bound stays open otherwise.
     let _ = socket.shutdown(Shutdown::Both);
     result
+}
+
+/// What runs for a coordinator, from its order to its end.
+#[derive(Debug, Default)]
+struct Errand {
+    /// Nobody needs it any more.
+    over: AtomicBool,
+    process: Mutex<Option<ChildProcess>>,
+}
+
+impl Errand {
+    /// Ends with this connection.
+    fn of(socket: TcpStream) -> Arc<Self> {
+        let errand = Arc::new(Self::default());
+        let watched = Arc::clone(&errand);
+        thread::spawn(move || {
+            // The coordinator has nothing more to say: whatever comes is the end.
+            let _ = socket.peek(&mut [0]);
+            watched.over.store(true, Ordering::Release);
+            if let Some(process) = &mut *watched.process() {
+                process.release();
+            }
+        });
+        errand
+    }
+
+    fn is_over(&self) -> bool {
+        self.over.load(Ordering::Acquire)
+    }
+
+    fn process(&self) -> MutexGuard<'_, Option<ChildProcess>> {
+        self.process.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 fn run(
@@ -83,42 +121,45 @@ fn run(
         Job::Stage(part) => format!("the stage of layers {}", part.layers),
         Job::Rpc { .. } => "the RPC server".to_owned(),
     };
+    let errand = Errand::of(socket);
     let order = match job {
-        Job::Stage(part) => match delivering::bring(shared, link, coordinator, *part) {
-            Ok(brought) => NodeOrder::Stage {
-                shard: brought,
-                cache: shared.cache.clone(),
-                listen: shared.chain_listen(),
-            },
-            Err(error) => return send_value(link, &NodeReport::Failed(error.to_string())),
-        },
+        Job::Stage(part) => {
+            let is_over = || errand.is_over();
+            match delivering::bring(shared, link, coordinator, *part, &is_over) {
+                Ok(brought) => NodeOrder::Stage {
+                    shard: brought,
+                    cache: shared.cache.clone(),
+                    listen: shared.chain_listen(),
+                },
+                Err(error) => return send_value(link, &NodeReport::Failed(error.to_string())),
+            }
+        }
         Job::Rpc { threads } => NodeOrder::Rpc { threads },
     };
     let started = child::spawn("node", "the node process").and_then(|(mut process, reports)| {
         process.order(&order)?;
         Ok((process, reports))
     });
-    let (process, mut reports) = match started {
-        Ok(started) => started,
+    let mut reports = match started {
+        Ok((mut process, reports)) => {
+            let mut place = errand.process();
+            if errand.is_over() {
+                process.release();
+            }
+            *place = Some(process);
+            reports
+        }
         Err(error) => return send_value(link, &NodeReport::Failed(error.to_string())),
     };
     tracing::info!(coordinator = %coordinator.id(), "{what} starts");
-    let process = Arc::new(Mutex::new(process));
-    let watched = Arc::clone(&process);
-    thread::spawn(move || {
-        // The coordinator has nothing more to say: whatever comes is the end.
-        let _ = socket.peek(&mut [0]);
-        let mut process = watched.lock().unwrap_or_else(PoisonError::into_inner);
-        process.release();
-    });
     let mut server = None;
     let result = loop {
         let report = match reports.read::<NodeReport>() {
             Ok(Some(report)) => report,
             Ok(None) => {
-                let mut process = process.lock().unwrap_or_else(PoisonError::into_inner);
-                let gone = NodeReport::Gone(process.gone().to_string());
-                break send_value(link, &gone);
+                let gone = errand.process().as_mut().map(ChildProcess::gone);
+                let how = gone.map_or_else(String::new, |gone| gone.to_string());
+                break send_value(link, &NodeReport::Gone(how));
             }
             Err(error) => NodeReport::Failed(error.to_string()),
         };
@@ -133,9 +174,8 @@ fn run(
             break Err(error);
         }
     };
-    // Wakes the watcher, whoever was first.
-    let _ = link.socket().shutdown(Shutdown::Both);
-    process.lock().unwrap_or_else(PoisonError::into_inner).end();
+    // Ends it, if it has not ended by itself.
+    drop(errand.process().take());
     if let Some(port) = server {
         let mut state = shared.lock();
         let servers = &mut state.peer(coordinator).servers;

@@ -11,12 +11,10 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use brigade_gguf::PIECE_BYTES;
-
 use super::ledger::PieceHash;
 use super::output::{Output, Wanted};
 use super::peer::{Asking, HASHES_AT_ONCE};
-use super::supply::{Batch, Supplier};
+use super::supply::{Batch, Supplier, batches};
 use crate::NodeError;
 
 /// How often a supplier may fail before it is given up, if the failure may pass.
@@ -84,8 +82,19 @@ pub(super) fn deliver(
     mut progress: impl FnMut(Fetching) -> Result<(), NodeError>,
 ) -> Result<Vec<PathBuf>, NodeError> {
     let paths = output.paths.clone();
-    let present: HashMap<u32, PieceHash> = output.present(wanted).into_iter().collect();
     let total_bytes = wanted.iter().map(|one| one.piece.bytes).sum();
+    let mut told = Instant::now();
+    let present = output.present(wanted, |done_bytes| {
+        if told.elapsed() < LOOK {
+            return Ok(());
+        }
+        told = Instant::now();
+        progress(Fetching {
+            done_bytes,
+            total_bytes,
+            bytes_per_second: 0,
+        })
+    })?;
     let missing: Vec<Wanted> = wanted
         .iter()
         .filter(|one| !present.contains_key(&one.number))
@@ -109,41 +118,13 @@ pub(super) fn deliver(
         thread::spawn(move || shared.supply(supplier));
     }
     let result = shared.watch(total_bytes, &mut progress);
-    shared.work().over = true;
-    shared.changed.notify_all();
+    shared.finish();
     result?;
     if let Some(mut authority) = shared.authority() {
         let told = authority.learn(&shared.output.hashes());
         told.map_err(|error| NodeError::Delivery(format!("the coordinator is gone: {error}")))?;
     }
     Ok(paths)
-}
-
-/// Runs of pieces that can be asked for at once: whoever has one of them has all.
-fn batches(wanted: &[Wanted], suppliers: &[Supplier]) -> Vec<Batch> {
-    /// What may lie between two tensors of a file: the most of an alignment is more, and then
-    /// they are asked for apart.
-    const GAP: u64 = 64;
-    let mut sorted = wanted.to_vec();
-    sorted.sort_by_key(|one| one.number);
-    let mut batches: Vec<Batch> = Vec::new();
-    for one in sorted {
-        let follows = batches.last().is_some_and(|batch| {
-            let (first, last) = (&batch[0], &batch[batch.len() - 1]);
-            let end = last.piece.offset + last.piece.bytes;
-            first.piece.part == one.piece.part
-                && (end..=end + GAP).contains(&one.piece.offset)
-                && one.piece.offset + one.piece.bytes - first.piece.offset <= PIECE_BYTES
-                && suppliers
-                    .iter()
-                    .all(|supplier| supplier.has(last) == supplier.has(&one))
-        });
-        match batches.last_mut() {
-            Some(batch) if follows => batch.push(one),
-            _ => batches.push(vec![one]),
-        }
-    }
-    batches
 }
 
 impl Shared {
@@ -205,6 +186,18 @@ impl Shared {
                 }
                 None => {}
             }
+        }
+    }
+
+    /// Lets no supplier begin anything more, and waits for what is being written: whoever goes on
+    /// from here finds the files at rest.
+    fn finish(&self) {
+        let mut work = self.work();
+        work.over = true;
+        self.changed.notify_all();
+        while work.flying.values().any(|flight| flight.landed) {
+            let waited = self.changed.wait_timeout(work, LOOK);
+            work = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 

@@ -1,5 +1,6 @@
 //! The files that are being filled with pieces, and what of them is there already.
 
+use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -8,6 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use brigade_gguf::Piece;
 
 use super::ledger::{Ledger, PieceHash};
+use crate::NodeError;
 
 /// Where the files of a whole model lie.
 pub(super) fn whole_folder(folder: &Path) -> PathBuf {
@@ -59,19 +61,31 @@ impl Output {
     }
 
     /// Which of the wanted pieces are there. The journal may say more than the disk kept, so they
-    /// are hashed.
-    pub(super) fn present(&self, wanted: &[Wanted]) -> Vec<(u32, PieceHash)> {
+    /// are hashed, which takes its time: `progress` learns how many bytes are there, and may end it.
+    pub(super) fn present(
+        &self,
+        wanted: &[Wanted],
+        mut progress: impl FnMut(u64) -> Result<(), NodeError>,
+    ) -> Result<HashMap<u32, PieceHash>, NodeError> {
         let journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_there = |one: &&Wanted| {
+        let is_there = |one: &Wanted| {
             let hash = journal.get(one.number)?;
             let mut bytes = vec![0; one.piece.bytes as usize];
             let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
             let file = &mut files[one.file];
             file.seek(SeekFrom::Start(one.position)).ok()?;
             file.read_exact(&mut bytes).ok()?;
-            (*blake3::hash(&bytes).as_bytes() == hash).then_some((one.number, hash))
+            (*blake3::hash(&bytes).as_bytes() == hash).then_some(hash)
         };
-        wanted.iter().filter_map(|one| is_there(&one)).collect()
+        let (mut present, mut present_bytes) = (HashMap::new(), 0);
+        for one in wanted {
+            if let Some(hash) = is_there(one) {
+                present.insert(one.number, hash);
+                present_bytes += one.piece.bytes;
+            }
+            progress(present_bytes)?;
+        }
+        Ok(present)
     }
 
     /// Writes a piece, and notes that it is there.

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use brigade_gguf::PIECE_BYTES;
 use brigade_hub::{Client, FetchError, RangeReader, RemoteFile};
 
 use super::output::Wanted;
@@ -9,6 +10,33 @@ use super::peer::Asking;
 
 /// A run of wanted pieces that lie beside each other, in order.
 pub(super) type Batch = Vec<Wanted>;
+
+/// Runs of pieces that can be asked for at once: whoever has one of them has all.
+pub(super) fn batches(wanted: &[Wanted], suppliers: &[Supplier]) -> Vec<Batch> {
+    /// What may lie between two tensors of a file: the most of an alignment is more, and then
+    /// they are asked for apart.
+    const GAP: u64 = 64;
+    let mut sorted = wanted.to_vec();
+    sorted.sort_by_key(|one| one.number);
+    let mut batches: Vec<Batch> = Vec::new();
+    for one in sorted {
+        let follows = batches.last().is_some_and(|batch| {
+            let (first, last) = (&batch[0], &batch[batch.len() - 1]);
+            let end = last.piece.offset + last.piece.bytes;
+            first.piece.part == one.piece.part
+                && (end..=end + GAP).contains(&one.piece.offset)
+                && one.piece.offset + one.piece.bytes - first.piece.offset <= PIECE_BYTES
+                && suppliers
+                    .iter()
+                    .all(|supplier| supplier.has(last) == supplier.has(&one))
+        });
+        match batches.last_mut() {
+            Some(batch) if follows => batch.push(one),
+            _ => batches.push(vec![one]),
+        }
+    }
+    batches
+}
 
 /// One connection to somebody who has pieces.
 #[derive(Debug)]

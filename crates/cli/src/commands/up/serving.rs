@@ -276,9 +276,11 @@ impl Serving {
             };
             slots.remove(index)
         };
-        slot.stop();
         shared.announce();
-        shared.declare()?;
+        // Not declared any more, before anything can take long.
+        let declared = shared.declare();
+        slot.unload(shared);
+        declared?;
         Ok(slot.name().to_owned())
     }
 

@@ -1,13 +1,15 @@
 //! One model that shall be loaded, from its declaration to its end.
 
+mod start;
+
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use brigade_api::{ChatTemplate, ModelInfo};
-use brigade_gguf::{Layers, check_stages};
-use brigade_node::{Cluster, End, Links, NodeInfo, Placement, Prompt, Seat, Tokenizer, child};
+use brigade_gguf::Layers;
+use brigade_node::{BreakOff, Cluster, End, NodeError, NodeInfo, Prompt, child};
 
 use super::Shared;
 use super::declared::Declared;
@@ -22,6 +24,9 @@ use crate::placing::PlacedStage;
 /// [`LONGEST`].
 const SHORTEST: Duration = Duration::from_millis(500);
 const LONGEST: Duration = Duration::from_secs(5);
+
+/// How long whatever is left of a model that is not wanted any more may take to end.
+const LEAVE: Duration = Duration::from_secs(5);
 
 /// How long a death may take to reach the requests in progress.
 const MOURNING: Duration = Duration::from_secs(2);
@@ -38,6 +43,10 @@ pub(super) struct Slot {
 #[derive(Debug, Default)]
 struct State {
     ends: bool,
+    /// Whether it is seen to, and this is its thread's.
+    is_kept: bool,
+    /// While it is being started.
+    starting: Option<BreakOff>,
     cluster: Option<Cluster>,
     serves: Option<Serves>,
     /// As it last ran.
@@ -117,41 +126,51 @@ impl Slot {
         mut told: impl FnMut(Step) + Send + 'static,
     ) {
         let (slot, shared) = (Arc::clone(self), Arc::clone(shared));
+        slot.lock().is_kept = true;
         thread::spawn(move || {
-            let mut pause = SHORTEST;
-            loop {
-                let attempt = slot.attempt(&shared, &mut |line| told(Step::Progress(line)));
-                match attempt {
-                    Ok(loaded) => {
-                        pause = SHORTEST;
-                        let Some(death) = slot.run(loaded) else {
-                            return;
-                        };
-                        shared.announce();
-                        told(Step::Loaded);
-                        let Some(how) = death() else { return };
-                        slot.fail(&how);
-                        shared.announce();
-                    }
-                    Err(error) => {
-                        let mut state = slot.lock();
-                        state.waits = Some(format!("{error:#}"));
-                        drop(state);
-                        shared.announce();
-                        told(Step::Failed(error));
-                    }
-                }
-                let state = slot.lock();
-                let waited = slot
-                    .changed
-                    .wait_timeout_while(state, pause, |state| !state.ends);
-                let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
-                if state.ends {
-                    return;
-                }
-                pause = (pause * 2).min(LONGEST);
-            }
+            slot.bring_back(&shared, &mut told);
+            drop(told);
+            slot.lock().is_kept = false;
+            slot.changed.notify_all();
         });
+    }
+
+    fn bring_back(&self, shared: &Arc<Shared>, told: &mut impl FnMut(Step)) {
+        let mut pause = SHORTEST;
+        loop {
+            let attempt = self.attempt(shared, &mut |line| told(Step::Progress(line)));
+            match attempt {
+                Ok(loaded) => {
+                    pause = SHORTEST;
+                    let Some(death) = self.run(loaded) else {
+                        return;
+                    };
+                    shared.announce();
+                    told(Step::Loaded);
+                    let Some(how) = death() else { return };
+                    self.fail(&how);
+                    shared.announce();
+                }
+                Err(error) => {
+                    let mut state = self.lock();
+                    if state.ends {
+                        return;
+                    }
+                    state.waits = Some(format!("{error:#}"));
+                    drop(state);
+                    shared.announce();
+                    told(Step::Failed(error));
+                }
+            }
+            let waited = self
+                .changed
+                .wait_timeout_while(self.lock(), pause, |state| !state.ends);
+            let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+            if state.ends {
+                return;
+            }
+            pause = (pause * 2).min(LONGEST);
+        }
     }
 
     /// Takes over what was loaded, unless it shall end; gives what waits for its death.
@@ -194,15 +213,28 @@ impl Slot {
         }
     }
 
-    /// Ends it.
+    /// Ends it, also while it is being loaded.
     pub(super) fn stop(&self) {
         let mut state = self.lock();
         state.ends = true;
         state.serves = None;
-        let cluster = state.cluster.take();
+        let (cluster, starting) = (state.cluster.take(), state.starting.take());
         drop(state);
         self.changed.notify_all();
+        if let Some(starting) = starting {
+            starting.now();
+        }
         drop(cluster);
+    }
+
+    /// Ends it, and waits until what it took is free.
+    pub(super) fn unload(&self, shared: &Shared) {
+        self.stop();
+        let waited = self
+            .changed
+            .wait_timeout_while(self.lock(), LEAVE, |state| state.is_kept);
+        drop(waited.unwrap_or_else(PoisonError::into_inner));
+        shared.daemon.wait_until_free(self.name(), LEAVE);
     }
 
     /// What answers, if it was loaded at some time.
@@ -276,50 +308,17 @@ impl Slot {
     }
 
     fn attempt(&self, shared: &Shared, progress: &mut dyn FnMut(String)) -> anyhow::Result<Loaded> {
-        let order = &self.declared.order;
-        // Without its nodes nothing needs to be read.
-        let seats = seats(shared, &self.declared)?;
-        let mut source = shared.open(order)?;
-        let context_tokens = model::context(&source, order.context)?;
-        let (mut placement, remark) = model::placement(&source, seats.len() as u32, order.engine)?;
-        let engine = Engine::of(&placement);
-        if engine == Engine::Stages {
-            let stages = order.stages.iter().map(|stage| stage.layers);
-            let ranges: Vec<Layers> = stages.map(Layers::from).collect();
-            check_stages(source.header(), &ranges)?;
-            placement = Placement::Stages(ranges);
-        } else if source.is_hollow() {
-            // llama.cpp's client reads all of the weights.
-            let (client, cache) = (crate::hub::client(), brigade_node::cache_dir()?);
-            source = brigade_node::fetch_model(&client, &order.model, &cache, |step| {
-                progress(output::progress_text(&step));
-            })?;
+        let break_off = BreakOff::default();
+        {
+            let mut state = self.lock();
+            if state.ends {
+                return Err(NodeError::BrokenOff.into());
+            }
+            state.starting = Some(break_off.clone());
         }
-        let name = self.declared.name.clone();
-        progress(match seats.len() {
-            1 => format!("{name} on {}", seats[0].host.name),
-            nodes => format!("{name} on {nodes} nodes"),
-        });
-        let tokenizer = Tokenizer::start(source.path())?;
-        let template =
-            model::chat_template(&source, shared.template.as_deref(), tokenizer.facts())?;
-        let facts = model::facts(&source)?;
-        let mut spec = model::spec(source, placement, context_tokens, None)?;
-        spec.threads = order.threads;
-        spec.links = Links::Encrypted;
-        let cluster = Cluster::start_on(&shared.daemon, &seats, &spec, &tokenizer, |step| {
-            progress(output::progress_text(&step));
-        })?;
-        let instance = cluster.instance.clone();
-        let backend = LocalBackend::new(instance, tokenizer, name, context_tokens, facts);
-        let serves = Serves {
-            info: backend.info().clone(),
-            backend: Arc::new(backend),
-            template: template.map(Arc::new),
-            engine,
-            remark,
-        };
-        Ok(Loaded { cluster, serves })
+        let loaded = self.start(shared, &break_off, progress);
+        self.lock().starting = None;
+        loaded
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -332,34 +331,6 @@ pub(super) enum Step {
     Progress(String),
     Loaded,
     Failed(anyhow::Error),
-}
-
-/// Where the stages go; an error names what is waited for.
-fn seats(shared: &Shared, declared: &Declared) -> anyhow::Result<Vec<Seat>> {
-    let Declared { order, .. } = declared;
-    let mut down = Vec::new();
-    let mut seats = Vec::new();
-    for stage in &order.stages {
-        let Ok(host) = shared.daemon.find_host(&stage.id) else {
-            down.push(stage.node.as_str());
-            continue;
-        };
-        // A path of its own, by what the node was called when it was named.
-        let own = order
-            .on
-            .iter()
-            .find(|(asked, _)| *asked == stage.node || stage.id.starts_with(asked.as_str()));
-        seats.push(Seat {
-            host,
-            model: own.and_then(|(_, path)| path.clone()),
-            needs: stage.needs.clone(),
-        });
-    }
-    match down[..] {
-        [] => Ok(seats),
-        [one] => bail!("{one} is not up"),
-        _ => bail!("{} are not up", down.join(", ")),
-    }
 }
 
 fn planned(stage: &PlacedStage) -> StageView {
