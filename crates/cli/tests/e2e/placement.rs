@@ -178,7 +178,7 @@ fn what_was_loaded_comes_back_by_itself() {
         let models = running(&fleet, "a");
         models.len() == 1 && models[0]["waits"] == "b is not up"
     });
-    assert_eq!(ask(&fleet, "a", "tiny"), 404);
+    assert_eq!(ask(&fleet, "a", "tiny"), 503);
     fleet.start("b", &["--listen", &listens[1]]);
     wait_until("it is back", SOON, || ask(&fleet, "a", "tiny") == 200);
     let layers = |model: &Value| {
