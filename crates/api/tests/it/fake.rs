@@ -12,7 +12,7 @@ use brigade_api::{
     ModelFacts, ModelInfo, Settings, router,
 };
 use serde_json::{Value, json};
-use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tower::ServiceExt;
 
 pub(crate) const TEMPLATE: &str = "{% for m in messages %}<{{ m.role }}>{{ m.content }}\
@@ -159,6 +159,19 @@ impl Fake {
         let template = ChatTemplate::new(self.template, "", "").unwrap();
         router(Arc::clone(self), Some(template), settings)
     }
+}
+
+/// A fake that says one word, and the other ends of its generations.
+pub(crate) fn held() -> (Arc<Fake>, UnboundedReceiver<UnboundedSender<Event>>) {
+    let (started, generations) = unbounded_channel();
+    let started = Mutex::new(started);
+    let fake = Fake::new(move || {
+        let (generation, sender) = open();
+        send_text(&sender, "word", 1);
+        started.lock().unwrap().send(sender).unwrap();
+        Ok(generation)
+    });
+    (fake, generations)
 }
 
 /// A generation of a prompt of 11 tokens and the side that plays its events.

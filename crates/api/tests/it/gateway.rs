@@ -1,114 +1,20 @@
 //! Requests for a model of another process: there and back through a gateway.
 
-use std::{
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::atomic::Ordering, time::Duration};
 
 use axum::{
-    Router,
     body::Body,
     http::{Request, StatusCode},
 };
-use brigade_api::{
-    ApiKeys, Backend, BackendError, BoxedStream, ChatTemplate, Connection, Event, Generation,
-    GenerationRequest, Load, ModelInfo, Settings, inner_router, new_key, router, serve_inside,
-};
+use brigade_api::{ApiKeys, BackendError, Settings, new_key};
 use serde_json::{Value, json};
-use tokio::{
-    io::{copy_bidirectional, duplex},
-    sync::mpsc,
-    task::JoinHandle,
-};
 use tokio_stream::StreamExt;
 use tower::ServiceExt;
 
-use crate::fake::{Fake, Reply, TEMPLATE, call, chat, get, open, post, send_text};
-
-/// Has no model of its own.
-struct Gateway {
-    models: Vec<ModelInfo>,
-    connections: mpsc::UnboundedSender<BoxedStream>,
-    connected: AtomicUsize,
-    /// What carries the bytes of each connection.
-    wires: Mutex<Vec<JoinHandle<()>>>,
-}
-
-impl Backend for Gateway {
-    fn models(&self) -> Vec<ModelInfo> {
-        self.models.clone()
-    }
-
-    fn is_elsewhere(&self, model: &str) -> bool {
-        self.models.iter().any(|info| info.id == model)
-    }
-
-    async fn connect(&self, _: &str) -> Result<Connection, BackendError> {
-        self.connected.fetch_add(1, Ordering::Relaxed);
-        let ((near, mut left), (mut right, far)) = (duplex(4096), duplex(4096));
-        let wire = tokio::spawn(async move {
-            copy_bidirectional(&mut left, &mut right).await.unwrap();
-        });
-        self.wires.lock().unwrap().push(wire);
-        let sent = self.connections.send(Box::new(far));
-        sent.map_err(|_| BackendError::Unavailable("far cannot be reached".to_owned()))?;
-        Ok(Connection {
-            node: "far".to_owned(),
-            stream: Box::new(near),
-        })
-    }
-
-    async fn want(&self, model: &str) -> Result<(), BackendError> {
-        match model {
-            "lost" => Err(BackendError::Unavailable("far is not up".to_owned())),
-            other => Err(BackendError::UnknownModel(other.to_owned())),
-        }
-    }
-
-    fn load(&self) -> Result<Load, BackendError> {
-        Ok(Load {
-            waiting: 0,
-            active: 0,
-        })
-    }
-
-    async fn generate(&self, _: GenerationRequest) -> Result<Generation, BackendError> {
-        panic!("the model is elsewhere");
-    }
-}
-
-/// A gateway before a process whose models a fake has.
-struct Pair {
-    gateway: Arc<Gateway>,
-}
-
-impl Pair {
-    fn new(fake: &Arc<Fake>) -> Self {
-        let template = ChatTemplate::new(TEMPLATE, "", "").unwrap();
-        let inner = inner_router(Arc::clone(fake), Some(template), Settings::default());
-        let (connections, inside) = mpsc::unbounded_channel();
-        tokio::spawn(serve_inside(inside, inner, std::future::pending()));
-        Self {
-            gateway: Arc::new(Gateway {
-                models: fake.models(),
-                connections,
-                connected: AtomicUsize::new(0),
-                wires: Mutex::default(),
-            }),
-        }
-    }
-
-    fn router(&self) -> Router {
-        self.router_with(Settings::default())
-    }
-
-    fn router_with(&self, settings: Settings) -> Router {
-        router(Arc::clone(&self.gateway), None, settings)
-    }
-}
+use crate::{
+    fake::{Fake, Reply, call, chat, get, held, post, send_text},
+    pair::Pair,
+};
 
 fn conversation(stream: bool) -> Value {
     json!({
@@ -304,22 +210,6 @@ async fn the_gateway_checks_the_key_and_says_whose_it_was() {
         .map(|request| request.user.as_deref())
         .collect();
     assert_eq!(users, [Some("ann"), None]);
-}
-
-/// A fake that says a word, and the other ends of its generations.
-fn held() -> (
-    Arc<Fake>,
-    mpsc::UnboundedReceiver<mpsc::UnboundedSender<Event>>,
-) {
-    let (started, generations) = mpsc::unbounded_channel();
-    let started = Mutex::new(started);
-    let fake = Fake::new(move || {
-        let (generation, sender) = open();
-        send_text(&sender, "word", 1);
-        started.lock().unwrap().send(sender).unwrap();
-        Ok(generation)
-    });
-    (fake, generations)
 }
 
 fn request(path: &str, stream: bool) -> Request<Body> {

@@ -10,6 +10,7 @@ mod fake;
 mod gateway;
 mod ollama;
 mod openapi;
+mod pair;
 mod refusals;
 mod socket;
 mod templates;

@@ -4,19 +4,18 @@ use std::{
     future::pending,
     io,
     net::{Ipv4Addr, SocketAddr, TcpListener},
-    sync::Mutex,
 };
 
 use axum::Router;
-use brigade_api::{Event, serve};
+use brigade_api::serve;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
-    sync::{mpsc, oneshot},
+    sync::oneshot,
     task::JoinHandle,
 };
 
-use crate::fake::{Fake, open, send_text};
+use crate::fake::{Fake, held, send_text};
 
 fn start(
     router: Router,
@@ -25,22 +24,6 @@ fn start(
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = listener.local_addr().unwrap();
     (address, tokio::spawn(serve(listener, router, shutdown)))
-}
-
-/// A backend that says one word and hands the test the other end of each generation.
-fn held() -> (
-    Router,
-    mpsc::UnboundedReceiver<mpsc::UnboundedSender<Event>>,
-) {
-    let (started, generations) = mpsc::unbounded_channel();
-    let started = Mutex::new(started);
-    let fake = Fake::new(move || {
-        let (generation, sender) = open();
-        send_text(&sender, "word", 1);
-        started.lock().unwrap().send(sender).unwrap();
-        Ok(generation)
-    });
-    (fake.router(), generations)
 }
 
 async fn send_chat(address: SocketAddr, stream: &str) -> TcpStream {
@@ -68,8 +51,8 @@ async fn read_until(connection: &mut TcpStream, wanted: &str) -> String {
 
 #[tokio::test]
 async fn a_client_that_leaves_cancels_its_generation() {
-    let (router, mut generations) = held();
-    let (address, _server) = start(router, pending());
+    let (fake, mut generations) = held();
+    let (address, _server) = start(fake.router(), pending());
 
     let mut streaming = send_chat(address, "true").await;
     read_until(&mut streaming, "word").await;
@@ -87,8 +70,8 @@ async fn a_client_that_leaves_cancels_its_generation() {
 
 #[tokio::test]
 async fn text_is_sent_as_it_comes() {
-    let (router, mut generations) = held();
-    let (address, _server) = start(router, pending());
+    let (fake, mut generations) = held();
+    let (address, _server) = start(fake.router(), pending());
     let mut connection = send_chat(address, "true").await;
     let head = read_until(&mut connection, "word").await;
     assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
@@ -120,9 +103,9 @@ async fn a_body_that_is_too_large_is_answered() {
 
 #[tokio::test]
 async fn shutdown_ends_idle_connections_and_waits_for_answers() {
-    let (router, mut generations) = held();
+    let (fake, mut generations) = held();
     let (stop, stopped) = oneshot::channel::<()>();
-    let (address, server) = start(router, async move { stopped.await.unwrap() });
+    let (address, server) = start(fake.router(), async move { stopped.await.unwrap() });
     let mut connection = send_chat(address, "true").await;
     read_until(&mut connection, "word").await;
     let generation = generations.recv().await.unwrap();
@@ -138,9 +121,9 @@ async fn shutdown_ends_idle_connections_and_waits_for_answers() {
 
 #[tokio::test]
 async fn an_answer_without_end_does_not_hold_up_shutdown() {
-    let (router, mut generations) = held();
+    let (fake, mut generations) = held();
     let (stop, stopped) = oneshot::channel::<()>();
-    let (address, server) = start(router, async move { stopped.await.unwrap() });
+    let (address, server) = start(fake.router(), async move { stopped.await.unwrap() });
     let mut connection = send_chat(address, "true").await;
     read_until(&mut connection, "word").await;
     let generation = generations.recv().await.unwrap();

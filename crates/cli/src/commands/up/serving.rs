@@ -12,14 +12,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use brigade_api::{BoxedStream, Settings};
+use brigade_api::Settings;
 use brigade_fit::catalog::Catalog;
 use brigade_fit::model::Model;
 use brigade_gguf::Source;
 use brigade_hub::ModelRef;
 use brigade_node::{Daemon, Host, NodeState, NodeView};
-
-use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 
 use crate::control::{LoadOrder, Running};
@@ -83,12 +81,9 @@ impl Serving {
         let runtime = server.runtime().clone();
         shared.daemon.open_api(move |socket| {
             let _runtime = runtime.enter();
-            let asynchronous = socket
-                .set_nonblocking(true)
-                .and_then(|()| UnixStream::from_std(socket));
-            match asynchronous {
+            match cluster::asynchronous(socket) {
                 // A server that has stopped takes no more, and the socket ends.
-                Ok(socket) => drop(send.send(Box::new(socket) as BoxedStream)),
+                Ok(socket) => drop(send.send(socket)),
                 Err(error) => tracing::error!(%error, "a gateway's connection"),
             }
         });

@@ -1,8 +1,11 @@
 //! The models of the whole cluster: what each node says of those that it coordinates, and the way
 //! to them.
 
+use std::io;
+use std::os::unix::net;
+
 use brigade_api::{BackendError, BoxedStream, Connection, ModelInfo};
-use brigade_node::Host;
+use brigade_node::{Host, NodeError};
 use serde::{Deserialize, Serialize};
 use tokio::net::UnixStream;
 
@@ -73,19 +76,19 @@ impl Shared {
             return Err(BackendError::UnknownModel(name.to_owned()));
         };
         let stream = self.daemon.reach_api(&host).and_then(|socket| {
-            let asynchronous = socket
-                .set_nonblocking(true)
-                .and_then(|()| UnixStream::from_std(socket));
-            asynchronous.map_err(|error| brigade_node::NodeError::Daemon(error.to_string()))
+            asynchronous(socket).map_err(|error| NodeError::Daemon(error.to_string()))
         });
         match stream {
-            Ok(stream) => Ok(Connection {
-                node,
-                stream: Box::new(stream) as BoxedStream,
-            }),
+            Ok(stream) => Ok(Connection { node, stream }),
             Err(error) => Err(BackendError::Unavailable(format!(
                 "{node}, which runs {name}, cannot be reached: {error}"
             ))),
         }
     }
+}
+
+/// A socket for the runtime within which this is called.
+pub(super) fn asynchronous(socket: net::UnixStream) -> io::Result<BoxedStream> {
+    socket.set_nonblocking(true)?;
+    Ok(Box::new(UnixStream::from_std(socket)?))
 }
