@@ -14,8 +14,8 @@
 //!
 //! - **Decoding** sequences are served in the order in which their last tokens came. Each group
 //!   has its place in the chain whatever else comes, and finds at most
-//!   [`Plan::chunks_beside`] chunks of prompts before it, so that nobody's next token takes more
-//!   than two passes of a chunk through the idle chain.
+//!   [`Plan::chunks_beside`](timing::Plan::chunks_beside) chunks of prompts before it, so that
+//!   nobody's next token takes more than two passes of a chunk through the idle chain.
 //! - **Prompts** get chunks by turns: one goes to the prompt that was admitted first, the next to
 //!   the one with the fewest tokens left. So the oldest always has half of them, however many
 //!   short ones come, and a short one of `c` chunks is read within `2c` turns, however long the
