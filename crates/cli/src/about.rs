@@ -10,6 +10,8 @@ use brigade_fit::speed::calibration::Calibration;
 use brigade_node::{Amount, Held};
 use serde::{Deserialize, Serialize};
 
+use crate::devices;
+use crate::this_machine::devices::{Device, DeviceKind};
 use crate::this_machine::{self, Facts};
 
 /// A change of free memory below this is none, in bytes.
@@ -35,8 +37,33 @@ impl About {
     /// Looks at this machine.
     pub(crate) fn look(catalog: &Catalog) -> Self {
         Self {
-            facts: this_machine::facts(catalog, None),
+            facts: facts(catalog, None),
             ..Self::default()
+        }
+    }
+
+    /// Looks at the GPUs again, if stages compute on any: others may take their memory, or give it
+    /// back. `held` is what of it stages have.
+    pub(crate) fn look_at_gpus(&mut self, held: &[Held], catalog: &Catalog) {
+        let is_gpu = |device: &Device| device.used && device.kind != DeviceKind::Cpu;
+        if self.facts.devices.iter().any(is_gpu) {
+            self.facts.ask_devices();
+            self.count_as_free(held, catalog);
+        }
+    }
+
+    /// Counts as free what stages of this program hold of the GPUs.
+    fn count_as_free(&mut self, held: &[Held], catalog: &Catalog) {
+        let (machine, _) = this_machine::machine(&self.facts, catalog);
+        let cards = machine.pool_names().into_iter().zip(&machine.pools);
+        let cards = cards.filter(|(_, pool)| pool.kind == PoolKind::Vram);
+        // Pools are in the order of the devices.
+        let devices = self.facts.devices.iter_mut();
+        let devices = devices.filter(|device| device.used && device.kind == DeviceKind::Gpu);
+        for (device, (name, _)) in devices.zip(cards) {
+            let own = held.iter().filter(|held| held.loaded && held.amount.pool == name);
+            let own: u64 = own.map(|held| held.amount.bytes).sum();
+            device.free_bytes = (device.free_bytes + own).min(device.memory_bytes);
         }
     }
 
@@ -70,6 +97,8 @@ impl About {
             MEMORY_STEP,
         ) && near(self.disk_free_bytes, other.disk_free_bytes, DISK_STEP)
             && (load(self) - load(other)).abs() < 0.5
+            && are_like(&self.facts.devices, &other.facts.devices)
+            && self.facts.devices_trouble == other.facts.devices_trouble
             && self.calibrations == other.calibrations
     }
 
@@ -109,6 +138,41 @@ impl About {
         })?;
         Some((name, pool.limit_bytes))
     }
+}
+
+/// What the system and ggml tell of this machine.
+pub(crate) fn facts(catalog: &Catalog, threads: Option<usize>) -> Facts {
+    let mut facts = this_machine::facts(catalog, threads);
+    facts.ask_devices();
+    facts
+}
+
+impl Facts {
+    /// Asks ggml for the devices; where it cannot tell, those that are known stay.
+    fn ask_devices(&mut self) {
+        match devices::ask() {
+            Ok(devices) => {
+                self.devices = devices;
+                self.devices_trouble = None;
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the devices are not known");
+                self.devices_trouble = Some(format!("{error:#}"));
+            }
+        }
+    }
+}
+
+/// Whether devices are the same, with about as much memory free. The processor's is the system's to
+/// tell.
+fn are_like(one: &[Device], other: &[Device]) -> bool {
+    let pairs = || one.iter().zip(other);
+    let same = |(one, other): (&Device, &Device)| {
+        let free = one.free_bytes.abs_diff(other.free_bytes);
+        (&one.name, one.used) == (&other.name, other.used)
+            && (one.kind == DeviceKind::Cpu || free < MEMORY_STEP)
+    };
+    one.len() == other.len() && pairs().all(same)
 }
 
 #[cfg(unix)]
@@ -164,7 +228,11 @@ impl Calibrations {
 const CALIBRATION: &str = "calibration.json";
 
 fn hardware(facts: &Facts) -> String {
-    let gpus = facts.gpus.iter().map(|gpu| format!(" + {}", gpu.name));
+    let told = facts.gpus.iter().map(|gpu| gpu.name.as_str());
+    let used = facts.devices.iter().filter(|device| device.used);
+    let used = used.filter(|device| device.kind != DeviceKind::Cpu);
+    let gpus = told.chain(used.map(|device| device.name.as_str()));
+    let gpus = gpus.map(|name| format!(" + {name}"));
     let gib = facts.memory_bytes >> 30;
     format!(
         "{}, {} cores, {gib} GiB{}",
@@ -233,6 +301,43 @@ mod tests {
         let mut other = about.facts.clone();
         other.cores = 8;
         assert!(Calibrations::of(home.path(), &other).is_empty());
+    }
+
+    #[test]
+    fn what_stages_hold_of_a_gpu_counts_as_free() {
+        let catalog = Catalog::embedded().unwrap();
+        let card = |name: &str| Device {
+            name: name.to_owned(),
+            description: "NVIDIA GeForce RTX 3090".to_owned(),
+            kind: DeviceKind::Gpu,
+            bus_id: None,
+            memory_bytes: 24 << 30,
+            free_bytes: 10 << 30,
+            used: true,
+        };
+        let mut about = about(8 << 30);
+        about.facts.devices = vec![card("CUDA0"), card("CUDA1")];
+        let held = |pool: &str, gib: u64, loaded| Held {
+            model: "m".to_owned(),
+            coordinator: "a".to_owned(),
+            amount: Amount {
+                pool: pool.to_owned(),
+                bytes: gib << 30,
+            },
+            loaded,
+        };
+        let before = about.clone();
+        let held = [
+            held("rtx-3090-2", 8, true),
+            held("rtx-3090-1", 8, false),
+            held("cpu", 9, true),
+        ];
+        about.count_as_free(&held, &catalog);
+        let free = |index: usize| about.facts.devices[index].free_bytes >> 30;
+        assert_eq!((free(0), free(1)), (10, 18));
+        assert!(!about.is_like(&before));
+        let limits = about.limits(&catalog);
+        assert_eq!(limits[1].bytes >> 30, 18);
     }
 
     #[test]

@@ -229,7 +229,7 @@ impl Probe {
             },
             threads,
             setup: Setup::Stage,
-            devices: None,
+            devices: crate::devices::chosen(),
             rpc: Vec::new(),
         })?;
         Ok(Self {

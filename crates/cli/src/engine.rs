@@ -69,6 +69,8 @@ pub(crate) enum Command {
     BenchStock,
     #[command(hide = true)]
     Calibrator,
+    #[command(hide = true)]
+    Devices,
 }
 
 /// What is logged where `BRIGADE_LOG` says nothing: a daemon says who comes and goes.
@@ -129,5 +131,6 @@ pub(crate) fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::RpcServer => workers::rpc_server(),
         Command::BenchStock => Ok(commands::bench::stock::serve()),
         Command::Calibrator => Ok(crate::calibrator::serve()),
+        Command::Devices => Ok(crate::devices::serve()),
     }
 }

@@ -12,6 +12,8 @@ mod commands;
 #[cfg(all(feature = "engine", unix))]
 mod control;
 #[cfg(feature = "engine")]
+mod devices;
+#[cfg(feature = "engine")]
 mod engine;
 mod files;
 mod hub;

@@ -5,6 +5,7 @@
 //! not have keeps its name and size, and its speed stays unknown.
 
 mod bandwidth;
+pub(crate) mod devices;
 mod linux;
 mod macos;
 mod names;
@@ -13,6 +14,7 @@ use std::process::{Command, Stdio};
 
 use brigade_fit::catalog::Catalog;
 use brigade_fit::machine::{Machine, Pool, PoolKind};
+use devices::{Device, DeviceKind};
 use names::Known;
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +38,13 @@ pub(crate) struct Facts {
     pub(crate) wired_limit_mib: Option<u64>,
     /// What the CPU was seen to read from memory.
     pub(crate) read: Option<Reading>,
+    /// What this build of llama.cpp finds; nothing where it was not asked. What it does not find
+    /// computes nothing here, whatever else the system tells.
+    #[serde(default)]
+    pub(crate) devices: Vec<Device>,
+    /// Why the devices could not be asked for.
+    #[serde(default)]
+    pub(crate) devices_trouble: Option<String>,
 }
 
 /// A GPU as its driver tells.
@@ -110,19 +119,17 @@ pub(crate) fn machine(facts: &Facts, catalog: &Catalog) -> (Machine, Vec<String>
     let read = facts.read;
     let mut notes = Vec::new();
     let mut pools = Vec::new();
-    for gpu in &facts.gpus {
-        let Some(bytes) = gpu.memory_bytes else {
-            continue;
-        };
-        if let Some(id) = names::find(&gpu.name, Some(bytes), known(catalog, Kind::Gpu)) {
-            pools.extend(catalog.pool(id, None));
+    for card in cards(facts, catalog) {
+        let Card { name, bytes, .. } = card;
+        let pool = if let Some(id) = names::find(name, Some(bytes), known(catalog, Kind::Gpu)) {
+            catalog.pool(id, None)
         } else {
             notes.push(format!(
-                "the catalog has no '{}': its bandwidth is unknown, and so is its speed",
-                gpu.name
+                "the catalog has no '{name}': its bandwidth is unknown, and so is its speed"
             ));
-            pools.extend(unknown_gpu(catalog, gpu, bytes));
-        }
+            unknown_gpu(catalog, name, bytes)
+        };
+        pools.extend(pool.map(|pool| card.within(pool)));
     }
     match unified(facts, catalog) {
         Some(pool) => pools.push(pool),
@@ -140,14 +147,81 @@ pub(crate) fn machine(facts: &Facts, catalog: &Catalog) -> (Machine, Vec<String>
         name: format!("{}, {} cores", plain(&facts.cpu), facts.cores),
         pools,
     };
-    if let Some(mib) = facts.wired_limit_mib {
+    // Where the device itself was asked, it has told this limit.
+    if let (Some(mib), true) = (facts.wired_limit_mib, facts.devices.is_empty()) {
         machine = machine.with_wired_limit(mib);
     }
     (machine, notes)
 }
 
-/// The one memory of a chip with a GPU in it.
+/// A GPU with a memory of its own.
+#[derive(Debug, Clone, Copy)]
+struct Card<'a> {
+    name: &'a str,
+    bytes: u64,
+    /// What nobody else has of it, where that is told.
+    free_bytes: Option<u64>,
+}
+
+impl Card<'_> {
+    /// A pool of which others may have taken something.
+    fn within(self, mut pool: Pool) -> Pool {
+        if let Some(free) = self.free_bytes.filter(|free| *free < pool.limit_bytes) {
+            pool.limit_reason = format!(
+                "{} of {} are free now, as the device tells",
+                output::bytes(free),
+                output::bytes(pool.memory_bytes)
+            );
+            pool.limit_bytes = free;
+        }
+        pool
+    }
+}
+
+/// The GPUs that weights can lie on: those that llama.cpp takes, in its order, where it was asked;
+/// else those that drivers tell of.
+fn cards<'a>(facts: &'a Facts, catalog: &Catalog) -> Vec<Card<'a>> {
+    if facts.devices.is_empty() {
+        let own = |gpu: &'a Gpu| {
+            Some(Card {
+                name: &gpu.name,
+                bytes: gpu.memory_bytes?,
+                free_bytes: None,
+            })
+        };
+        return facts.gpus.iter().filter_map(own).collect();
+    }
+    let devices = facts.devices.iter();
+    devices
+        .filter(|device| device.used && device.kind == DeviceKind::Gpu)
+        .filter(|device| !shares_memory(device, facts, catalog))
+        .map(|device| Card {
+            name: &device.description,
+            bytes: device.memory_bytes,
+            free_bytes: Some(device.free_bytes),
+        })
+        .collect()
+}
+
+/// Whether a device works on the machine's memory. CUDA and Metal call such a GPU one like others.
+fn shares_memory(device: &Device, facts: &Facts, catalog: &Catalog) -> bool {
+    match device.kind {
+        DeviceKind::IntegratedGpu => true,
+        DeviceKind::Gpu => {
+            facts.apple_gpu_cores.is_some()
+                || names::find(&device.description, None, known(catalog, Kind::Chip)).is_some()
+        }
+        DeviceKind::Cpu | DeviceKind::Accelerator => false,
+    }
+}
+
+/// The one memory of a chip with a GPU in it, where that GPU computes.
 fn unified(facts: &Facts, catalog: &Catalog) -> Option<Pool> {
+    let mut sharing = facts.devices.iter().filter(|device| device.used);
+    let sharing = sharing.find(|device| shares_memory(device, facts, catalog));
+    if sharing.is_none() && !facts.devices.is_empty() {
+        return None;
+    }
     let names = facts
         .apple_gpu_cores
         .map(|cores| format!("{} {cores} core", facts.cpu))
@@ -159,9 +233,44 @@ fn unified(facts: &Facts, catalog: &Catalog) -> Option<Pool> {
                 .filter(|gpu| gpu.memory_bytes.is_none())
                 .map(|gpu| gpu.name.clone()),
         )
+        .chain(sharing.map(|device| device.description.clone()))
         .chain([facts.cpu.clone()]);
     let mut found = names.filter_map(|name| names::find(&name, None, known(catalog, Kind::Chip)));
-    catalog.pool(found.next()?, Some(facts.memory_bytes))
+    let pool = match (found.next(), sharing) {
+        (Some(id), _) => catalog.pool(id, Some(facts.memory_bytes))?,
+        (None, Some(device)) => unknown_chip(device, facts, catalog),
+        (None, None) => return None,
+    };
+    Some(match sharing {
+        Some(device) => limited(pool, device, facts),
+        None => pool,
+    })
+}
+
+/// The machine's memory below a GPU that the catalog does not have: its speed is not known.
+fn unknown_chip(device: &Device, facts: &Facts, catalog: &Catalog) -> Pool {
+    Pool {
+        kind: PoolKind::Unified,
+        device: "unknown-gpu".to_owned(),
+        device_name: device.description.clone(),
+        ..ram(facts, catalog, None)
+    }
+}
+
+/// A pool as its device limits it: on a Mac the device's own word, Metal's working-set limit;
+/// elsewhere no more than the device reaches.
+fn limited(mut pool: Pool, device: &Device, facts: &Facts) -> Pool {
+    let bytes = device.memory_bytes;
+    let is_metal = facts.apple_gpu_cores.is_some();
+    if bytes > 0 && (is_metal || bytes < pool.limit_bytes) {
+        pool.limit_bytes = bytes.min(pool.memory_bytes);
+        pool.limit_reason = if is_metal {
+            "Metal's working-set limit, as the device tells".to_owned()
+        } else {
+            format!("{} are in the reach of {}", output::bytes(bytes), device.name)
+        };
+    }
+    pool
 }
 
 /// The system's memory, of which a model gets what is free, less a reserve; a Mac's whose chip
@@ -199,8 +308,8 @@ fn plain(cpu: &str) -> String {
 }
 
 /// A GPU that the catalog does not have: a place for weights, with no speed.
-fn unknown_gpu(catalog: &Catalog, gpu: &Gpu, bytes: u64) -> Option<Pool> {
-    let family = if gpu.name.starts_with("AMD") {
+fn unknown_gpu(catalog: &Catalog, name: &str, bytes: u64) -> Option<Pool> {
+    let family = if name.starts_with("AMD") {
         "amd-discrete"
     } else {
         "nvidia-consumer"
@@ -209,7 +318,7 @@ fn unknown_gpu(catalog: &Catalog, gpu: &Gpu, bytes: u64) -> Option<Pool> {
     Some(Pool {
         kind: PoolKind::Vram,
         device: "unknown-gpu".to_owned(),
-        device_name: gpu.name.clone(),
+        device_name: name.to_owned(),
         family: family.to_owned(),
         memory_bytes: bytes,
         limit_bytes,
@@ -249,6 +358,7 @@ fn output_of(program: &str, arguments: &[&str]) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use super::devices::tests::device;
     use super::*;
 
     const GB: u64 = 1 << 30;
@@ -332,6 +442,98 @@ mod tests {
             notes[0].contains("no 'NVIDIA GeForce RTX 9990 Ti'"),
             "{notes:?}"
         );
+    }
+
+    #[test]
+    fn what_llama_cpp_finds_decides_over_what_drivers_tell() {
+        let catalog = Catalog::embedded().unwrap();
+        let cpu = || device("CPU", "AMD Ryzen 9", DeviceKind::Cpu, (64_000, 60_000));
+        let card = |name: &str, free_mib| {
+            let memory = (24_135, free_mib);
+            device(name, "NVIDIA GeForce RTX 3090", DeviceKind::Gpu, memory)
+        };
+        let mut facts = Facts {
+            cpu: "AMD Ryzen 9 9950X 16-Core Processor".into(),
+            cores: 16,
+            memory_bytes: 64 * GB,
+            available_bytes: Some(60 * GB),
+            gpus: vec![gpu("NVIDIA GeForce RTX 3090", 24); 2],
+            ..Facts::default()
+        };
+        let pools = |facts: &Facts| machine(facts, &catalog).0.pools;
+        // A build for the processor alone.
+        facts.devices = vec![cpu()];
+        devices::mark(&mut facts.devices, None);
+        assert_eq!(pools(&facts).len(), 1);
+        assert_eq!(pools(&facts)[0].kind, PoolKind::Ram);
+        // One of two cards is somebody else's for the most part.
+        facts.devices = vec![card("CUDA0", 24_000), card("CUDA1", 3_000), cpu()];
+        devices::mark(&mut facts.devices, None);
+        let all = pools(&facts);
+        let names: Vec<_> = all.iter().map(|pool| pool.device.as_str()).collect();
+        assert_eq!(names, ["rtx-3090", "rtx-3090", "cpu"]);
+        assert!(all[0].limit_bytes > 23 * GB);
+        assert_eq!(all[1].limit_bytes, 3_000 << 20);
+        assert!(all[1].limit_reason.starts_with("3.1 GB of 25.8 GB are free now"));
+        // Only one was chosen.
+        devices::mark(&mut facts.devices, Some(&["CUDA1".to_owned()]));
+        let chosen = pools(&facts);
+        assert_eq!((chosen.len(), chosen[0].limit_bytes), (2, 3_000 << 20));
+    }
+
+    #[test]
+    fn a_mac_as_metal_tells() {
+        let metal = device("MTL0", "Apple M4 Pro", DeviceKind::Gpu, (53_084, 53_000));
+        let mut facts = Facts {
+            cpu: "Apple M4 Pro".into(),
+            cores: 14,
+            memory_bytes: 64 * GB,
+            apple_gpu_cores: Some(20),
+            devices: vec![metal, device("CPU", "Apple M4 Pro", DeviceKind::Cpu, (65_536, 0))],
+            ..Facts::default()
+        };
+        devices::mark(&mut facts.devices, None);
+        let catalog = Catalog::embedded().unwrap();
+        let (with_gpu, notes) = machine(&facts, &catalog);
+        let [pool] = &with_gpu.pools[..] else {
+            panic!("{with_gpu:?}");
+        };
+        assert_eq!((pool.kind, pool.device.as_str()), (PoolKind::Unified, "m4-pro-20"));
+        assert_eq!(pool.limit_bytes, 53_084 << 20);
+        assert!(pool.limit_reason.starts_with("Metal's") && notes.is_empty());
+        // On the processor alone no Metal limit counts, and no GPU's speed.
+        devices::mark(&mut facts.devices, Some(&["CPU".to_owned()]));
+        let (without, _) = machine(&facts, &catalog);
+        assert_eq!((without.pools.len(), without.pools[0].bandwidth_gb_s), (1, None));
+        assert!(!without.pools[0].limit_reason.starts_with("Metal's"));
+    }
+
+    #[test]
+    fn one_memory_is_one_pool_whatever_the_backend_calls_its_gpu() {
+        let catalog = Catalog::embedded().unwrap();
+        let seen = |cpu: &str, gpu: Device| {
+            let mut facts = Facts {
+                cpu: cpu.into(),
+                memory_bytes: 120 * GB,
+                available_bytes: Some(110 * GB),
+                devices: vec![gpu],
+                ..Facts::default()
+            };
+            devices::mark(&mut facts.devices, None);
+            let (machine, _) = machine(&facts, &catalog);
+            let [pool] = &machine.pools[..] else {
+                panic!("{machine:?}");
+            };
+            assert_eq!(pool.kind, PoolKind::Unified);
+            (pool.device.clone(), pool.limit_bytes, pool.bandwidth_gb_s)
+        };
+        let spark = device("CUDA0", "NVIDIA GB10", DeviceKind::Gpu, (119_000, 100_000));
+        assert_eq!(seen("CPU", spark).0, "gb10");
+        let kind = DeviceKind::IntegratedGpu;
+        let reach = (48_000, 40_000);
+        let graphics = device("Vulkan0", "Intel(R) Graphics (ADL GT2)", kind, reach);
+        let (id, limit, bandwidth) = seen("Intel Core i7", graphics);
+        assert_eq!((id.as_str(), limit, bandwidth), ("unknown-gpu", 48_000 << 20, None));
     }
 
     #[test]

@@ -14,6 +14,8 @@ use brigade_node::{
     TokenizerOrder, TokenizerReport, VocabularyFacts, child,
 };
 
+use crate::devices;
+
 /// How long an RPC server may take to listen.
 const RPC_START: Duration = Duration::from_secs(10);
 
@@ -42,18 +44,6 @@ pub(crate) fn stage() -> anyhow::Result<ExitCode> {
     }
 }
 
-/// The devices that this node computes on, as its user set them: `BRIGADE_DEVICE`, names separated by
-/// commas. Every process of a node inherits it.
-fn devices() -> Option<Vec<String>> {
-    let names = std::env::var("BRIGADE_DEVICE").ok()?;
-    let names = names.split(',').map(str::trim);
-    let names: Vec<String> = names
-        .filter(|name| !name.is_empty())
-        .map(str::to_owned)
-        .collect();
-    (!names.is_empty()).then_some(names)
-}
-
 pub(crate) fn load_stage(
     order: &StageOrder,
     setup: Setup,
@@ -73,7 +63,7 @@ pub(crate) fn load_stage(
         threads: order.threads,
         rpc: order.rpc.clone(),
         setup,
-        devices: devices(),
+        devices: devices::chosen(),
     })?;
     let listener = order.listen.bind()?;
     let memory = stage.memory_use();

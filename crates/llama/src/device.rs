@@ -20,6 +20,9 @@ pub struct Device {
     pub memory_bytes: u64,
     /// What of it is free, in bytes.
     pub free_bytes: u64,
+    /// Its place on the bus, such as `0000:01:00.0`, where the backend tells: two backends may find
+    /// one device.
+    pub bus_id: Option<String>,
 }
 
 /// Kinds of devices.
@@ -50,22 +53,24 @@ pub fn devices() -> Vec<Device> {
 /// # Safety
 /// The device is one of the registry's.
 unsafe fn describe(device: sys::ggml_backend_dev_t) -> Device {
-    let (mut free, mut total) = (0, 0);
-    // SAFETY: see above; the two numbers outlive the call.
+    // SAFETY: see above. Plain numbers and pointers may be zero; the struct outlives the call, which
+    // fills it with texts that are null-terminated, or null where there is no place on a bus.
     unsafe {
-        sys::ggml_backend_dev_memory(device, &raw mut free, &raw mut total);
+        let mut props: sys::ggml_backend_dev_props = std::mem::zeroed();
+        sys::ggml_backend_dev_get_props(device, &raw mut props);
         let text = |text| CStr::from_ptr(text).to_string_lossy().into_owned();
         Device {
-            name: text(sys::ggml_backend_dev_name(device)),
-            description: text(sys::ggml_backend_dev_description(device)),
-            kind: match sys::ggml_backend_dev_type(device) {
+            name: text(props.name),
+            description: text(props.description),
+            kind: match props.type_ {
                 sys::GGML_BACKEND_DEVICE_TYPE_CPU => DeviceKind::Cpu,
                 sys::GGML_BACKEND_DEVICE_TYPE_IGPU => DeviceKind::IntegratedGpu,
                 sys::GGML_BACKEND_DEVICE_TYPE_GPU => DeviceKind::Gpu,
                 _ => DeviceKind::Accelerator,
             },
-            memory_bytes: total as u64,
-            free_bytes: free as u64,
+            memory_bytes: props.memory_total as u64,
+            free_bytes: props.memory_free as u64,
+            bus_id: (!props.device_id.is_null()).then(|| text(props.device_id)),
         }
     }
 }

@@ -10,7 +10,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
-use std::sync::{OnceLock, mpsc};
+use std::sync::{Mutex, OnceLock, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -46,6 +46,16 @@ pub struct Reports {
     lines: BufReader<ChildStdout>,
 }
 
+/// Variables that every child gets, beside this process's own.
+static GIVEN: Mutex<Vec<(&str, OsString)>> = Mutex::new(Vec::new());
+
+/// Gives a variable to every child from now on, and by inheritance to theirs: a process cannot
+/// safely change its own once it has threads.
+pub fn give(variable: &'static str, value: OsString) {
+    let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
+    given.push((variable, value));
+}
+
 /// Starts this program again with a hidden command. `name` is for messages.
 pub fn spawn(command: &str, name: &str) -> Result<(ChildProcess, Reports), NodeError> {
     spawn_with(&[command.into()], &[], name)
@@ -64,6 +74,7 @@ pub fn spawn_with(
     let mut builder = Command::new(executable().map_err(start)?);
     builder
         .args(args)
+        .envs(GIVEN.lock().unwrap_or_else(PoisonError::into_inner).clone())
         .envs(environment.iter().cloned())
         .env(PARENT, std::process::id().to_string())
         // An abort inside ggml starts a debugger otherwise.

@@ -39,7 +39,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let home = brigade_node::home_dir()?;
     std::fs::create_dir_all(&home)?;
     let catalog = crate::planner::catalog(None)?;
-    let facts = crate::this_machine::facts(&catalog, None);
+    let facts = crate::about::facts(&catalog, None);
     Calibrations::keep(&home, &facts, &calibration)?;
     if args.json && args.check.is_empty() {
         output::line(&serde_json::to_string(&calibration)?)?;

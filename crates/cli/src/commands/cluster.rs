@@ -154,6 +154,7 @@ pub(crate) fn nodes(args: &NodesArgs) -> anyhow::Result<ExitCode> {
     } else {
         let catalog = crate::planner::catalog(None)?;
         let mut text = show::nodes(&nodes, &catalog);
+        text.push_str(&show::devices(&nodes));
         if let Some(links) = links {
             text.push('\n');
             text.push_str(&show::links(&links));

@@ -17,6 +17,7 @@ use brigade_node::Placement;
 use serde_json::{Value, json};
 
 use crate::control::{LoadOrder, Reply, Request, Running, StageView};
+use crate::devices::DeviceArgs;
 use crate::model::{self, Engine};
 use crate::output::{self, Told};
 use crate::server::ApiArgs;
@@ -37,6 +38,8 @@ pub(crate) struct Args {
     model: Option<PathBuf>,
     #[command(flatten)]
     serving: ApiArgs,
+    #[command(flatten)]
+    devices: DeviceArgs,
     /// Context of one sequence, in tokens [default: the model's own, 4096 at most]
     #[arg(long, value_name = "N")]
     ctx: Option<u32>,
@@ -65,6 +68,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    args.devices.apply();
     // What cannot work is said before anything starts.
     let path = model::path(args.model.as_deref())?;
     let source = model::open(&path)?;

@@ -10,6 +10,7 @@ use brigade_api::{ChatMessage, ChatTemplate, Role};
 use brigade_node::{Cluster, End, Placement, Prompt, Tokenizer};
 use brigade_wire::SamplingParams;
 
+use crate::devices::DeviceArgs;
 use crate::model::{self, Engine};
 use crate::output::{self, Told};
 
@@ -33,6 +34,8 @@ pub(crate) struct Args {
     /// Threads that compute [default: all cores]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     threads: Option<u32>,
+    #[command(flatten)]
+    devices: DeviceArgs,
     /// The most tokens of an answer
     #[arg(long, default_value_t = 1024, value_name = "N")]
     max_tokens: u32,
@@ -74,6 +77,7 @@ impl Args {
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
+    args.devices.apply();
     let source = model::open(&args.model)?;
     let context_tokens = model::context(&source, args.ctx)?;
     let placement = match args.engine {

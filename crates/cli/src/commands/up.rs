@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::control::{Invited, Reply, Request};
+use crate::devices::DeviceArgs;
 use crate::output;
 use crate::server::ApiArgs;
 use crate::signals::Signals;
@@ -47,6 +48,8 @@ pub(crate) struct Args {
     no_discovery: bool,
     #[command(flatten)]
     serving: ApiArgs,
+    #[command(flatten)]
+    devices: DeviceArgs,
     /// What this node is called [default: the machine's name]
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
@@ -101,6 +104,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 fn serve(args: &Args) -> anyhow::Result<ExitCode> {
     let in_lab = child::has_parent();
     let released = in_lab.then(Signals::of_child).transpose()?;
+    args.devices.apply();
+    args.devices.check()?;
     let settings = args.serving.settings()?;
     let template = args.serving.chat_template()?;
     let home = Home::open(&brigade_node::home_dir()?)?;

@@ -15,7 +15,7 @@ use brigade_fit::verdict::{self, Given};
 use brigade_gguf::Layers;
 use brigade_node::{Cluster, End, Event, Placement, Prompt, Text, Tokenizer};
 
-use crate::{model, placing, planner, this_machine};
+use crate::{about, model, placing, planner, this_machine};
 
 /// Tokens of an answer.
 const TOKENS: u32 = 48;
@@ -116,7 +116,8 @@ fn predict(
     calibration: &Calibration,
 ) -> anyhow::Result<Option<Estimate>> {
     let catalog = planner::catalog(None)?;
-    let (mut machine, _) = this_machine::look(&catalog, Some(calibration.threads as usize));
+    let facts = about::facts(&catalog, Some(calibration.threads as usize));
+    let (mut machine, _) = this_machine::machine(&facts, &catalog);
     if let Some(pool) = machine.pools.first_mut() {
         pool.calibration = Some(calibration.clone());
     }

@@ -12,6 +12,7 @@ use crate::commands::up::only_inside;
 use crate::control::{Invited, Running};
 use crate::model::Engine;
 use crate::output::bytes;
+use crate::this_machine::devices::Device;
 
 /// What to do with a token.
 pub(super) fn invitation(invited: &Invited) -> String {
@@ -97,6 +98,52 @@ pub(super) fn nodes(nodes: &[NodeView], catalog: &Catalog) -> String {
             table.pop();
         }
         table.push('\n');
+    }
+    table
+}
+
+/// What llama.cpp finds on each node; layers lie on those with a mark.
+pub(super) fn devices(nodes: &[NodeView]) -> String {
+    let mut rows = Vec::new();
+    for node in nodes {
+        let Some(About { facts, .. }) = about(node) else {
+            continue;
+        };
+        for device in facts.devices {
+            let memory = match device.memory_bytes {
+                0 => "-".to_owned(),
+                all => format!("{} of {}", bytes(device.free_bytes), bytes(all)),
+            };
+            rows.push((node.name.clone(), device, memory));
+        }
+    }
+    let width = |least: usize, of: &dyn Fn(&(String, Device, String)) -> &str| {
+        let lengths = rows.iter().map(|row| of(row).chars().count());
+        lengths.max().unwrap_or(0).max(least)
+    };
+    let names = width(4, &|row| row.0.as_str());
+    let devices = width(6, &|row| row.1.name.as_str());
+    let memories = width(11, &|row| row.2.as_str());
+    let mut table = String::new();
+    if !rows.is_empty() {
+        let _ = writeln!(
+            table,
+            "\n  {:<names$}  {:<devices$}  {:>memories$}  kind",
+            "node", "device", "free memory"
+        );
+    }
+    for (node, device, memory) in &rows {
+        let mark = if device.used { '*' } else { ' ' };
+        let _ = writeln!(
+            table,
+            "{mark} {node:<names$}  {:<devices$}  {memory:>memories$}  {}",
+            device.name, device.description
+        );
+    }
+    for node in nodes {
+        if let Some(trouble) = about(node).and_then(|about| about.facts.devices_trouble) {
+            let _ = writeln!(table, "{}: {trouble}", node.name);
+        }
     }
     table
 }

@@ -10,7 +10,7 @@ use brigade_node::Wiring;
 use crate::about::Calibrations;
 use crate::control::Running;
 use crate::model::Engine;
-use crate::{planner, this_machine};
+use crate::{about, planner, this_machine};
 
 /// Tokens a second of one answer of stages on this machine's CPU, or on the one memory of its chip.
 ///
@@ -29,7 +29,7 @@ pub(super) fn decode_tok_s(
     }
     let catalog = planner::catalog(None)?;
     let model = Model::from_gguf(source.model(), &crate::model::name(source))?;
-    let facts = this_machine::facts(&catalog, Some(threads as usize));
+    let facts = about::facts(&catalog, Some(threads as usize));
     let (mut machine, _) = this_machine::machine(&facts, &catalog);
     // What was calibrated is the fastest device.
     let only = machine.pools.len() == 1;

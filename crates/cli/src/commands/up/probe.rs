@@ -12,13 +12,19 @@ use crate::about::About;
 /// Between two looks.
 const AGAIN: Duration = Duration::from_secs(2);
 
+/// Looks between two at the GPUs, which need a process.
+const GPUS_AGAIN: usize = 30;
+
 /// Looks at this machine as long as the process lives; the first look takes some tenths of a
 /// second, which nobody waits for.
 pub(super) fn start(daemon: Arc<Daemon>, catalog: Arc<Catalog>) {
     thread::spawn(move || {
         let mut about = About::look(&catalog);
         let mut told: Option<About> = None;
-        loop {
+        for look in 0_usize.. {
+            if look > 0 && look.is_multiple_of(GPUS_AGAIN) {
+                about.look_at_gpus(&daemon.held(), &catalog);
+            }
             about.refresh(&daemon.held(), daemon.cache(), daemon.home());
             if told.as_ref().is_none_or(|told| !told.is_like(&about)) {
                 match serde_json::to_string(&about) {
