@@ -149,7 +149,7 @@ pub(crate) fn facts(catalog: &Catalog, threads: Option<usize>) -> Facts {
 
 impl Facts {
     /// Asks ggml for the devices; where it cannot tell, those that are known stay.
-    fn ask_devices(&mut self) {
+    pub(crate) fn ask_devices(&mut self) {
         match devices::ask() {
             Ok(devices) => {
                 self.devices = devices;

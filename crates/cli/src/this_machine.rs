@@ -52,7 +52,7 @@ pub(crate) struct Facts {
 pub(crate) struct Gpu {
     pub(crate) name: String,
     /// Its own memory; `None` where it has none.
-    memory_bytes: Option<u64>,
+    pub(crate) memory_bytes: Option<u64>,
 }
 
 /// Kinds of processors.
@@ -83,7 +83,8 @@ pub(crate) fn facts(catalog: &Catalog, threads: Option<usize>) -> Facts {
     facts
 }
 
-fn of_system() -> Facts {
+/// What the system tells of this machine, without measuring anything.
+pub(crate) fn of_system() -> Facts {
     if cfg!(target_os = "macos") {
         macos::facts()
     } else {

@@ -400,7 +400,7 @@ fn what_a_daemon_cannot_do_gets_one_sentence() {
     ] {
         assert_eq!(fleet.complaint("a", args), none);
     }
-    fleet.start("a", &[]);
+    fleet.start("a", &["--device", "CPU"]);
     let up = |fleet: &Fleet, name: &str, args: &[&str]| {
         let complaint = fleet.complaint(name, &[&["up", "--name", name], args].concat());
         complaint.replace(text(&fleet.home(name)), "[HOME]")
@@ -408,6 +408,11 @@ fn what_a_daemon_cannot_do_gets_one_sentence() {
     assert_eq!(
         up(&fleet, "a", &[]),
         "brigade is already running with the state folder [HOME]"
+    );
+    let unknown = up(&fleet, "b", &["--device", "CPU,CUDA99"]);
+    assert!(
+        unknown.starts_with("there is no device CUDA99; this machine has "),
+        "{unknown}"
     );
     let busy = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = busy.local_addr().unwrap().to_string();

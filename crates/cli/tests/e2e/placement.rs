@@ -22,17 +22,23 @@ fn ask(fleet: &Fleet, node: &str, model: &str) -> u16 {
 #[test]
 fn every_node_knows_every_machine() {
     let fleet = Fleet::cluster(&["a", "b"]);
+    let none = Vec::new();
     for by in ["a", "b"] {
         wait_until("both are known", SOON, || {
             let nodes = fleet.json(by, &["nodes"]);
             let nodes = nodes["nodes"].as_array().unwrap().clone();
             nodes.iter().all(|node| {
                 let facts = &node["machine"]["facts"];
-                facts["cores"].as_u64() > Some(0) && facts["memory_bytes"].as_u64() > Some(1 << 28)
+                let devices = facts["devices"].as_array().unwrap_or(&none);
+                let cpu = devices.iter().find(|device| device["name"] == "CPU");
+                facts["cores"].as_u64() > Some(0)
+                    && facts["memory_bytes"].as_u64() > Some(1 << 28)
+                    && cpu.is_some_and(|cpu| cpu["memory_bytes"].as_u64() > Some(1 << 28))
             })
         });
         let table = fleet.run(by, &["nodes"]).stdout;
         assert!(table.contains("for models"), "{table}");
+        assert!(table.contains("* b     CPU  "), "{table}");
     }
     // The planner answers for them as for any machines.
     let model = fleet.scratch.tiny("tiny.gguf", &TinyModel::llama(6));

@@ -9,7 +9,8 @@ use brigade_wire::frame::{receive_value, send_value};
 use brigade_wire::{FrameError, NodeKey};
 
 use super::message::{self, Answer, MEMBER_LIMIT, Opening, PeerMessage, Refusal};
-use super::path::Fault;
+use super::path::{Fault, Trip};
+use super::shared::clock_ms;
 use super::{CONNECT, PULSE, SILENCE, Shared, probe};
 use crate::link::Link;
 
@@ -101,7 +102,7 @@ fn stay(shared: &Arc<Shared>, key: NodeKey, way: SocketAddr) -> Result<Never, Tr
             if shared.stops() || !state.wants(key, way) {
                 return Err(Trouble::Over);
             }
-            state.pulse(shared.now())
+            state.pulse(shared.now(), clock_ms())
         };
         let digest = pulse.digest;
         let sent = Instant::now();
@@ -110,14 +111,17 @@ fn stay(shared: &Arc<Shared>, key: NodeKey, way: SocketAddr) -> Result<Never, Tr
             PeerMessage::Pulse(pulse) => pulse,
             other => return Err(unasked(other)),
         };
-        let round_trip = sent.elapsed();
+        let trip = Trip {
+            took: sent.elapsed(),
+            clock_ms: clock_ms(),
+        };
         let (digests, free) = ((digest, theirs.digest), !theirs.busy);
         let facts = theirs.facts;
         let news = {
             let mut state = shared.lock();
             let now = shared.now();
             let peer = state.peer(key);
-            if peer.answered(way, local, theirs, round_trip, now) {
+            if peer.answered((way, local), theirs, trip, now) {
                 let name = state.members.get(key).map(|member| member.name.clone());
                 tracing::info!(node = name, address = %way, "linked");
             }

@@ -14,6 +14,7 @@ use brigade_wire::{FrameError, NodeKey};
 use super::message::{
     Answer, Greeting, MEMBER_LIMIT, Opening, PeerMessage, Refusal, STRANGER_LIMIT,
 };
+use super::shared::clock_ms;
 use super::state::State;
 use super::{PULSE, SILENCE, Shared, api, delivering, probe, stages, tunnel};
 use crate::link::{Expected, Link, Peer};
@@ -261,7 +262,9 @@ fn answer_pulses(shared: &Arc<Shared>, link: &mut Link, key: NodeKey) -> Result<
             return send_value(link, &PeerMessage::Refused(refusal));
         }
         let answer = match message {
-            PeerMessage::Pulse(_) => PeerMessage::Pulse(shared.lock().pulse(shared.now())),
+            PeerMessage::Pulse(_) => {
+                PeerMessage::Pulse(shared.lock().pulse(shared.now(), clock_ms()))
+            }
             PeerMessage::Table(table) => {
                 shared.learn(&table, key);
                 PeerMessage::Table(shared.lock().members.entries())

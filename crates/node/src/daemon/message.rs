@@ -133,6 +133,8 @@ pub(super) struct Pulse {
     pub(super) links: Vec<LinkFact>,
     /// Whether it has a stage or coordinates one.
     pub(super) busy: bool,
+    /// What its clock shows, in milliseconds since 1970: for `brigade doctor`, nothing else reads it.
+    pub(super) clock_ms: u64,
 }
 
 /// The best way from a node to another one.

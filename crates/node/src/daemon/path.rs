@@ -37,6 +37,24 @@ pub(super) struct Path {
     pub(super) trouble: Option<Fault>,
 }
 
+/// A pulse's way there and back.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Trip {
+    /// How long it took.
+    pub(super) took: Duration,
+    /// What this machine's clock showed at its end, in milliseconds since 1970.
+    pub(super) clock_ms: u64,
+}
+
+impl Trip {
+    /// How far the peer's clock is ahead, by what it showed when the answer was written: half of the
+    /// way ago, give or take as much.
+    pub(super) fn clock_ahead_ms(self, theirs_ms: u64) -> i64 {
+        let half = self.took.as_millis() as u64 / 2;
+        theirs_ms.saturating_add(half).cast_signed().saturating_sub(self.clock_ms.cast_signed())
+    }
+}
+
 /// Why there is no connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Fault {
@@ -200,6 +218,18 @@ mod tests {
         let facts = cable.facts(ms(5000));
         assert_eq!(facts.bandwidth_age_s, Some(5));
         assert!((facts.bandwidth_gbit_s.unwrap() - 10.0).abs() < 0.01);
+    }
+
+    #[test]
+    fn a_clock_is_compared_at_the_middle_of_the_way() {
+        let trip = Trip {
+            took: ms(400),
+            clock_ms: 1_000_000,
+        };
+        assert_eq!(trip.clock_ahead_ms(999_800), 0);
+        assert_eq!(trip.clock_ahead_ms(1_059_800), 60_000);
+        assert_eq!(trip.clock_ahead_ms(0), -999_800);
+        assert!(trip.clock_ahead_ms(u64::MAX) < 0, "no clock shows that: no panic either");
     }
 
     #[test]

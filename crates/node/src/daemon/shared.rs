@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use brigade_wire::members::Member;
 use brigade_wire::{FrameError, NodeKey};
@@ -20,6 +20,12 @@ use crate::interfaces;
 use crate::link::Link;
 use crate::listen::{Listen, Ports};
 use crate::{KeyPair, NodeError};
+
+/// What this machine's clock shows, in milliseconds since 1970.
+pub(super) fn clock_ms() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_millis() as u64)
+}
 
 /// What all threads of a daemon share.
 #[derive(Debug)]

@@ -14,7 +14,7 @@ use super::invites::Invites;
 use super::memory::Ledger;
 use super::message::{LinkFact, NodeFacts, Pulse};
 use super::nearby::Nearby;
-use super::path::{self, Fault, Path};
+use super::path::{self, Fault, Path, Trip};
 use crate::interfaces::{self, Interface};
 
 /// The most ways in which one peer is tried.
@@ -50,6 +50,8 @@ pub(super) struct Peer {
     pub(super) in_use: Option<SocketAddr>,
     /// What it said of its machine, and which state of things that is.
     pub(super) facts: Option<(u64, NodeFacts)>,
+    /// How far its clock was ahead of this machine's when it last answered.
+    pub(super) clock_ahead_ms: Option<i64>,
     /// Its own connections to this node: which start of it opened them, and how many.
     inbound: Option<(u64, u32)>,
     /// Connections whose stages end when this node is lost.
@@ -107,8 +109,8 @@ impl State {
         (self.facts, facts)
     }
 
-    /// What goes out with the next pulse.
-    pub(super) fn pulse(&self, now: Duration) -> Pulse {
+    /// What goes out with the next pulse, while the clock shows `clock_ms`.
+    pub(super) fn pulse(&self, now: Duration, clock_ms: u64) -> Pulse {
         let present = self.members.present().map(|member| member.key);
         let sees: Vec<_> = present.filter(|&key| self.is_up(key, now)).collect();
         let said = |&key: &NodeKey| Some((key, self.peek(key)?.pulse.sees.clone()));
@@ -118,6 +120,7 @@ impl State {
             heard: sees.iter().filter_map(said).collect(),
             links: sees.iter().filter_map(|&key| self.link(key, now)).collect(),
             busy: self.is_busy(),
+            clock_ms,
             sees,
         }
     }
@@ -219,17 +222,17 @@ impl Peer {
     /// A pulse went there and back in one of the ways. Returns whether that is news.
     pub(super) fn answered(
         &mut self,
-        way: SocketAddr,
-        local: Option<IpAddr>,
+        (way, local): (SocketAddr, Option<IpAddr>),
         pulse: Pulse,
-        round_trip: Duration,
+        trip: Trip,
         now: Duration,
     ) -> bool {
         self.presence.found(now);
+        self.clock_ahead_ms = Some(trip.clock_ahead_ms(pulse.clock_ms));
         self.pulse = pulse;
         let path = self.paths.entry(way).or_default();
         let news = !path.stands();
-        path.measured(round_trip);
+        path.measured(trip.took);
         path.local = local;
         self.choose();
         news

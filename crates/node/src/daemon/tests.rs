@@ -450,6 +450,20 @@ fn links_are_measured_and_known_to_every_node() {
 }
 
 #[test]
+fn nodes_compare_their_clocks() {
+    let nodes = cluster(&["a", "b"]);
+    let ahead = |of: &str| {
+        let view = nodes[0].daemon.nodes();
+        let node = view.into_iter().find(|node| node.name == of).unwrap();
+        node.clock_ahead_s
+    };
+    // They have one clock; a busy machine may make the way back longer than the way there.
+    let ahead_s = ahead("b").unwrap();
+    assert!(ahead_s.abs() < 2.0, "{ahead_s}");
+    assert_eq!(ahead("a"), None);
+}
+
+#[test]
 fn what_a_node_says_of_its_machine_reaches_the_others() {
     let nodes = cluster(&["a", "b"]);
     let heard = |of: &str| {

@@ -28,6 +28,9 @@ pub struct NodeView {
     /// The median of the last pulses' ways there and back from the node that was asked, in
     /// milliseconds.
     pub round_trip_ms: Option<f64>,
+    /// How far its clock is ahead of that of the node that was asked, in seconds, give or take half of
+    /// a round trip.
+    pub clock_ahead_s: Option<f64>,
     /// Why the node that was asked has no connection to it.
     pub trouble: Option<String>,
     /// What it says of its machine, as it last did.
@@ -93,6 +96,9 @@ pub(super) fn nodes(state: &State, own: NodeKey, now: Duration) -> Vec<NodeView>
                     .filter(|_| up)
                     .and_then(|peer| peer.path()?.round_trip())
                     .map(|time| time.as_secs_f64() * 1e3),
+                clock_ahead_s: peer
+                    .filter(|_| up)
+                    .and_then(|peer| Some(peer.clock_ahead_ms? as f64 / 1e3)),
                 facts: if key == own {
                     Some(state.own_facts().1)
                 } else {

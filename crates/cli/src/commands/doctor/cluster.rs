@@ -69,6 +69,63 @@ fn broken(node: &NodeView) -> Check {
     Check::problem(NODES, why, fix)
 }
 
+/// Clocks that are further apart than this are told of, in seconds.
+const CLOCKS_APART_S: f64 = 60.0;
+
+/// Whether the other nodes' clocks show what this one's does. No part of a cluster compares clocks, and
+/// the life of an invitation is counted by the node that gave it; what others sign for a time does:
+/// certificates of the servers that models come from, and keys of theirs. And logs of several nodes
+/// cannot be read together.
+pub(super) fn clocks(nodes: Option<&[NodeView]>) -> Check {
+    let name = "clocks";
+    let others = || nodes.into_iter().flatten().filter(|node| !node.is_self);
+    if others().next().is_none() {
+        return Check::not_applicable(name, "there are no other nodes");
+    }
+    let known = others().filter_map(|node| Some((&node.name, node.clock_ahead_s?)));
+    let known: Vec<_> = known.collect();
+    let off: Vec<String> = known
+        .iter()
+        .filter(|(_, ahead)| ahead.abs() > CLOCKS_APART_S)
+        .map(|(name, ahead)| {
+            let direction = if *ahead > 0.0 { "ahead of" } else { "behind" };
+            format!("{name}'s is {} {direction} this one's", time(ahead.abs()))
+        })
+        .collect();
+    if !off.is_empty() {
+        return Check::warning(
+            name,
+            format!(
+                "{}: stages do not mind, downloads over HTTPS may fail where it is wrong, and logs do not \
+                 fit together",
+                off.join(", ")
+            ),
+            "on the machine that is wrong: sudo timedatectl set-ntp true, on a Mac System Settings, \
+             General, Date & Time",
+        );
+    }
+    let silent: Vec<&str> = others()
+        .filter(|node| node.clock_ahead_s.is_none())
+        .map(|node| node.name.as_str())
+        .collect();
+    if silent.is_empty() {
+        let most = known.iter().map(|(_, ahead)| ahead.abs()).fold(0.0, f64::max);
+        Check::ok(name, format!("the nodes' are at most {most:.1} s apart from this one's"))
+    } else {
+        Check::unknown(name, format!("{} cannot be asked now", silent.join(", ")))
+    }
+}
+
+/// A time for people.
+fn time(seconds: f64) -> String {
+    match seconds {
+        ..120.0 => format!("{seconds:.0} s"),
+        ..7200.0 => format!("{:.0} min", seconds / 60.0),
+        ..172_800.0 => format!("{:.0} h", seconds / 3600.0),
+        _ => format!("{:.0} days", seconds / 86_400.0),
+    }
+}
+
 /// Whether macOS lets the daemon speak to its neighbours: no program may ask, but what is
 /// refused fails in a way of its own.
 pub(super) fn local_network(nodes: Option<&[NodeView]>) -> Check {

@@ -191,12 +191,11 @@ pub(super) fn linux(who: &str, gate: Option<Gate>, ports: Ports, reached: bool) 
     };
     match gate {
         Some(Gate::Open) => Check::ok(NAME, format!("{who} lets other machines in")),
-        Some(Gate::Depends) => Check::ok(
+        Some(Gate::Depends) => Check::unknown(
             NAME,
-            format!(
-                "{who} lets some in by address or interface: the other nodes must be among them"
-            ),
-        ),
+            format!("{who} lets some in by address or interface: are the other nodes among them?"),
+        )
+        .with_fix(fix),
         Some(Gate::Shut) => {
             let why = format!("{who} keeps other machines from {needed}");
             if reached {
@@ -237,5 +236,9 @@ pub(super) fn macos(global: &str, block_all: &str, program: &str) -> Check {
     if program.contains("blocked") {
         return Check::problem(NAME, "the firewall blocks this program", fix);
     }
-    Check::ok(NAME, "the firewall lets this program be reached")
+    if program.contains("permitted") {
+        return Check::ok(NAME, "the firewall lets this program be reached");
+    }
+    Check::unknown(NAME, "the firewall is on and does not say what it does with this program")
+        .with_fix(fix)
 }

@@ -15,6 +15,7 @@ use super::network::Interface;
 use super::{Check, cluster, machine, network, power};
 use crate::commands::up::{STAGE_PORTS, USUAL_PORT};
 use crate::control::{Reply, Request, ask};
+use crate::this_machine;
 
 pub(super) fn all() -> Vec<Check> {
     let nodes = match ask(&Request::Nodes, |_| {}) {
@@ -22,7 +23,7 @@ pub(super) fn all() -> Vec<Check> {
         _ => None,
     };
     let nodes = nodes.as_deref();
-    let mut checks = vec![state(), disk(), processor()];
+    let mut checks = vec![state(), disk(), processor(), devices()];
     checks.extend(cluster::nodes(nodes));
     checks.push(ways(nodes));
     checks.push(open_files());
@@ -32,7 +33,7 @@ pub(super) fn all() -> Vec<Check> {
     } else {
         on_linux(nodes)
     });
-    checks.push(clock());
+    checks.extend([clock(), cluster::clocks(nodes)]);
     checks
 }
 
@@ -113,6 +114,12 @@ fn processor() -> Check {
     let cpuinfo = read("/proc/cpuinfo");
     let llama = brigade_llama::cpu_features();
     machine::processor(&compiled, &llama, &machine::flags(&cpuinfo))
+}
+
+fn devices() -> Check {
+    let mut facts = this_machine::of_system();
+    facts.ask_devices();
+    machine::devices(&facts)
 }
 
 fn open_files() -> Check {

@@ -2,6 +2,8 @@
 
 use super::Check;
 use crate::output;
+use crate::this_machine::Facts;
+use crate::this_machine::devices::DeviceKind;
 
 /// What the state folder looks like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -164,6 +166,34 @@ pub(super) fn open_files(limit: Option<u64>) -> Check {
         ),
         Some(limit) => Check::ok(name, format!("{limit} at most")),
         None => Check::ok(name, "as many as needed"),
+    }
+}
+
+/// What llama.cpp finds of this machine's GPUs, against what the system tells of them.
+pub(super) fn devices(facts: &Facts) -> Check {
+    let name = "devices";
+    if let Some(trouble) = &facts.devices_trouble {
+        return Check::problem(
+            name,
+            format!("llama.cpp cannot be asked for its devices: {trouble}"),
+            "see that the GPU's driver works, or compute without it: `brigade up --device CPU`",
+        );
+    }
+    let used = facts.devices.iter().filter(|device| device.used);
+    let names: Vec<&str> = used.clone().map(|device| device.name.as_str()).collect();
+    let found = |kind| facts.devices.iter().any(|device| device.kind == kind);
+    let finds_gpu = found(DeviceKind::Gpu) || found(DeviceKind::IntegratedGpu);
+    let told: Vec<&str> = facts.gpus.iter().map(|gpu| gpu.name.as_str()).collect();
+    if names.is_empty() {
+        Check::unknown(name, "llama.cpp names no device")
+    } else if !finds_gpu && !told.is_empty() {
+        Check::warning(
+            name,
+            format!("llama.cpp finds no GPU here, the system has {}", told.join(", ")),
+            "take the release for it (BRIGADE_FLAVOR), or build with its feature, such as cuda",
+        )
+    } else {
+        Check::ok(name, format!("stages compute on {}", names.join(", ")))
     }
 }
 

@@ -4,6 +4,8 @@ use super::firewall::{Gate, Ports};
 use super::machine::Folder;
 use super::network::Interface;
 use super::*;
+use crate::this_machine::devices::{Device, DeviceKind};
+use crate::this_machine::{Facts, Gpu};
 
 const PORTS: Ports = Ports {
     node: 8810,
@@ -82,6 +84,7 @@ fn the_firewall_of_a_mac() {
     let permitted = "Incoming connection to the application is permitted.";
     assert_eq!(of("Firewall is disabled. (State = 0)", "", ""), Outcome::Ok);
     assert_eq!(of(on, part, permitted), Outcome::Ok);
+    assert_eq!(of(on, part, ""), Outcome::Unknown, "silence is no permission");
     assert_eq!(
         of(on, part, "The application is not part of the firewall."),
         Outcome::Warning
@@ -270,9 +273,64 @@ fn node(name: &str, state: NodeState, trouble: Option<&str>) -> NodeView {
         is_self: false,
         state,
         round_trip_ms: None,
+        clock_ahead_s: None,
         trouble: trouble.map(str::to_owned),
         facts: None,
     }
+}
+
+#[test]
+fn clocks_of_other_nodes() {
+    let mut nodes = [
+        node("a", NodeState::Up, None),
+        node("b", NodeState::Up, None),
+        node("c", NodeState::Up, None),
+    ];
+    nodes[0].is_self = true;
+    assert_eq!(cluster::clocks(None).outcome, Outcome::NotApplicable);
+    let alone = cluster::clocks(Some(&nodes[..1]));
+    assert_eq!(alone.outcome, Outcome::NotApplicable);
+    nodes[1].clock_ahead_s = Some(-0.04);
+    assert_eq!(cluster::clocks(Some(&nodes)).outcome, Outcome::Unknown);
+    nodes[2].clock_ahead_s = Some(59.0);
+    assert_eq!(cluster::clocks(Some(&nodes)).outcome, Outcome::Ok);
+    nodes[1].clock_ahead_s = Some(-7100.0);
+    nodes[2].clock_ahead_s = Some(61.0);
+    let apart = cluster::clocks(Some(&nodes));
+    assert_eq!(apart.outcome, Outcome::Warning);
+    let told = "b's is 118 min behind this one's, c's is 61 s ahead of this one's: ";
+    assert!(apart.why.starts_with(told), "{}", apart.why);
+    // One that is wrong is told of, whoever is silent.
+    nodes[2].clock_ahead_s = None;
+    assert_eq!(cluster::clocks(Some(&nodes)).outcome, Outcome::Warning);
+}
+
+#[test]
+fn devices_against_what_the_system_tells() {
+    let device = |name: &str, kind| Device {
+        name: name.to_owned(),
+        description: name.to_owned(),
+        kind,
+        bus_id: None,
+        memory_bytes: 0,
+        free_bytes: 0,
+        used: true,
+    };
+    let mut facts = Facts::default();
+    assert_eq!(machine::devices(&facts).outcome, Outcome::Unknown);
+    facts.devices = vec![device("CPU", DeviceKind::Cpu)];
+    assert_eq!(machine::devices(&facts).outcome, Outcome::Ok);
+    facts.gpus = vec![Gpu {
+        name: "NVIDIA GeForce RTX 3090".into(),
+        memory_bytes: Some(24 << 30),
+    }];
+    let unused = machine::devices(&facts);
+    assert_eq!(unused.outcome, Outcome::Warning);
+    assert!(unused.why.ends_with("the system has NVIDIA GeForce RTX 3090"));
+    facts.devices.insert(0, device("CUDA0", DeviceKind::Gpu));
+    assert_eq!(machine::devices(&facts).outcome, Outcome::Ok);
+    facts.devices_trouble = Some("it was ended by signal 11 (it crashed)".into());
+    assert_eq!(machine::devices(&facts).outcome, Outcome::Problem);
 }
 
 #[test]
