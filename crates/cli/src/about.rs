@@ -31,6 +31,9 @@ pub(crate) struct About {
     pub(crate) disk_free_bytes: Option<u64>,
     /// What it was measured to do, by threads.
     pub(crate) calibrations: Vec<Calibration>,
+    /// It is being measured.
+    #[serde(default)]
+    pub(crate) calibrating: bool,
 }
 
 impl About {
@@ -61,7 +64,9 @@ impl About {
         let devices = self.facts.devices.iter_mut();
         let devices = devices.filter(|device| device.used && device.kind == DeviceKind::Gpu);
         for (device, (name, _)) in devices.zip(cards) {
-            let own = held.iter().filter(|held| held.loaded && held.amount.pool == name);
+            let own = held
+                .iter()
+                .filter(|held| held.loaded && held.amount.pool == name);
             let own: u64 = own.map(|held| held.amount.bytes).sum();
             device.free_bytes = (device.free_bytes + own).min(device.memory_bytes);
         }
@@ -100,18 +105,23 @@ impl About {
             && are_like(&self.facts.devices, &other.facts.devices)
             && self.facts.devices_trouble == other.facts.devices_trouble
             && self.calibrations == other.calibrations
+            && self.calibrating == other.calibrating
     }
 
     /// The machine for the planner; what was measured holds for as many threads only.
     pub(crate) fn machine(&self, catalog: &Catalog, threads: Option<u32>) -> Machine {
         let (mut machine, _) = this_machine::machine(&self.facts, catalog);
-        let threads = threads.unwrap_or(self.facts.cores as u32);
-        let mut calibrations = self.calibrations.iter();
         // llama.cpp computed where it computes by itself: on the fastest device.
         if let Some(pool) = machine.pools.first_mut() {
-            pool.calibration = calibrations.find(|own| own.threads == threads).cloned();
+            pool.calibration = self.calibration(threads).cloned();
         }
         machine
+    }
+
+    /// What it was measured to do with so many threads, or with one on each core.
+    pub(crate) fn calibration(&self, threads: Option<u32>) -> Option<&Calibration> {
+        let threads = threads.unwrap_or(self.facts.cores as u32);
+        self.calibrations.iter().find(|own| own.threads == threads)
     }
 
     /// What models may take of each pool.

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{BufWriter, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,7 @@ use brigade_engine::{Input, Stage};
 use brigade_fit::speed::calibration::{Calibration, TypeRates};
 use brigade_gguf::{GgmlType, Synthetic};
 use brigade_llama::{LlamaStage, Role, Setup, StageConfig};
-use brigade_node::child;
+use brigade_node::child::{self, ChildProcess};
 use brigade_wire::{KvOp, SamplingParams, SeqId, Span, StageParams, Want};
 use serde::{Deserialize, Serialize};
 
@@ -48,19 +49,65 @@ enum Report {
     Failed(String),
 }
 
-/// Measures this machine with so many threads; `progress` gets what is being measured.
-pub(crate) fn calibrate(
-    threads: u32,
-    mut progress: impl FnMut(&str),
-) -> anyhow::Result<Calibration> {
-    let (mut process, mut reports) = child::spawn("calibrator", "the calibration")?;
-    process.order(&Order { threads })?;
-    loop {
-        match reports.read::<Report>()? {
-            Some(Report::Measuring(what)) => progress(&what),
-            Some(Report::Done(calibration)) => return Ok(calibration),
-            Some(Report::Failed(reason)) => bail!("this machine cannot be measured: {reason}"),
-            None => return Err(process.gone().into()),
+/// A measurement that is under way in a child process; dropping it ends it at once.
+#[derive(Debug)]
+pub(crate) struct Measuring {
+    process: ChildProcess,
+    reports: mpsc::Receiver<Report>,
+}
+
+impl Measuring {
+    /// Begins to measure this machine with so many threads.
+    pub(crate) fn start(threads: u32) -> anyhow::Result<Self> {
+        let (mut process, mut reports) = child::spawn("calibrator", "the calibration")?;
+        process.order(&Order { threads })?;
+        let (sender, receiver) = mpsc::channel();
+        thread::spawn(move || {
+            loop {
+                let report = match reports.read() {
+                    Ok(Some(report)) => report,
+                    Ok(None) => break,
+                    Err(error) => Report::Failed(error.to_string()),
+                };
+                if sender.send(report).is_err() {
+                    break;
+                }
+            }
+        });
+        Ok(Self {
+            process,
+            reports: receiver,
+        })
+    }
+
+    /// The result, if there is one by now.
+    pub(crate) fn poll(&mut self) -> anyhow::Result<Option<Calibration>> {
+        loop {
+            match self.reports.try_recv() {
+                Ok(Report::Measuring(_)) => {}
+                Ok(report) => return self.result(report).map(Some),
+                Err(mpsc::TryRecvError::Empty) => return Ok(None),
+                Err(mpsc::TryRecvError::Disconnected) => return Err(self.process.gone().into()),
+            }
+        }
+    }
+
+    /// Waits for the result; `progress` gets what is being measured.
+    pub(crate) fn finish(mut self, mut progress: impl FnMut(&str)) -> anyhow::Result<Calibration> {
+        loop {
+            match self.reports.recv() {
+                Ok(Report::Measuring(what)) => progress(&what),
+                Ok(report) => return self.result(report),
+                Err(_) => return Err(self.process.gone().into()),
+            }
+        }
+    }
+
+    fn result(&mut self, report: Report) -> anyhow::Result<Calibration> {
+        match report {
+            Report::Done(calibration) => Ok(calibration),
+            Report::Failed(reason) => bail!("this machine cannot be measured: {reason}"),
+            Report::Measuring(_) => Err(self.process.gone().into()),
         }
     }
 }

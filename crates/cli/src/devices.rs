@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct DeviceArgs {
     /// Devices that stages compute on, as `brigade build-info` names them, such as CUDA0,CUDA1; CPU
-    /// for no GPU [default: what BRIGADE_DEVICE says, else all GPUs]
+    /// for no GPU [default: what `BRIGADE_DEVICE` says, else all GPUs]
     #[arg(long = "device", value_name = "NAME,…", value_parser = names_of)]
     chosen: Option<Names>,
 }
@@ -137,7 +137,8 @@ mod tests {
         let unknown = names_of("CPU,CUDA99").unwrap();
         let error = unknown.check(&devices).unwrap_err().to_string();
         assert!(
-            error.starts_with("there is no device CUDA99; this machine has ") && error.contains("CPU"),
+            error.starts_with("there is no device CUDA99; this machine has ")
+                && error.contains("CPU"),
             "{error}"
         );
         assert!(names_of(" , ").is_err());

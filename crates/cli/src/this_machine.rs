@@ -268,7 +268,11 @@ fn limited(mut pool: Pool, device: &Device, facts: &Facts) -> Pool {
         pool.limit_reason = if is_metal {
             "Metal's working-set limit, as the device tells".to_owned()
         } else {
-            format!("{} are in the reach of {}", output::bytes(bytes), device.name)
+            format!(
+                "{} are in the reach of {}",
+                output::bytes(bytes),
+                device.name
+            )
         };
     }
     pool
@@ -475,7 +479,11 @@ mod tests {
         assert_eq!(names, ["rtx-3090", "rtx-3090", "cpu"]);
         assert!(all[0].limit_bytes > 23 * GB);
         assert_eq!(all[1].limit_bytes, 3_000 << 20);
-        assert!(all[1].limit_reason.starts_with("3.1 GB of 25.8 GB are free now"));
+        assert!(
+            all[1]
+                .limit_reason
+                .starts_with("3.1 GB of 25.8 GB are free now")
+        );
         // Only one was chosen.
         devices::mark(&mut facts.devices, Some(&["CUDA1".to_owned()]));
         let chosen = pools(&facts);
@@ -490,7 +498,10 @@ mod tests {
             cores: 14,
             memory_bytes: 64 * GB,
             apple_gpu_cores: Some(20),
-            devices: vec![metal, device("CPU", "Apple M4 Pro", DeviceKind::Cpu, (65_536, 0))],
+            devices: vec![
+                metal,
+                device("CPU", "Apple M4 Pro", DeviceKind::Cpu, (65_536, 0)),
+            ],
             ..Facts::default()
         };
         devices::mark(&mut facts.devices, None);
@@ -499,13 +510,19 @@ mod tests {
         let [pool] = &with_gpu.pools[..] else {
             panic!("{with_gpu:?}");
         };
-        assert_eq!((pool.kind, pool.device.as_str()), (PoolKind::Unified, "m4-pro-20"));
+        assert_eq!(
+            (pool.kind, pool.device.as_str()),
+            (PoolKind::Unified, "m4-pro-20")
+        );
         assert_eq!(pool.limit_bytes, 53_084 << 20);
         assert!(pool.limit_reason.starts_with("Metal's") && notes.is_empty());
         // On the processor alone no Metal limit counts, and no GPU's speed.
         devices::mark(&mut facts.devices, Some(&["CPU".to_owned()]));
         let (without, _) = machine(&facts, &catalog);
-        assert_eq!((without.pools.len(), without.pools[0].bandwidth_gb_s), (1, None));
+        assert_eq!(
+            (without.pools.len(), without.pools[0].bandwidth_gb_s),
+            (1, None)
+        );
         assert!(!without.pools[0].limit_reason.starts_with("Metal's"));
     }
 
@@ -534,7 +551,10 @@ mod tests {
         let reach = (48_000, 40_000);
         let graphics = device("Vulkan0", "Intel(R) Graphics (ADL GT2)", kind, reach);
         let (id, limit, bandwidth) = seen("Intel Core i7", graphics);
-        assert_eq!((id.as_str(), limit, bandwidth), ("unknown-gpu", 48_000 << 20, None));
+        assert_eq!(
+            (id.as_str(), limit, bandwidth),
+            ("unknown-gpu", 48_000 << 20, None)
+        );
     }
 
     #[test]

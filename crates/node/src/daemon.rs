@@ -255,6 +255,23 @@ impl Daemon {
         self.shared.lock().memory.held()
     }
 
+    /// Whether anything runs here or for this node elsewhere, or shall.
+    pub fn is_busy(&self) -> bool {
+        self.shared.lock().is_busy()
+    }
+
+    /// Waits for something that runs here or for this node elsewhere, or shall; returns whether it
+    /// came within the time.
+    pub fn wait_until_busy(&self, limit: Duration) -> bool {
+        let shared = &self.shared;
+        let idle = |state: &mut State| !state.is_busy();
+        let waited = shared
+            .changed
+            .wait_timeout_while(shared.lock(), limit, idle);
+        let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        state.is_busy()
+    }
+
     /// Waits until no node says any more that a model which this one had loaded holds memory there:
     /// a plan that is made then counts on all that is free.
     pub fn wait_until_free(&self, model: &str, limit: Duration) {

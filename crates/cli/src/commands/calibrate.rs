@@ -9,7 +9,8 @@ use std::process::ExitCode;
 use brigade_fit::speed::calibration::Calibration;
 
 use crate::about::Calibrations;
-use crate::{calibrator, output};
+use crate::calibrator::Measuring;
+use crate::output;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -32,9 +33,8 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from) as u32;
-    let calibration = calibrator::calibrate(args.threads.unwrap_or(cores), |what| {
-        output::status(&format!("measuring {what}"));
-    })?;
+    let measuring = Measuring::start(args.threads.unwrap_or(cores))?;
+    let calibration = measuring.finish(|what| output::status(&format!("measuring {what}")))?;
     output::progress_done();
     let home = brigade_node::home_dir()?;
     std::fs::create_dir_all(&home)?;

@@ -1,5 +1,6 @@
 //! `brigade up`: this machine's node, in the foreground.
 
+mod calibrating;
 mod probe;
 mod serving;
 
@@ -22,6 +23,7 @@ use crate::devices::DeviceArgs;
 use crate::output;
 use crate::server::ApiArgs;
 use crate::signals::Signals;
+use calibrating::Calibrate;
 use serving::{Api, Serving};
 
 /// The port of a node where nothing else is said.
@@ -50,6 +52,9 @@ pub(crate) struct Args {
     serving: ApiArgs,
     #[command(flatten)]
     devices: DeviceArgs,
+    /// Do not measure the machine while nothing runs on it, where `brigade calibrate` has not
+    #[arg(long)]
+    no_calibrate: bool,
     /// What this node is called [default: the machine's name]
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
@@ -139,7 +144,13 @@ fn serve(args: &Args) -> anyhow::Result<ExitCode> {
         output::note(&format!("joined the cluster of {inviter}"));
     }
     let catalog = Arc::new(crate::planner::catalog(None)?);
-    probe::start(Arc::clone(&daemon), Arc::clone(&catalog));
+    // A lab's nodes would disturb each other.
+    let calibrate = if args.no_calibrate || in_lab {
+        Calibrate::Never
+    } else {
+        Calibrate::WhenIdle
+    };
+    probe::start(Arc::clone(&daemon), Arc::clone(&catalog), calibrate);
     let serving = Arc::new(Serving::start(Arc::clone(&daemon), catalog, api)?);
     let signals = released.map_or_else(Signals::catch, Ok)?;
     if in_lab {

@@ -39,9 +39,8 @@ pub(crate) enum DeviceKind {
 /// llama.cpp takes by itself, which are all GPUs, or the integrated ones where there is no other,
 /// or the processor.
 pub(crate) fn mark(devices: &mut [Device], chosen: Option<&[String]>) {
-    let is_gpu = |device: &Device| {
-        matches!(device.kind, DeviceKind::Gpu | DeviceKind::IntegratedGpu)
-    };
+    let is_gpu =
+        |device: &Device| matches!(device.kind, DeviceKind::Gpu | DeviceKind::IntegratedGpu);
     let discrete = devices.iter().any(|device| device.kind == DeviceKind::Gpu);
     for index in 0..devices.len() {
         let (before, rest) = devices.split_at(index);
@@ -105,7 +104,14 @@ pub(super) mod tests {
             bus_id: Some(bus.to_owned()),
             ..device(name, "RTX", DeviceKind::Gpu, (24_576, 24_000))
         };
-        let inside = || device("Vulkan2", "Graphics", DeviceKind::IntegratedGpu, (16_000, 0));
+        let inside = || {
+            device(
+                "Vulkan2",
+                "Graphics",
+                DeviceKind::IntegratedGpu,
+                (16_000, 0),
+            )
+        };
         let blas = || device("BLAS", "BLAS", DeviceKind::Accelerator, (0, 0));
         assert_eq!(used(vec![blas(), cpu()], None), ["CPU"]);
         assert_eq!(used(vec![inside(), cpu()], None), ["Vulkan2"]);
@@ -120,7 +126,10 @@ pub(super) mod tests {
             ]
         };
         assert_eq!(used(all(), None), ["CUDA0", "Vulkan1"]);
-        assert_eq!(used(all(), Some(&["Vulkan0", "Vulkan2"])), ["Vulkan0", "Vulkan2"]);
+        assert_eq!(
+            used(all(), Some(&["Vulkan0", "Vulkan2"])),
+            ["Vulkan0", "Vulkan2"]
+        );
         assert_eq!(used(all(), Some(&["CPU"])), ["CPU"]);
     }
 }

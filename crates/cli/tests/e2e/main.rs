@@ -9,6 +9,7 @@
 
 mod bad_input;
 mod bench;
+mod calibrating;
 mod client;
 mod cluster;
 mod delivery;

@@ -97,6 +97,11 @@ impl Ledger {
         self.held.retain(|(own, _)| *own != ticket);
     }
 
+    /// Whether nothing is held.
+    pub(super) fn is_free(&self) -> bool {
+        self.held.is_empty()
+    }
+
     /// All that is held.
     pub(super) fn held(&self) -> Vec<Held> {
         self.held.iter().map(|(_, held)| held.clone()).collect()

@@ -51,7 +51,10 @@ impl Trip {
     /// way ago, give or take as much.
     pub(super) fn clock_ahead_ms(self, theirs_ms: u64) -> i64 {
         let half = self.took.as_millis() as u64 / 2;
-        theirs_ms.saturating_add(half).cast_signed().saturating_sub(self.clock_ms.cast_signed())
+        theirs_ms
+            .saturating_add(half)
+            .cast_signed()
+            .saturating_sub(self.clock_ms.cast_signed())
     }
 }
 
@@ -229,7 +232,10 @@ mod tests {
         assert_eq!(trip.clock_ahead_ms(999_800), 0);
         assert_eq!(trip.clock_ahead_ms(1_059_800), 60_000);
         assert_eq!(trip.clock_ahead_ms(0), -999_800);
-        assert!(trip.clock_ahead_ms(u64::MAX) < 0, "no clock shows that: no panic either");
+        assert!(
+            trip.clock_ahead_ms(u64::MAX) < 0,
+            "no clock shows that: no panic either"
+        );
     }
 
     #[test]

@@ -123,6 +123,7 @@ impl Shared {
             .map_err(|error| failed(error.into()))?;
         // In a statement of its own, so that the lock is not held while the node answers.
         let bound = self.lock().peer(host.key).bind(link.socket());
+        self.changed.notify_all();
         let asked = bound
             .and_then(|()| link.socket().set_read_timeout(Some(CONNECT)))
             .map_err(FrameError::from)

@@ -29,6 +29,9 @@ impl<'a> Reservation<'a> {
         let name = member.map_or_else(String::new, |member| member.name.clone());
         let ticket = state.memory.reserve(&name, claim)?;
         state.news();
+        drop(state);
+        // Who waits for the node to be needed.
+        shared.changed.notify_all();
         Ok(Self { shared, ticket })
     }
 

@@ -89,9 +89,9 @@ impl State {
             .is_some_and(|peer| peer.presence.sight(now) == Sight::Up)
     }
 
-    /// Whether a stage runs here or for this node elsewhere.
+    /// Whether a stage runs here or for this node elsewhere, or shall.
     pub(super) fn is_busy(&self) -> bool {
-        self.peers.values().any(Peer::is_bound)
+        self.peers.values().any(Peer::is_bound) || !self.memory.is_free()
     }
 
     /// What it says of its machine has changed.

@@ -83,10 +83,10 @@ pub(super) fn nodes(nodes: &[NodeView], catalog: &Catalog) -> String {
             told(&|about| Some(format!("{:.1}", about.load?))),
             told(&|about| Some(bytes(about.disk_free_bytes?))),
             told(&|about| Some(
-                if about.calibrations.is_empty() {
-                    "no"
-                } else {
-                    "yes"
+                match (about.calibrating, about.calibrations.is_empty()) {
+                    (true, _) => "now",
+                    (false, true) => "no",
+                    (false, false) => "yes",
                 }
                 .to_owned()
             )),

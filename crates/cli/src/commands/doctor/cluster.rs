@@ -109,8 +109,14 @@ pub(super) fn clocks(nodes: Option<&[NodeView]>) -> Check {
         .map(|node| node.name.as_str())
         .collect();
     if silent.is_empty() {
-        let most = known.iter().map(|(_, ahead)| ahead.abs()).fold(0.0, f64::max);
-        Check::ok(name, format!("the nodes' are at most {most:.1} s apart from this one's"))
+        let most = known
+            .iter()
+            .map(|(_, ahead)| ahead.abs())
+            .fold(0.0, f64::max);
+        Check::ok(
+            name,
+            format!("the nodes' are at most {most:.1} s apart from this one's"),
+        )
     } else {
         Check::unknown(name, format!("{} cannot be asked now", silent.join(", ")))
     }

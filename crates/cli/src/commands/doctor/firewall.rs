@@ -239,6 +239,9 @@ pub(super) fn macos(global: &str, block_all: &str, program: &str) -> Check {
     if program.contains("permitted") {
         return Check::ok(NAME, "the firewall lets this program be reached");
     }
-    Check::unknown(NAME, "the firewall is on and does not say what it does with this program")
-        .with_fix(fix)
+    Check::unknown(
+        NAME,
+        "the firewall is on and does not say what it does with this program",
+    )
+    .with_fix(fix)
 }

@@ -189,7 +189,10 @@ pub(super) fn devices(facts: &Facts) -> Check {
     } else if !finds_gpu && !told.is_empty() {
         Check::warning(
             name,
-            format!("llama.cpp finds no GPU here, the system has {}", told.join(", ")),
+            format!(
+                "llama.cpp finds no GPU here, the system has {}",
+                told.join(", ")
+            ),
             "take the release for it (BRIGADE_FLAVOR), or build with its feature, such as cuda",
         )
     } else {

@@ -84,7 +84,11 @@ fn the_firewall_of_a_mac() {
     let permitted = "Incoming connection to the application is permitted.";
     assert_eq!(of("Firewall is disabled. (State = 0)", "", ""), Outcome::Ok);
     assert_eq!(of(on, part, permitted), Outcome::Ok);
-    assert_eq!(of(on, part, ""), Outcome::Unknown, "silence is no permission");
+    assert_eq!(
+        of(on, part, ""),
+        Outcome::Unknown,
+        "silence is no permission"
+    );
     assert_eq!(
         of(on, part, "The application is not part of the firewall."),
         Outcome::Warning
@@ -326,7 +330,11 @@ fn devices_against_what_the_system_tells() {
     }];
     let unused = machine::devices(&facts);
     assert_eq!(unused.outcome, Outcome::Warning);
-    assert!(unused.why.ends_with("the system has NVIDIA GeForce RTX 3090"));
+    assert!(
+        unused
+            .why
+            .ends_with("the system has NVIDIA GeForce RTX 3090")
+    );
     facts.devices.insert(0, device("CUDA0", DeviceKind::Gpu));
     assert_eq!(machine::devices(&facts).outcome, Outcome::Ok);
     facts.devices_trouble = Some("it was ended by signal 11 (it crashed)".into());

@@ -104,8 +104,14 @@ impl Fleet {
         self.scratch.path(&format!("home-{name}"))
     }
 
-    /// Starts a node on any ports, if the arguments name none for the API.
+    /// Starts a node on any ports, if the arguments name none for the API. It does not measure its
+    /// machine, which would disturb the tests.
     pub(crate) fn start(&mut self, name: &str, args: &[&str]) -> &Up {
+        self.start_as_usual(name, &[args, &["--no-calibrate"]].concat())
+    }
+
+    /// The same as users start it.
+    pub(crate) fn start_as_usual(&mut self, name: &str, args: &[&str]) -> &Up {
         let mut all = vec!["up", "--json", "--name", name];
         if !args.contains(&"--listen") {
             all.extend(["--listen", "127.0.0.1:0"]);
