@@ -3,6 +3,7 @@
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use brigade_wire::SamplingParams;
 use serde::{Deserialize, Serialize};
@@ -45,9 +46,9 @@ pub trait Backend: Send + Sync + 'static {
     /// How busy it is, or why it can answer nothing now.
     fn load(&self) -> Result<Load, BackendError>;
 
-    /// How its steps are paced, where it measures that.
-    fn pipeline(&self) -> Option<Pipeline> {
-        None
+    /// How the steps of each model are paced, by its id, where that is measured here.
+    fn pipelines(&self) -> Vec<(String, Pipeline)> {
+        Vec::new()
     }
 
     /// Tokenizes the prompt and queues it. Returns as soon as the request is accepted; an error
@@ -175,9 +176,49 @@ pub struct GenerationRequest {
 pub struct Generation {
     /// Tokens of the prompt.
     pub prompt_tokens: u32,
+    /// Where its time goes, if that is measured.
+    pub account: Option<Account>,
     /// What happens, ending with [`Event::Done`] or [`Event::Failed`]. Dropping the receiver
     /// cancels the generation.
     pub events: UnboundedReceiver<Event>,
+}
+
+/// Tells where a generation's time went until now, also when it is over.
+pub struct Account(Box<dyn Fn() -> Spent + Send + Sync>);
+
+impl Account {
+    /// `spent` is asked when somebody wants to know.
+    pub fn new(spent: impl Fn() -> Spent + Send + Sync + 'static) -> Self {
+        Self(Box::new(spent))
+    }
+
+    pub(crate) fn spent(&self) -> Spent {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for Account {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_tuple("Account").field(&self.spent()).finish()
+    }
+}
+
+/// Where a generation's time went on the chain of stages.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Spent {
+    /// Until the first token.
+    pub prefill: PhaseSpent,
+    /// From there on.
+    pub decode: PhaseSpent,
+}
+
+/// A part of [`Spent`]. What is missing to the time that passed was spent waiting.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PhaseSpent {
+    /// Computing, on each stage.
+    pub stages: Vec<Duration>,
+    /// On the links between them.
+    pub network: Duration,
 }
 
 /// Something that happened to a generation.

@@ -149,18 +149,17 @@ impl<B: Backend> Gateway<B> {
     ) -> Result<Run, ApiError> {
         let mut run = Run::new(
             first.model.clone(),
-            generation.prompt_tokens,
             arrived,
             self.timeout,
             Arc::clone(&self.metrics),
         );
-        run.add(generation.events, reader());
+        run.add(generation, reader());
         for choice in 1..options.choices {
             let mut request = first.clone();
             // The first choice is what the seed gives alone.
             request.sampling.seed = request.sampling.seed.wrapping_add(u64::from(choice));
             let generation = self.backend.generate(request).await?;
-            run.add(generation.events, reader());
+            run.add(generation, reader());
         }
         Ok(run)
     }

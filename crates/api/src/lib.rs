@@ -54,9 +54,9 @@ mod stream;
 mod tools;
 
 pub use backend::{
-    Backend, BackendError, BoxedStream, ByteStream, Connection, Event, FinishReason, Generation,
-    GenerationRequest, Likely, Load, ModelFacts, ModelInfo, Pipeline, Prompt, StepTime,
-    TokenLogprob,
+    Account, Backend, BackendError, BoxedStream, ByteStream, Connection, Event, FinishReason,
+    Generation, GenerationRequest, Likely, Load, ModelFacts, ModelInfo, PhaseSpent, Pipeline,
+    Prompt, Spent, StepTime, TokenLogprob,
 };
 pub use chat_template::{ChatMessage, ChatTemplate, Role, TemplateError};
 pub use keys::{ApiKeys, KeyFileError, new_key};

@@ -134,7 +134,7 @@ impl Metrics {
     }
 
     /// Everything in Prometheus' text format; without a load the backend can answer nothing.
-    pub(crate) fn text(&self, load: Option<Load>, pipeline: Option<&Pipeline>) -> String {
+    pub(crate) fn text(&self, load: Option<Load>, pipelines: &[(String, Pipeline)]) -> String {
         let mut text = String::new();
         let name = "brigade_http_responses_total";
         head(&mut text, name, "counter", "Responses by class of status.");
@@ -230,31 +230,39 @@ impl Metrics {
         ] {
             histogram.write(&mut text, name, help);
         }
-        if let Some(pipeline) = pipeline {
-            write_pipeline(&mut text, pipeline);
-        }
+        write_pipelines(&mut text, pipelines);
         text
     }
 }
 
+/// One of the counts of a [`Pipeline`].
+type Count = fn(&Pipeline) -> usize;
+
 /// One of the numbers of a [`StepTime`].
 type Part = fn(StepTime) -> f64;
 
-fn write_pipeline(text: &mut String, pipeline: &Pipeline) {
-    for (name, help, value) in [
+fn write_pipelines(text: &mut String, pipelines: &[(String, Pipeline)]) {
+    if pipelines.is_empty() {
+        return;
+    }
+    let counts: [(&str, &str, Count); 2] = [
         (
             "brigade_decode_steps_in_flight_max",
             "Groups that decoding sequences are divided into.",
-            pipeline.groups,
+            |pipeline| pipeline.groups,
         ),
         (
             "brigade_prefill_steps_in_flight_max",
             "Chunks of prompts in flight beside them.",
-            pipeline.chunks,
+            |pipeline| pipeline.chunks,
         ),
-    ] {
+    ];
+    for (name, help, count) in counts {
         head(text, name, "gauge", help);
-        let _ = writeln!(text, "{name} {value}");
+        for (model, pipeline) in pipelines {
+            let model = escaped(model);
+            let _ = writeln!(text, "{name}{{model=\"{model}\"}} {}", count(pipeline));
+        }
     }
     let parts: [(&str, &str, Part); 2] = [
         (
@@ -270,13 +278,25 @@ fn write_pipeline(text: &mut String, pipeline: &Pipeline) {
     ];
     for (name, help, part) in parts {
         head(text, name, "gauge", help);
-        for (stage, &time) in (1..).zip(&pipeline.stages) {
-            let _ = writeln!(text, "{name}{{at=\"stage {stage}\"}} {}", part(time));
-        }
-        if let Some(links) = pipeline.links {
-            let _ = writeln!(text, "{name}{{at=\"links\"}} {}", part(links));
+        for (model, pipeline) in pipelines {
+            let model = escaped(model);
+            let stages = (1..).zip(&pipeline.stages);
+            let stages = stages.map(|(stage, &time)| (format!("stage {stage}"), time));
+            let links = pipeline.links.map(|links| ("links".to_owned(), links));
+            for (at, time) in stages.chain(links) {
+                let value = part(time);
+                let _ = writeln!(text, "{name}{{model=\"{model}\",at=\"{at}\"}} {value}");
+            }
         }
     }
+}
+
+/// A label's value.
+fn escaped(value: &str) -> String {
+    value
+        .replace('\\', "\\\\")
+        .replace('"', "\\\"")
+        .replace('\n', "\\n")
 }
 
 #[cfg(test)]
@@ -289,7 +309,7 @@ mod tests {
         metrics.begin();
         assert!(
             metrics
-                .text(None, None)
+                .text(None, &[])
                 .contains("brigade_requests_in_progress 1")
         );
         let usage = Usage {
@@ -320,7 +340,7 @@ mod tests {
             stages: vec![time; 2],
             links: Some(time),
         };
-        let text = metrics.text(Some(load), Some(&pipeline));
+        let text = metrics.text(Some(load), &[("a \"b\"".to_owned(), pipeline)]);
         for line in [
             "brigade_requests_in_progress 0",
             "brigade_requests_total{outcome=\"done\"} 1",
@@ -337,9 +357,9 @@ mod tests {
             "brigade_prefill_seconds_bucket{le=\"120\"} 0",
             "brigade_prefill_seconds_bucket{le=\"+Inf\"} 1",
             "brigade_queue_seconds_sum 0.007",
-            "brigade_decode_steps_in_flight_max 3",
-            "brigade_step_fixed_seconds{at=\"stage 2\"} 0.25",
-            "brigade_step_token_seconds{at=\"links\"} 0.125",
+            r#"brigade_decode_steps_in_flight_max{model="a \"b\""} 3"#,
+            r#"brigade_step_fixed_seconds{model="a \"b\"",at="stage 2"} 0.25"#,
+            r#"brigade_step_token_seconds{model="a \"b\"",at="links"} 0.125"#,
         ] {
             assert!(text.lines().any(|other| other == line), "{line}\n{text}");
         }

@@ -2,14 +2,14 @@
 
 mod logprobs;
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Map, Value, json};
 
 use crate::{
     error::ApiError,
     request::random,
-    run::{Finish, Message, Part, Run, Step, Timing, Usage},
+    run::{Finish, Message, Part, Run, Step, Usage},
     stream::{Dialect, Frame},
     tools::ToolCall,
 };
@@ -57,13 +57,24 @@ fn usage_value(usage: Usage) -> Value {
 }
 
 /// Not OpenAI's: where the time went, in milliseconds.
-fn timing_value(timing: Timing) -> Value {
-    let ms = |duration: std::time::Duration| (duration.as_secs_f64() * 1e6).round() / 1e3;
-    json!({
+fn timing_value(run: &Run) -> Value {
+    let ms = |duration: Duration| (duration.as_secs_f64() * 1e6).round() / 1e3;
+    let timing = run.timing();
+    let mut value = json!({
         "queue_ms": ms(timing.queue),
         "prefill_ms": ms(timing.prefill),
         "decode_ms": ms(timing.decode),
-    })
+    });
+    if let Some(phases) = run.phases() {
+        for (name, phase) in ["prefill", "decode"].into_iter().zip(phases) {
+            value[name] = json!({
+                "stages_ms": phase.stages.into_iter().map(ms).collect::<Vec<_>>(),
+                "network_ms": ms(phase.network),
+                "waiting_ms": ms(phase.waiting),
+            });
+        }
+    }
+    value
 }
 
 fn finish_name(finish: &Finish) -> &'static str {
@@ -122,7 +133,7 @@ impl Answer {
         let choices: Vec<Value> = choices.collect();
         let mut envelope = self.envelope("chat.completion", &choices);
         envelope.insert("usage".to_owned(), usage_value(run.usage()));
-        envelope.insert("timings".to_owned(), timing_value(run.timing()));
+        envelope.insert("timings".to_owned(), timing_value(run));
         Value::Object(envelope)
     }
 
@@ -244,7 +255,7 @@ impl Dialect for Answer {
                 };
                 let mut chunk = self.chunk(index, body, Value::Null, Some(&finish));
                 if run.is_over() {
-                    chunk.insert("timings".to_owned(), timing_value(run.timing()));
+                    chunk.insert("timings".to_owned(), timing_value(run));
                 }
                 vec![Frame::json(&chunk)]
             }

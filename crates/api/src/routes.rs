@@ -209,10 +209,7 @@ async fn ready<B: Backend>(State(gateway): State<Arc<Gateway<B>>>) -> Result<Res
 async fn metrics<B: Backend>(State(gateway): State<Arc<Gateway<B>>>) -> Response {
     let mut response = gateway
         .metrics
-        .text(
-            gateway.backend.load().ok(),
-            gateway.backend.pipeline().as_ref(),
-        )
+        .text(gateway.backend.load().ok(), &gateway.backend.pipelines())
         .into_response();
     response.headers_mut().insert(
         CONTENT_TYPE,

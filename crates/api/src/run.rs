@@ -15,7 +15,7 @@ use tokio::{
 use tokio_stream::Stream;
 
 use crate::{
-    Event, FinishReason, TokenLogprob,
+    Account, Event, FinishReason, Generation, PhaseSpent, Spent, TokenLogprob,
     error::ApiError,
     metrics::{Metrics, Outcome},
     reasoning::{Piece, Splitter},
@@ -149,6 +149,38 @@ pub(crate) struct Timing {
     pub(crate) decode: Duration,
 }
 
+impl Timing {
+    /// The same with what the stages and the links had of it.
+    pub(crate) fn divided(self, spent: Spent) -> [Phase; 2] {
+        [
+            Phase::new(self.prefill, spent.prefill),
+            Phase::new(self.decode, spent.decode),
+        ]
+    }
+}
+
+/// What prefill or decode took, divided.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Phase {
+    /// Computing, on each stage.
+    pub(crate) stages: Vec<Duration>,
+    /// On the links between them.
+    pub(crate) network: Duration,
+    /// All else: other steps came first, or other choices, or the text was made.
+    pub(crate) waiting: Duration,
+}
+
+impl Phase {
+    fn new(took: Duration, PhaseSpent { stages, network }: PhaseSpent) -> Self {
+        let charged = network + stages.iter().sum::<Duration>();
+        Self {
+            stages,
+            network,
+            waiting: took.saturating_sub(charged),
+        }
+    }
+}
+
 /// The choices of one request. Dropping it cancels what is not done.
 #[derive(Debug)]
 pub(crate) struct Run {
@@ -159,9 +191,12 @@ pub(crate) struct Run {
     /// The choice that is asked first, so that all get their turn.
     turn: usize,
     arrived: Instant,
+    /// When the first choice had a sequence, and its first token.
     started: Option<Instant>,
     first: Option<Instant>,
     ended: Option<Instant>,
+    /// The first choice's.
+    account: Option<Account>,
     /// When the request has taken too long.
     deadline: Option<(Duration, Pin<Box<Sleep>>)>,
     metrics: Arc<Metrics>,
@@ -172,7 +207,6 @@ impl Run {
     /// `arrived` is when the request did, `timeout` how long it may take from there.
     pub(crate) fn new(
         model: String,
-        prompt_tokens: u32,
         arrived: Instant,
         timeout: Option<Duration>,
         metrics: Arc<Metrics>,
@@ -180,7 +214,7 @@ impl Run {
         metrics.begin();
         Self {
             model,
-            prompt_tokens,
+            prompt_tokens: 0,
             cached_tokens: 0,
             choices: Vec::new(),
             turn: 0,
@@ -188,6 +222,7 @@ impl Run {
             started: None,
             first: None,
             ended: None,
+            account: None,
             deadline: timeout.map(|limit| {
                 let sleep = tokio::time::sleep_until(arrived + limit);
                 (limit, Box::pin(sleep))
@@ -197,9 +232,13 @@ impl Run {
         }
     }
 
-    pub(crate) fn add(&mut self, events: UnboundedReceiver<Event>, reader: Reader) {
+    pub(crate) fn add(&mut self, generation: Generation, reader: Reader) {
+        if self.choices.is_empty() {
+            self.prompt_tokens = generation.prompt_tokens;
+            self.account = generation.account;
+        }
         self.choices.push(Choice {
-            events,
+            events: generation.events,
             reader,
             finish: None,
             tokens: 0,
@@ -235,14 +274,20 @@ impl Run {
         }
     }
 
+    /// How prefill and decode are divided, where that was measured.
+    pub(crate) fn phases(&self) -> Option<[Phase; 2]> {
+        let account = self.account.as_ref()?;
+        Some(self.timing().divided(account.spent()))
+    }
+
     fn take(&mut self, index: usize, event: Option<Event>) -> Result<Option<Step>, ApiError> {
         let choice = &mut self.choices[index];
         match event {
             Some(Event::Started { cached_tokens }) => {
                 if index == 0 {
                     self.cached_tokens = cached_tokens;
+                    self.started.get_or_insert_with(Instant::now);
                 }
-                self.started.get_or_insert_with(Instant::now);
                 Ok(None)
             }
             Some(Event::Text {
@@ -250,10 +295,11 @@ impl Run {
                 tokens,
                 logprob,
             }) => {
-                let now = Instant::now();
-                // A backend that does not tell when it starts has not let anything wait.
-                self.started.get_or_insert(self.arrived);
-                self.first.get_or_insert(now);
+                if index == 0 {
+                    // A backend that does not tell when it starts has not let anything wait.
+                    self.started.get_or_insert(self.arrived);
+                    self.first.get_or_insert_with(Instant::now);
+                }
                 choice.tokens = tokens;
                 let parts = choice.reader.push(&text);
                 Ok(
@@ -351,6 +397,10 @@ impl Stream for Run {
 impl Drop for Run {
     fn drop(&mut self) {
         let (usage, timing) = (self.usage(), self.timing());
+        let ms = |duration: Duration| duration.as_secs_f64() * 1e3;
+        let spent = self.account.as_ref().map(Account::spent);
+        let [prefill, decode] = timing.divided(spent.unwrap_or_default());
+        let stages = |phase: &Phase| -> Vec<f64> { phase.stages.iter().copied().map(ms).collect() };
         self.metrics.end(self.outcome, usage, timing);
         tracing::info!(
             model = %self.model,
@@ -358,9 +408,15 @@ impl Drop for Run {
             prompt_tokens = usage.prompt_tokens,
             cached_tokens = usage.cached_tokens,
             completion_tokens = usage.completion_tokens,
-            queue_ms = timing.queue.as_secs_f64() * 1e3,
-            prefill_ms = timing.prefill.as_secs_f64() * 1e3,
-            decode_ms = timing.decode.as_secs_f64() * 1e3,
+            queue_ms = ms(timing.queue),
+            prefill_ms = ms(timing.prefill),
+            prefill_stages_ms = ?stages(&prefill),
+            prefill_network_ms = ms(prefill.network),
+            prefill_waiting_ms = ms(prefill.waiting),
+            decode_ms = ms(timing.decode),
+            decode_stages_ms = ?stages(&decode),
+            decode_network_ms = ms(decode.network),
+            decode_waiting_ms = ms(decode.waiting),
             "request"
         );
     }

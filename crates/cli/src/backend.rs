@@ -2,12 +2,13 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use brigade_api::{
-    Backend, BackendError, Event, FinishReason, Generation, GenerationRequest, Likely, Load,
-    ModelFacts, ModelInfo, Pipeline, Prompt, StepTime, TokenLogprob,
+    Account, Backend, BackendError, Event, FinishReason, Generation, GenerationRequest, Likely,
+    Load, ModelFacts, ModelInfo, PhaseSpent, Pipeline, Prompt, Spent, StepTime, TokenLogprob,
 };
+use brigade_engine::ledger;
 use brigade_engine::scheduler::timing::Line;
 use brigade_engine::scheduler::{FinishReason as EngineReason, SubmitError};
 use brigade_node::{
@@ -109,18 +110,19 @@ impl Backend for LocalBackend {
         })
     }
 
-    fn pipeline(&self) -> Option<Pipeline> {
+    fn pipelines(&self) -> Vec<(String, Pipeline)> {
         let measured = self.instance.measured();
         let seconds = |line: Line| StepTime {
             fixed_s: line.fixed_us / 1e6,
             token_s: line.token_us / 1e6,
         };
-        Some(Pipeline {
+        let pipeline = Pipeline {
             groups: measured.plan.groups,
             chunks: measured.plan.chunks_beside,
             stages: measured.stages.into_iter().map(seconds).collect(),
             links: measured.links.map(seconds),
-        })
+        };
+        vec![(self.model.id.clone(), pipeline)]
     }
 
     async fn generate(&self, request: GenerationRequest) -> Result<Generation, BackendError> {
@@ -178,12 +180,26 @@ impl Backend for LocalBackend {
             })
             .map_err(|error| self.error(error))?;
         let (sender, events) = mpsc::unbounded_channel();
+        let account = answer.account();
         let logprobs = request.logprobs.then_some(vocabulary);
         tokio::spawn(forward(answer, logprobs, sender));
         Ok(Generation {
             prompt_tokens,
+            account: Some(Account::new(move || spent(account.spent()))),
             events,
         })
+    }
+}
+
+fn spent(spent: ledger::Spent) -> Spent {
+    let duration = |us: f64| Duration::from_secs_f64(us / 1e6);
+    let phase = |phase: ledger::Phase| PhaseSpent {
+        stages: phase.stages_us.into_iter().map(duration).collect(),
+        network: duration(phase.network_us),
+    };
+    Spent {
+        prefill: phase(spent.prefill),
+        decode: phase(spent.decode),
     }
 }
 

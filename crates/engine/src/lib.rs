@@ -3,11 +3,13 @@
 //! - [`Stage`]: a layer range that turns tokens or hidden states into hidden states or logits.
 //!   `brigade-llama` implements it on llama.cpp, [`sim`] on arithmetic, for tests.
 //! - [`scheduler`]: decides what the next step through the chain computes.
+//! - [`ledger`]: where the time of each request went.
 //! - [`sampling`]: turns logits into a token; the last stage runs it.
 //! - [`Constraint`]: what may be sampled at all, by a grammar.
 //! - [`text`]: turns token pieces into UTF-8 text and finds stop strings.
 
 mod constraint;
+pub mod ledger;
 pub mod sampling;
 pub mod scheduler;
 pub mod sim;

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Instant;
 
+use brigade_engine::ledger::{Ledger, Spent};
 use brigade_engine::sampling::Sampled;
 use brigade_engine::scheduler::{
     Event as SchedulerEvent, FinishReason, Load, Measured, Request, RequestId, Scheduler,
@@ -120,7 +121,23 @@ pub struct Instance {
 pub struct Answer {
     events: mpsc::UnboundedReceiver<Event>,
     id: RequestId,
+    account: Account,
     shared: Arc<Shared>,
+}
+
+/// Where an answer's time goes; it can be read while the answer is made, and afterwards.
+#[derive(Debug, Clone, Default)]
+pub struct Account(Arc<Mutex<Spent>>);
+
+impl Account {
+    /// What was spent until now.
+    pub fn spent(&self) -> Spent {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Spent> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 #[derive(Debug)]
@@ -133,6 +150,7 @@ struct Shared {
 #[derive(Debug)]
 struct State {
     scheduler: Scheduler,
+    ledger: Ledger,
     /// Where the scheduler's time begins.
     begin: Instant,
     sender: FrameWriter<Link>,
@@ -147,6 +165,7 @@ struct Open {
     events: mpsc::UnboundedSender<Event>,
     text: TextStream,
     visible: Vec<Token>,
+    account: Account,
 }
 
 /// See [`Instance::watcher`].
@@ -186,6 +205,7 @@ impl Instance {
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
                 scheduler: Scheduler::new(scheduler),
+                ledger: Ledger::default(),
                 begin: Instant::now(),
                 sender,
                 answers: HashMap::new(),
@@ -229,12 +249,14 @@ impl Instance {
             want_logits: prompt.want_logits,
         })?;
         state.next_id += 1;
+        let account = Account::default();
         state.answers.insert(
             id,
             Open {
                 events: sender,
                 text: TextStream::new(prompt.stop),
                 visible: prompt.visible,
+                account: account.clone(),
             },
         );
         state.send_steps();
@@ -242,6 +264,7 @@ impl Instance {
         Ok(Answer {
             events,
             id,
+            account,
             shared: Arc::clone(&self.shared),
         })
     }
@@ -273,6 +296,11 @@ impl Instance {
 }
 
 impl Answer {
+    /// Where its time goes.
+    pub fn account(&self) -> Account {
+        self.account.clone()
+    }
+
     /// The next event; `None` after the last.
     pub async fn next(&mut self) -> Option<Event> {
         self.events.recv().await
@@ -339,7 +367,13 @@ impl State {
 
     /// Sends all steps that may be in flight now. A broken connection shows on the receiving side.
     fn send_steps(&mut self) {
-        while let Some(step) = self.scheduler.next_step(self.now_us()) {
+        loop {
+            let now_us = self.now_us();
+            let Some(step) = self.scheduler.next_step(now_us) else {
+                return;
+            };
+            let holder = |seq| self.scheduler.holder(seq);
+            self.ledger.sent(&step, now_us, holder);
             for started in self.scheduler.take_started() {
                 if let Some(open) = self.answers.get(&started.request) {
                     let cached_tokens = started.cached_tokens;
@@ -365,6 +399,13 @@ impl State {
             .scheduler
             .on_result(result, now_us)
             .map_err(|error| error.to_string())?;
+        let links = || self.scheduler.measured().links;
+        self.ledger
+            .returned(result, now_us, links, |request, trip| {
+                if let Some(open) = self.answers.get(&request) {
+                    open.account.lock().charge(trip);
+                }
+            });
         for event in events {
             match event {
                 SchedulerEvent::Token {

@@ -44,7 +44,7 @@ pub use daemon::{
 pub use delivery::fetch_model;
 pub use error::NodeError;
 pub use home::{Home, home_dir, write_private};
-pub use instance::{Answer, End, Event, Instance, Prompt};
+pub use instance::{Account, Answer, End, Event, Instance, Prompt};
 pub use interfaces::LinkKind;
 pub use link::{BadShape, Encrypted, Expected, Guard, KeyPair, Link, LinkShape, Peer, Wiring};
 pub use listen::{BadPorts, Listen, Ports};

@@ -1,9 +1,13 @@
 //! What a client gets when all goes well, and when it goes wrong half-way.
 
+use std::time::Duration;
+
 use axum::http::StatusCode;
-use brigade_api::{BackendError, Event, Prompt, Settings, router};
+use brigade_api::{
+    Account, BackendError, Event, FinishReason, PhaseSpent, Prompt, Settings, Spent, router,
+};
 use insta::assert_json_snapshot;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::fake::{Fake, chat, complete, get, open, send_text};
 
@@ -153,4 +157,47 @@ async fn without_a_template_chat_is_refused_and_completions_work() {
     );
     let reply = complete(router(fake, None, Settings::default()), json!({})).await;
     assert_eq!(reply.status, StatusCode::OK);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_time_of_an_answer_is_divided_and_adds_up() {
+    let ms = Duration::from_millis;
+    let fake = Fake::new(move || {
+        let (mut generation, sender) = open();
+        let phase = |stages: [u64; 2], network: u64| PhaseSpent {
+            stages: stages.map(ms).to_vec(),
+            network: ms(network),
+        };
+        let spent = Spent {
+            prefill: phase([3, 2], 1),
+            decode: phase([8, 4], 5),
+        };
+        generation.account = Some(Account::new(move || spent.clone()));
+        tokio::spawn(async move {
+            tokio::time::sleep(ms(5)).await;
+            let cached_tokens = 0;
+            sender.send(Event::Started { cached_tokens }).unwrap();
+            tokio::time::sleep(ms(10)).await;
+            send_text(&sender, "Hello", 1);
+            tokio::time::sleep(ms(25)).await;
+            let done = Event::Done {
+                reason: FinishReason::Stop,
+                completion_tokens: 1,
+            };
+            sender.send(done).unwrap();
+        });
+        Ok(generation)
+    });
+    let expected = json!({
+        "queue_ms": 5.0, "prefill_ms": 10.0, "decode_ms": 25.0,
+        "prefill": {"stages_ms": [3.0, 2.0], "network_ms": 1.0, "waiting_ms": 4.0},
+        "decode": {"stages_ms": [8.0, 4.0], "network_ms": 5.0, "waiting_ms": 8.0},
+    });
+    let whole = chat(fake.router(), json!({})).await;
+    let whole: Value = serde_json::from_str(&whole.body).unwrap();
+    assert_eq!(whole["timings"], expected);
+    let streamed = chat(fake.router(), json!({"stream": true})).await;
+    let last = streamed.body.rsplit("data: ").nth(1).unwrap();
+    let last: Value = serde_json::from_str(last).unwrap();
+    assert_eq!(last["timings"], expected);
 }

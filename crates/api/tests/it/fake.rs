@@ -179,6 +179,7 @@ pub(crate) fn open() -> (Generation, UnboundedSender<Event>) {
     let (sender, events) = unbounded_channel();
     let generation = Generation {
         prompt_tokens: 11,
+        account: None,
         events,
     };
     (generation, sender)

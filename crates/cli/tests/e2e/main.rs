@@ -27,3 +27,4 @@ mod run;
 mod scheduling;
 mod shutdown;
 mod support;
+mod timings;

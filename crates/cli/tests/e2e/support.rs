@@ -17,7 +17,7 @@ use brigade_gguf::testing::TinyModel;
 use tempfile::TempDir;
 
 pub(crate) use fleet::{Fleet, wait_until_gone};
-pub(crate) use http::{Event, Stream, chat, get, metric, post, post_with, status};
+pub(crate) use http::{Event, Stream, chat, get, measure, metric, post, post_with, status};
 pub(crate) use lab::Lab;
 pub(crate) use machines::{Machines, address, second_address};
 pub(crate) use models::{damaged, internlm2};
@@ -44,6 +44,8 @@ const MARK: &str = "BRIGADE_E2E";
 #[derive(Debug)]
 pub(crate) struct Scratch {
     folder: TempDir,
+    /// What its commands log.
+    log: Option<&'static str>,
     _turn: Turn,
 }
 
@@ -61,7 +63,16 @@ impl Scratch {
         let folder = TempDir::with_prefix_in("e2e-", env!("CARGO_TARGET_TMPDIR")).unwrap();
         Self {
             folder,
+            log: None,
             _turn: turn,
+        }
+    }
+
+    /// The same, with commands that log so much (`BRIGADE_LOG`).
+    pub(crate) fn logging(log: &'static str) -> Self {
+        Self {
+            log: Some(log),
+            ..Self::new()
         }
     }
 
@@ -95,6 +106,9 @@ impl Scratch {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
+        if let Some(log) = self.log {
+            command.env("BRIGADE_LOG", log);
+        }
         command
     }
 

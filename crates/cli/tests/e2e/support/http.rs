@@ -65,8 +65,13 @@ pub(crate) fn post_with(api: &str, path: &str, header: &str, body: &Value) -> (u
     ))
 }
 
-/// The number in a line of `/metrics`.
+/// The count in a line of `/metrics`.
 pub(crate) fn metric(api: &str, name: &str) -> u64 {
+    measure(api, name) as u64
+}
+
+/// The number in a line of `/metrics`.
+pub(crate) fn measure(api: &str, name: &str) -> f64 {
     let (_, mut body, _) = open(api, "GET /metrics", "");
     let mut text = String::new();
     body.read_to_string(&mut text).unwrap();

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use brigade_api::{
-    Backend, BackendError, ChatTemplate, Connection, Generation, GenerationRequest, Load, ModelInfo,
+    Backend, BackendError, ChatTemplate, Connection, Generation, GenerationRequest, Load,
+    ModelInfo, Pipeline,
 };
 
 use super::Shared;
@@ -112,6 +113,16 @@ impl Backend for Models {
             }
         }
         sum.ok_or(BackendError::Unavailable(trouble))
+    }
+
+    /// Of those of this node; the others' are measured there.
+    fn pipelines(&self) -> Vec<(String, Pipeline)> {
+        let slots = self.slots().into_iter();
+        let serving = slots.filter(|slot| slot.trouble().is_none());
+        let serving = serving.filter_map(|slot| slot.serves());
+        serving
+            .flat_map(|serves| serves.backend.pipelines())
+            .collect()
     }
 
     async fn generate(&self, request: GenerationRequest) -> Result<Generation, BackendError> {
