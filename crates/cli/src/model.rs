@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use anyhow::{Context, bail};
 use brigade_api::{ChatMessage, ChatTemplate, ModelFacts, Role};
-use brigade_gguf::{Architecture, Layers, Source, plan_cuts, plan_even};
+use brigade_gguf::{Architecture, Layers, Source, head_layers, plan_cuts, plan_even};
 use brigade_hub::ModelRef;
 use brigade_node::{ClusterSpec, Links, Placement, Text, Tokenizer, VocabularyFacts};
 
@@ -123,9 +123,10 @@ pub(crate) fn placement(
     }
 }
 
-/// Even layer ranges that the architecture allows.
+/// Layer ranges of even work that the architecture allows.
 pub(crate) fn even(source: &Source, stages: u32) -> anyhow::Result<Vec<Layers>> {
-    let ranges = plan_even(source.header().block_count()?, stages)?;
+    let header = source.header();
+    let ranges = plan_even(header.block_count()?, head_layers(header)?, stages)?;
     brigade_gguf::check_stages(source.header(), &ranges)?;
     Ok(ranges)
 }

@@ -12,7 +12,7 @@
 //!
 //! # Who waits for how long
 //!
-//! - **Decoding** sequences are served in the order in which their last tokens came. Each group
+//! - **Decoding** sequences are served in groups of neighbours (`grouping`), by turns. Each group
 //!   has its place in the chain whatever else comes, and finds at most
 //!   [`Plan::chunks_beside`](timing::Plan::chunks_beside) chunks of prompts before it, so that
 //!   nobody's next token takes more than two passes of a chunk through the idle chain.
@@ -47,6 +47,7 @@
 
 mod admission;
 mod fairness;
+mod grouping;
 mod planning;
 mod prefix;
 mod results;
@@ -59,6 +60,7 @@ use brigade_wire::{KvOp, MAX_GRAMMAR_BYTES, MAX_LOGIT_BIAS, MAX_TOP_LOGPROBS, Se
 
 use crate::sampling;
 use fairness::{Active, Pending, Prefilling, Waiting};
+use grouping::Ready;
 use prefix::Kept;
 use results::InFlight;
 use timing::{Timing, Work};
@@ -81,8 +83,7 @@ pub struct Scheduler {
     /// Tokens that the KV cache holds once every step in flight is done, by sequence.
     lengths: Vec<u32>,
     prefilling: Prefilling,
-    /// Sequences whose next token is known, the longest waiting first.
-    ready: VecDeque<SeqId>,
+    ready: Ready,
     /// For the next step.
     changes: Vec<KvOp>,
     /// They are not to wait for a step that computes.
@@ -114,7 +115,7 @@ impl Scheduler {
             uses: 0,
             lengths: vec![0; config.sequences as usize],
             prefilling: Prefilling::default(),
-            ready: VecDeque::new(),
+            ready: Ready::new(config.sequences),
             changes: Vec::new(),
             changes_at_once: false,
             started: Vec::new(),

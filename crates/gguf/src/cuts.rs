@@ -5,7 +5,7 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 
 use crate::architecture::Architecture;
-use crate::{GgufError, Header};
+use crate::{GgufError, Header, TensorInfo};
 
 /// A half-open range of layers: `start` is in it, `end` is not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -87,15 +87,54 @@ impl From<Range<u32>> for Layers {
     }
 }
 
-/// Divides `layer_count` layers into `stages` ranges that differ by at most one layer; the
-/// shorter ones come last, because the last stage has the head to compute as well.
-pub fn plan_even(layer_count: u32, stages: u32) -> Result<Vec<Layers>, GgufError> {
+/// Divides a model's layers into `stages` ranges of about the same work, with a head that takes
+/// as long as `head_layers` layers.
+///
+/// The head counts by a third: a decode step computes it for each token, a chunk of a prompt not
+/// at all, or for one token of many, so that what is best for one slows down the other.
+pub fn plan_even(
+    layer_count: u32,
+    head_layers: f64,
+    stages: u32,
+) -> Result<Vec<Layers>, GgufError> {
     check_count(layer_count, stages)?;
-    let (base, longer) = (layer_count / stages, layer_count % stages);
-    let start = |stage: u32| stage * base + stage.min(longer);
-    Ok((0..stages)
-        .map(|stage| Layers::new(start(stage), start(stage + 1)))
-        .collect())
+    let share = (f64::from(layer_count) + head_layers.max(0.0) / 3.0) / f64::from(stages);
+    let mut plan = Vec::new();
+    let mut start = 0;
+    for stage in 1..=stages {
+        let wanted = (share * f64::from(stage) - 1e-9).round() as u32;
+        // At least one layer for this stage and for each that follows.
+        let end = wanted.clamp(start + 1, layer_count - (stages - stage));
+        plan.push(Layers::new(start, end));
+        start = end;
+    }
+    Ok(plan)
+}
+
+/// How many of a model's layers take as long as its head, by the multiplications for a token.
+pub fn head_layers(header: &Header) -> Result<f64, GgufError> {
+    let layers = header.block_count()?;
+    let architecture_value = |suffix| {
+        let key = header.architecture_key(suffix).ok()?;
+        header.get_u32(&key).filter(|&count| count > 0)
+    };
+    let experts = architecture_value("expert_count").map_or(1.0, f64::from);
+    let used = architecture_value("expert_used_count").map_or(experts, f64::from);
+    let elements = |tensor: &TensorInfo| tensor.dims().iter().product::<u64>() as f64;
+    let in_blocks = header.tensors().iter().filter_map(|tensor| {
+        let (_, kind) = tensor.block()?;
+        let share = if kind.contains("_exps") {
+            used / experts
+        } else {
+            1.0
+        };
+        Some(elements(tensor) * share)
+    });
+    let layer = in_blocks.sum::<f64>() / f64::from(layers.max(1));
+    let head = header.tensor("output.weight");
+    let head = head.or_else(|| header.tensor("token_embd.weight"));
+    let head = head.map_or(0.0, elements);
+    Ok(if layer > 0.0 { head / layer } else { 0.0 })
 }
 
 /// Divides `layer_count` layers before each of the layers `cuts`: 5 and 11 give

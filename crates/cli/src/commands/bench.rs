@@ -33,6 +33,14 @@ pub(crate) struct Args {
     /// How many stages
     #[arg(long, default_value_t = 4, value_name = "N")]
     stages: u32,
+    /// The layers before which to cut, instead of stages of even work
+    #[arg(
+        long,
+        value_name = "LAYERS",
+        value_delimiter = ',',
+        conflicts_with = "stages"
+    )]
+    cuts: Option<Vec<u32>>,
     /// How many prompts are answered at the same time
     #[arg(long, default_value_t = 1, value_name = "N")]
     streams: u32,
@@ -41,14 +49,14 @@ pub(crate) struct Args {
     rpc: bool,
     /// The README's table: stages, RPC and one process at three kinds of work, on cores 0 and 1
     #[arg(long, conflicts_with_all = [
-        "stages", "streams", "rpc", "prompt_tokens", "tokens", "stock_chunk", "cores",
+        "stages", "cuts", "streams", "rpc", "prompt_tokens", "tokens", "stock_chunk", "cores",
         "whole_cores", "json",
     ])]
     peers: bool,
     /// Measure how fast a stage is cut out of the model, against `cp` of as many bytes; without a
     /// model, out of one that is made for it
     #[arg(long, conflicts_with_all = [
-        "stages", "streams", "rpc", "peers", "rounds", "prompt_tokens", "tokens", "chunk",
+        "stages", "cuts", "streams", "rpc", "peers", "rounds", "prompt_tokens", "tokens", "chunk",
         "stock_chunk", "cores", "whole_cores",
     ])]
     slice: bool,
@@ -124,6 +132,11 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if args.slice {
         return slice::run(args);
     }
+    let mut args = args.clone();
+    if let Some(cuts) = &args.cuts {
+        args.stages = cuts.len() as u32 + 1;
+    }
+    let args = &args;
     let path = model::path(args.model.as_deref())?;
     if args.peers {
         let results = peers::WORKLOADS
@@ -203,7 +216,11 @@ fn spec(args: &Args, path: &Path) -> anyhow::Result<ClusterSpec> {
     let source = model::open(path)?;
     let needed = u32::try_from(args.prompt_tokens)?.saturating_add(args.tokens);
     let context_tokens = model::context(&source, Some(needed))?;
-    let placement = Placement::Stages(model::even(&source, args.stages)?);
+    let ranges = match &args.cuts {
+        Some(cuts) => model::cut(&source, cuts)?,
+        None => model::even(&source, args.stages)?,
+    };
+    let placement = Placement::Stages(ranges);
     let mut spec = model::spec(source, placement, context_tokens, Some(1))?;
     spec.sequences = args.streams;
     // Every repetition reads the same prompt.

@@ -64,7 +64,7 @@ impl Scheduler {
         };
         let deserved = self.sequences_of(next);
         // Those whose tokens are on their way have their turn at the next look.
-        let turns = self.ready.iter().filter_map(|&seq| {
+        let turns = self.ready.iter().filter_map(|seq| {
             let active = self.slots[seq.0 as usize].as_ref()?;
             let turn = active.turn(least)?;
             (self.sequences_of(active.request.user) >= deserved).then_some((turn, seq))
@@ -95,7 +95,7 @@ impl Scheduler {
             return;
         };
         self.prefilling.remove(seq);
-        self.ready.retain(|other| *other != seq);
+        self.ready.remove(seq);
         let mut kept = 0;
         if self.config.keeps_prefixes {
             let chunk_tokens = self.config.chunk_tokens as usize;

@@ -15,16 +15,16 @@ impl Scheduler {
     /// The next step to send at this time, if the chain has room and there is something to do.
     pub fn next_step(&mut self, now_us: u64) -> Option<Step> {
         self.admit();
-        let decoding = self.decoding();
-        let plan = self.timing.plan(decoding);
+        let decoding: Vec<SeqId> = self.decoding().collect();
+        let plan = self.timing.plan(decoding.len());
         let in_flight = |work| {
             let steps = self.in_flight.iter();
             steps.filter(|step| step.work == Some(work)).count()
         };
-        let chunks = if decoding > 0 {
-            plan.chunks_beside
-        } else {
+        let chunks = if decoding.is_empty() {
             plan.chunks_alone
+        } else {
+            plan.chunks_beside
         };
         let may_decode = !self.ready.is_empty() && in_flight(Work::Decode) < plan.groups;
         let may_prefill = !self.prefilling.is_empty() && in_flight(Work::Prefill) < chunks;
@@ -44,7 +44,7 @@ impl Scheduler {
         };
         self.last_work = work.unwrap_or(self.last_work);
         let spans = match work {
-            Some(Work::Decode) => self.decode_spans(decoding, plan),
+            Some(Work::Decode) => self.decode_spans(&decoding, plan),
             Some(Work::Prefill) => self.prefill_span().into_iter().collect(),
             None => Vec::new(),
         };
@@ -56,14 +56,14 @@ impl Scheduler {
         std::mem::take(&mut self.started)
     }
 
-    /// Sequences that get their answer a token at a time.
-    fn decoding(&self) -> usize {
-        let slots = self.slots.iter().zip(&self.lengths);
-        let decodes = slots.filter_map(|(slot, &length)| {
+    /// Sequences that get their answer a token at a time, ascending.
+    fn decoding(&self) -> impl Iterator<Item = SeqId> {
+        let slots = (0..).zip(self.slots.iter().zip(&self.lengths));
+        slots.filter_map(|(seq, (slot, &length))| {
             let active = slot.as_ref()?;
-            (active.answered() > 0 && length as usize >= active.prompt_tokens).then_some(())
-        });
-        decodes.count()
+            let decodes = active.answered() > 0 && length as usize >= active.prompt_tokens;
+            decodes.then_some(SeqId(seq))
+        })
     }
 
     /// The next chunk of the prompt whose turn it is.
@@ -97,7 +97,7 @@ impl Scheduler {
         }
         if is_last && active.answered() > 0 {
             // What follows is known already.
-            self.ready.push_back(seq);
+            self.ready.insert(seq);
         }
         Some(Span {
             seq,
@@ -134,26 +134,34 @@ impl Scheduler {
         self.cut(index, length);
     }
 
-    /// The next token of those that have waited longest: an even share of all that decode.
-    fn decode_spans(&mut self, decoding: usize, plan: Plan) -> Vec<Span> {
-        let share = decoding.div_ceil(plan.groups.max(1)).min(self.ready.len());
-        let mut chosen: Vec<SeqId> = self.ready.drain(..share).collect();
-        chosen.sort_unstable();
-        let span = |seq: SeqId| {
+    /// The next token of a group of neighbours, and of all whose answer is only computed again:
+    /// they need no turn, as what follows is known.
+    fn decode_spans(&mut self, decoding: &[SeqId], plan: Plan) -> Vec<Span> {
+        let group = self.ready.next_group(decoding, plan.groups);
+        let mut spans = Vec::new();
+        for (at, &seq) in decoding.iter().enumerate() {
+            let Some(active) = &self.slots[seq.0 as usize] else {
+                continue;
+            };
             let position = self.lengths[seq.0 as usize];
-            let active = self.slots[seq.0 as usize].as_ref()?;
-            Some(Span {
+            let want = want(active, position as usize + 1);
+            let is_known = want == Want::Nothing;
+            if !self.ready.contains(seq) || !(group.contains(&at) || is_known) {
+                continue;
+            }
+            self.ready.remove(seq);
+            if is_known {
+                self.ready.insert(seq);
+            }
+            spans.push(Span {
                 seq,
                 position,
-                tokens: vec![*active.tokens.get(position as usize)?],
-                want: want(active, position as usize + 1),
+                tokens: vec![active.tokens[position as usize]],
+                want,
                 sampling: None,
                 prompt_tokens: 0,
-            })
-        };
-        let spans: Vec<Span> = chosen.into_iter().filter_map(span).collect();
-        let known = spans.iter().filter(|span| span.want == Want::Nothing);
-        self.ready.extend(known.map(|span| span.seq));
+            });
+        }
         spans
     }
 

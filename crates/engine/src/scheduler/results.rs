@@ -112,7 +112,7 @@ impl Scheduler {
             events.push(Event::Finished { request, reason });
             self.release(expected.seq, usize::MAX);
         } else {
-            self.ready.push_back(expected.seq);
+            self.ready.insert(expected.seq);
         }
     }
 }

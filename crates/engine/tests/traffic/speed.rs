@@ -142,6 +142,22 @@ fn a_batch_is_not_split_for_nothing() {
 }
 
 #[test]
+fn neighbours_decode_together() {
+    // Prompts and answers of many lengths, so that sequences come and go in any order.
+    let arrivals: Vec<Arrival> = (0..200)
+        .map(|id| plain(1 + id * 37 % 100, 50 + id as u32 * 61 % 200))
+        .collect();
+    let timing = SimTiming::even(2, COMPUTE, 10);
+    let config = SchedulerConfig {
+        waiting_limit: 200,
+        ..LARGE
+    };
+    let world = play(&arrivals, config, &timing);
+    let stretches = world.stretches as f64 / world.decode_steps as f64;
+    assert!(stretches < 1.5, "{stretches:.2} stretches a step");
+}
+
+#[test]
 fn slow_links_are_hidden_behind_more_groups() {
     // Four stages of 500 µs for a group of four, links of 2 ms: with a group for each stage they
     // would be idle most of the time.

@@ -121,6 +121,9 @@ pub(crate) struct World<'a> {
     pub(crate) cached_tokens: usize,
     /// The largest decode step.
     pub(crate) largest_group: usize,
+    /// Decode steps, and the stretches of consecutive sequences in them.
+    pub(crate) decode_steps: usize,
+    pub(crate) stretches: usize,
 }
 
 impl<'a> World<'a> {
@@ -148,6 +151,8 @@ impl<'a> World<'a> {
             steps: 0,
             cached_tokens: 0,
             largest_group: 0,
+            decode_steps: 0,
+            stretches: 0,
         }
     }
 
@@ -238,6 +243,15 @@ impl<'a> World<'a> {
 
     fn follow(&mut self, step: &Step) {
         self.steps += 1;
+        if step
+            .spans
+            .iter()
+            .any(|span| span.sampling.is_none() && span.tokens.len() == 1)
+        {
+            let stretches = step.spans.chunk_by(|a, b| a.seq.0 + 1 == b.seq.0);
+            self.stretches += stretches.count();
+            self.decode_steps += 1;
+        }
         for span in &step.spans {
             let Some(id) = self.scheduler.holder(span.seq) else {
                 panic!("sequence {} belongs to nobody", span.seq.0);

@@ -3,7 +3,10 @@
 use std::io::Cursor;
 
 use brigade_gguf::testing::TinyModel;
-use brigade_gguf::{Architecture, Header, Layers, Value, check_stages, plan_cuts, plan_even};
+use brigade_gguf::{
+    Architecture, Header, Layers, TensorInfo, Value, check_stages, head_layers, plan_cuts,
+    plan_even,
+};
 use proptest::prelude::*;
 
 fn layers(pairs: &[(u32, u32)]) -> Vec<Layers> {
@@ -15,15 +18,53 @@ fn header(model: &TinyModel) -> Header {
 }
 
 #[test]
-fn even_plans_give_the_last_stages_less() {
+fn even_plans_differ_by_one_layer() {
     for (count, stages, expected) in [
-        (30, 4, &[(0, 8), (8, 16), (16, 23), (23, 30)][..]),
+        (30, 4, &[(0, 7), (7, 15), (15, 22), (22, 30)][..]),
         (18, 3, &[(0, 6), (6, 12), (12, 18)]),
         (5, 5, &[(0, 1), (1, 2), (2, 3), (3, 4), (4, 5)]),
         (7, 1, &[(0, 7)]),
     ] {
-        assert_eq!(plan_even(count, stages).unwrap(), layers(expected));
+        assert_eq!(plan_even(count, 0.0, stages).unwrap(), layers(expected));
     }
+}
+
+#[test]
+fn the_head_counts_by_a_third() {
+    for (count, head, stages, expected) in [
+        // SmolLM2 135M, whose head is as large as eight layers.
+        (30, 8.0, 2, &[(0, 16), (16, 30)][..]),
+        (30, 8.0, 4, &[(0, 8), (8, 16), (16, 24), (24, 30)]),
+        // Every stage has a layer, however large the head is.
+        (18, 40.0, 3, &[(0, 10), (10, 17), (17, 18)]),
+        (4, 1e9, 4, &[(0, 1), (1, 2), (2, 3), (3, 4)]),
+    ] {
+        assert_eq!(plan_even(count, head, stages).unwrap(), layers(expected));
+    }
+}
+
+/// Elements of the tensors that a predicate takes.
+fn elements(header: &Header, take: impl Fn(&TensorInfo) -> bool) -> f64 {
+    let tensors = header.tensors().iter().filter(|&tensor| take(tensor));
+    tensors
+        .map(|tensor| tensor.dims().iter().product::<u64>() as f64)
+        .sum()
+}
+
+#[test]
+fn a_head_is_so_many_layers() {
+    // The embedding is the head too.
+    let is_head = |tensor: &TensorInfo| tensor.name() == "token_embd.weight";
+    let dense = header(&TinyModel::llama(4));
+    let head = elements(&dense, is_head);
+    let blocks = elements(&dense, |tensor| tensor.block().is_some());
+    assert!((head_layers(&dense).unwrap() - 4.0 * head / blocks).abs() < 1e-9);
+
+    // Of experts only the chosen ones are computed.
+    let mixture = header(&TinyModel::llama_moe(4));
+    let head = elements(&mixture, is_head);
+    let blocks = elements(&mixture, |tensor| tensor.block().is_some());
+    assert!(head_layers(&mixture).unwrap() > 4.0 * head / blocks);
 }
 
 #[test]
@@ -37,12 +78,12 @@ fn cuts_give_the_stages_between_them() {
 fn impossible_plans_say_why() {
     for (result, message) in [
         (
-            plan_even(4, 5),
+            plan_even(4, 0.0, 5),
             "5 stages are more than the model's 4 layers",
         ),
-        (plan_even(4, 0), "a model needs at least one stage"),
+        (plan_even(4, 0.0, 0), "a model needs at least one stage"),
         (
-            plan_even(0, 1),
+            plan_even(0, 0.0, 1),
             "1 stages are more than the model's 0 layers",
         ),
         (
@@ -141,15 +182,16 @@ fn layers_are_a_pair_in_json() {
 
 proptest! {
     #[test]
-    fn even_plans_cover_and_differ_by_one(count in 1u32..600, stages in 1u32..64) {
+    fn even_plans_cover_and_differ_by_one(count in 1u32..600, stages in 1u32..64, head in 0.0..99.0) {
         prop_assume!(stages <= count);
-        let plan = plan_even(count, stages).unwrap();
+        let plan = plan_even(count, 0.0, stages).unwrap();
+        prop_assert!(plan.iter().all(|range| range.count().abs_diff(count / stages) <= 1));
+        let plan = plan_even(count, head, stages).unwrap();
         prop_assert_eq!(plan.len() as u32, stages);
         prop_assert_eq!(plan[0].start, 0);
         prop_assert_eq!(plan[plan.len() - 1].end, count);
         prop_assert!(plan.windows(2).all(|pair| pair[0].end == pair[1].start));
-        prop_assert!(plan.windows(2).all(|pair| pair[0].count() >= pair[1].count()));
-        prop_assert!(plan[0].count() - plan[plan.len() - 1].count() <= 1);
+        prop_assert!(plan.iter().all(|range| range.count() > 0));
         // The same plan, said by its cuts.
         let cuts: Vec<_> = plan[1..].iter().map(|range| range.start).collect();
         prop_assert_eq!(plan_cuts(count, &cuts).unwrap(), plan);

@@ -114,6 +114,7 @@ impl Results {
         Self {
             setting: json!({
                 "stages": args.stages,
+                "cuts": args.cuts,
                 "streams": args.streams,
                 "prompt_tokens": args.prompt_tokens,
                 "tokens": args.tokens,
