@@ -273,6 +273,7 @@ impl Probe {
                 sequences: 1,
                 batch_tokens: batch,
                 flash_attention: true,
+                draft_tokens: 0,
             },
             threads,
             setup: Setup::Stage,

@@ -10,7 +10,7 @@ use brigade_node::control::Conversation;
 use brigade_node::{LinkView, Memory, NearbyNode, NodeView};
 use serde::{Deserialize, Serialize};
 
-use crate::model::Engine;
+use crate::model::{Decoding, Engine};
 use crate::output::Told;
 use crate::placing::{Placed, PlacedStage};
 
@@ -59,6 +59,8 @@ pub(crate) struct LoadOrder {
     pub(crate) on: Vec<(String, Option<PathBuf>)>,
     /// Context of one sequence, in tokens.
     pub(crate) context: Option<u32>,
+    /// How answers are computed.
+    pub(crate) decoding: Decoding,
     /// Threads of each stage.
     pub(crate) threads: Option<u32>,
     /// How the nodes work together, if not in the usual way.

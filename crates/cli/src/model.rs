@@ -19,8 +19,43 @@ const DEMO_MODEL: &str = "SmolLM2-135M-Instruct.Q4_1.gguf";
 /// Context where none is asked for, unless the model's own is smaller, in tokens.
 const DEFAULT_CONTEXT: u32 = 4096;
 
-/// Sequences at once.
-pub(crate) const SEQUENCES: u32 = 4;
+/// How answers are computed: how many at once, and how far ahead they are guessed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::Args, Serialize, Deserialize)]
+pub(crate) struct Decoding {
+    /// Answers at the same time, each with a context of its own; more requests wait
+    #[arg(long, default_value_t = 4, value_name = "N",
+        value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub(crate) streams: u32,
+    /// Guess up to N tokens ahead from what was said before, and have them verified in one step,
+    /// where that turns out to be faster (0: never); near-ties may then fall otherwise
+    #[arg(long, default_value_t = 0, value_name = "N",
+        value_parser = clap::value_parser!(u32).range(0..=16))]
+    pub(crate) draft: u32,
+}
+
+impl Decoding {
+    /// One answer at a time.
+    pub(crate) fn alone(draft: u32) -> Self {
+        Self { streams: 1, draft }
+    }
+
+    /// Fails where the model cannot take guesses back.
+    pub(crate) fn check(self, source: &Source) -> anyhow::Result<()> {
+        if self.draft > 0 && !can_be_cut(source) {
+            bail!(
+                "--draft does not work with {}: nothing can be taken back from its KV cache",
+                source.header().architecture()?
+            );
+        }
+        Ok(())
+    }
+}
+
+/// Whether a sequence's KV cache can be cut anywhere. Recurrent states, too, are of architectures
+/// that are not known by name.
+fn can_be_cut(source: &Source) -> bool {
+    Architecture::of(source.model().header()).is_ok_and(Architecture::kv_can_be_cut)
+}
 
 /// How a model is spread over nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
@@ -169,22 +204,23 @@ pub(crate) fn spec(
     source: Source,
     placement: Placement,
     context_tokens: u32,
+    decoding: Decoding,
     threads: Option<u32>,
 ) -> anyhow::Result<ClusterSpec> {
+    decoding.check(&source)?;
     let sharing = match &placement {
         Placement::Whole => 1,
         Placement::Stages(ranges) => ranges.len() as u32,
         Placement::Rpc(nodes) => *nodes,
     };
-    // Recurrent states, too, are of architectures that are not known by name.
-    let architecture = Architecture::of(source.model().header());
     Ok(ClusterSpec {
         name: name(&source),
-        keeps_prefixes: architecture.is_ok_and(Architecture::kv_can_be_cut),
+        keeps_prefixes: can_be_cut(&source),
+        draft_tokens: decoding.draft,
         source,
         placement,
         context_tokens,
-        sequences: SEQUENCES,
+        sequences: decoding.streams,
         chunk_tokens: 64,
         threads: Some(self::threads(threads, sharing)?),
         cache: brigade_node::cache_dir()?,

@@ -49,6 +49,7 @@ fn run(stages: u32) -> Duration {
         waiting_limit: 64,
         keeps_prefixes: true,
         preempt_after_tokens: 200,
+        draft_tokens: 0,
     });
     let mut next_id = 0;
     for _ in 0..SEQUENCES + 16 {

@@ -7,6 +7,8 @@
 //! sequences are on their way at once follows from what every stage and the links were measured
 //! to take ([`timing`]); until then there is one for each stage.
 //!
+//! Where it pays, a decode step verifies a guess of what comes next (`drafts`).
+//!
 //! The chunks of a prompt depend on the prompt alone, never on the load, so that a request can
 //! be repeated exactly.
 //!
@@ -46,6 +48,7 @@
 //! ones too, and each stage compares it with what it has.
 
 mod admission;
+mod drafts;
 mod fairness;
 mod grouping;
 mod planning;

@@ -67,8 +67,8 @@ pub trait Stage {
     ///
     /// `spans` are in ascending order of sequence and of equal length; each starts at the
     /// length that its sequence has here. `input` has one row a token. The output of the last
-    /// stage is `[spans that want a token, vocabulary]` logits, that of any other
-    /// `[tokens, hidden_size]` hidden states.
+    /// stage is `[rows that the spans want, vocabulary]` logits ([`Span::logits_rows`]), that of any
+    /// other `[tokens, hidden_size]` hidden states.
     fn forward(
         &mut self,
         spans: &[Span],

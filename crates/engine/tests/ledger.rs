@@ -37,6 +37,7 @@ fn play(requests: &[(u32, u32)], sequences: u32, timing: &SimTiming) -> Vec<Told
         waiting_limit: requests.len(),
         keeps_prefixes: true,
         preempt_after_tokens: 5,
+        draft_tokens: 2,
     };
     let mut scheduler = Scheduler::new(config);
     let mut chain = SimChain::new(MODEL, sequences, config.context_tokens, timing.clone());

@@ -20,6 +20,7 @@ fn config(stages: u32, sequences: u32) -> SchedulerConfig {
         waiting_limit: 2,
         keeps_prefixes: false,
         preempt_after_tokens: 0,
+        draft_tokens: 0,
     }
 }
 

@@ -10,7 +10,7 @@ use std::ptr::NonNull;
 use std::rc::Rc;
 
 use brigade_engine::{Constraint, Grammars, Input, NoGrammars, Stage, StageError};
-use brigade_wire::{KvOp, SeqId, Span, StageParams, Want};
+use brigade_wire::{KvOp, SeqId, Span, StageParams};
 use llama_cpp_sys_2 as sys;
 
 use batch::Batch;
@@ -237,6 +237,14 @@ impl LlamaStage {
             if span.tokens.len() != spans[0].tokens.len() {
                 return bad("spans of unequal length".into());
             }
+            // llama.cpp aborts when it has no room for a row of logits.
+            let draft = span.logits_rows().saturating_sub(1);
+            if draft > self.params.draft_tokens as usize {
+                return bad(format!(
+                    "a draft of {draft} tokens where {} are the most",
+                    self.params.draft_tokens
+                ));
+            }
             let Some(&length) = self.lengths.get(seq as usize) else {
                 return bad(format!("there is no sequence {seq}"));
             };
@@ -310,19 +318,18 @@ impl LlamaStage {
         let mut row = 0;
         for span in spans {
             row += span.tokens.len();
-            if span.want == Want::Nothing {
-                continue;
+            for row in row - span.logits_rows()..row {
+                // SAFETY: the row was flagged as an output; a non-null result points to
+                // `vocabulary` floats that stay valid until the next `llama_decode`.
+                let logits = unsafe {
+                    let logits = sys::llama_get_logits_ith(self.context.as_ptr(), row as i32);
+                    if logits.is_null() {
+                        return Err(StageError::Engine("llama.cpp gave no logits".to_owned()));
+                    }
+                    std::slice::from_raw_parts(logits, vocabulary)
+                };
+                output.extend_from_slice(logits);
             }
-            // SAFETY: the row was flagged as an output; a non-null result points to `vocabulary`
-            // floats that stay valid until the next `llama_decode`.
-            let logits = unsafe {
-                let logits = sys::llama_get_logits_ith(self.context.as_ptr(), row as i32 - 1);
-                if logits.is_null() {
-                    return Err(StageError::Engine("llama.cpp gave no logits".to_owned()));
-                }
-                std::slice::from_raw_parts(logits, vocabulary)
-            };
-            output.extend_from_slice(logits);
         }
         Ok(())
     }
@@ -471,7 +478,9 @@ unsafe fn context_params(
     raw.n_seq_max = params.sequences;
     if gives_logits {
         // Fewer than the sequences aborts; more reserves rows of the vocabulary for nothing.
-        raw.n_outputs_max = params.sequences;
+        let rows = params.draft_tokens.saturating_add(1);
+        let most = params.sequences.saturating_mul(rows).min(raw.n_batch);
+        raw.n_outputs_max = most.max(params.sequences);
     }
     raw.n_threads = threads as i32;
     raw.n_threads_batch = threads as i32;

@@ -23,6 +23,7 @@ fn bench() -> Bench {
             sequences: 1,
             batch_tokens: 16,
             flash_attention: true,
+            draft_tokens: 0,
         },
         threads: 1,
         rpc: Vec::new(),

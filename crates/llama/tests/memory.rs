@@ -43,6 +43,7 @@ fn allocated(path: &Path, role: Role, load: &Load) -> MemoryUse {
             sequences: load.sequences,
             batch_tokens: load.micro_batch,
             flash_attention: true,
+            draft_tokens: 0,
         },
         threads: 1,
         rpc: Vec::new(),

@@ -18,6 +18,7 @@ fn params() -> StageParams {
         sequences: 4,
         batch_tokens: 16,
         flash_attention: true,
+        draft_tokens: 3,
     }
 }
 
@@ -65,9 +66,16 @@ impl Chain {
 
     /// Bits of the logits of every span.
     fn step(&mut self, spans: &[(u32, u32, &[u32])]) -> Vec<u32> {
+        self.step_that_wants(Want::Token, spans)
+    }
+
+    fn step_that_wants(&mut self, want: Want, spans: &[(u32, u32, &[u32])]) -> Vec<u32> {
         let spans: Vec<Span> = spans
             .iter()
-            .map(|&(seq, position, tokens)| span(seq, position, tokens))
+            .map(|&(seq, position, tokens)| Span {
+                want,
+                ..span(seq, position, tokens)
+            })
             .collect();
         let tokens: Vec<u32> = spans.iter().flat_map(|s| s.tokens.clone()).collect();
         let mut rows = Vec::new();
@@ -143,6 +151,21 @@ fn scenario(chain: &mut Chain) -> Vec<Vec<u32>> {
         to: SeqId(3),
     });
     seen.push(chain.step(&[(1, 10, &[70]), (2, 9, &[71]), (3, 10, &[70])]));
+    // Drafts of all four, of which one token was right.
+    let drafts: Vec<(u32, u32, &[u32])> = vec![
+        (0, 13, &[80, 81, 82, 83]),
+        (1, 11, &[84, 85, 86, 87]),
+        (2, 10, &[88, 89, 90, 91]),
+        (3, 11, &[84, 85, 86, 87]),
+    ];
+    seen.push(chain.step_that_wants(Want::Verify, &drafts));
+    for (seq, position, _) in drafts {
+        chain.apply(KvOp::Remove {
+            seq: SeqId(seq),
+            from: position + 2,
+        });
+    }
+    seen.push(chain.step(&[(0, 15, &[92]), (1, 13, &[93]), (2, 12, &[94])]));
     seen
 }
 
@@ -180,6 +203,31 @@ fn mixture_of_experts() {
 #[test]
 fn gemma3_off_the_period_of_its_window() {
     check(&TinyModel::gemma3(LAYERS), &[&[3], &[1, 4], &[5, 6]]);
+}
+
+#[test]
+fn a_draft_is_verified_like_its_tokens_one_by_one() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("model.gguf");
+    TinyModel::llama(LAYERS)
+        .write(&path)
+        .expect("the model is written");
+    let mut chain = Chain::cut(&path, &[3], folder.path());
+    for seq in 0..2 {
+        chain.step(&[(seq, 0, &[5, 6, 7, 8])]);
+    }
+    let draft = [9, 10, 11, 12];
+    let verified = chain.step_that_wants(Want::Verify, &[(0, 4, &draft)]);
+    let mut one_by_one = Vec::new();
+    for (position, token) in (4..).zip(draft) {
+        one_by_one.extend(chain.step(&[(1, position, &[token])]));
+    }
+    // Rows of a larger batch may differ in their last bits.
+    assert_eq!(verified.len(), one_by_one.len());
+    for (a, b) in verified.iter().zip(&one_by_one) {
+        let (a, b) = (f32::from_bits(*a), f32::from_bits(*b));
+        assert!((a - b).abs() < 1e-3, "{a} and {b}");
+    }
 }
 
 #[test]
@@ -229,6 +277,10 @@ fn a_step_that_does_not_fit_is_refused() {
         vec![span(1, 0, &[1]), span(0, 2, &[1])],
         vec![span(0, 2, &[1]), span(1, 0, &[1, 2])],
         vec![span(0, 2, &[1; 17])],
+        vec![Span {
+            want: Want::Verify,
+            ..span(0, 2, &[1; 5])
+        }],
     ];
     for spans in refused {
         assert!(

@@ -33,6 +33,8 @@ pub struct StageParams {
     pub batch_tokens: u32,
     /// Flash attention; never llama.cpp's `auto`, which may choose differently on each stage.
     pub flash_attention: bool,
+    /// The longest draft that the last stage verifies in one step, in tokens; 0 for none.
+    pub draft_tokens: u32,
 }
 
 /// Where the next connection of a chain goes.
@@ -138,6 +140,9 @@ pub enum Want {
     Token,
     /// The same, and return those logits too.
     TokenAndLogits,
+    /// All tokens but the first are a draft: sample after each of them, as long as the token that
+    /// is chosen is the next one of the draft.
+    Verify,
 }
 
 /// Consecutive tokens of one sequence within a step.
@@ -156,6 +161,17 @@ pub struct Span {
     pub sampling: Option<SamplingParams>,
     /// How many of the sequence's tokens, counted from 0, are its prompt; set with `sampling`.
     pub prompt_tokens: u32,
+}
+
+impl Span {
+    /// Rows of logits that the last stage computes for it.
+    pub fn logits_rows(&self) -> usize {
+        match self.want {
+            Want::Nothing => 0,
+            Want::Token | Want::TokenAndLogits => 1,
+            Want::Verify => self.tokens.len(),
+        }
+    }
 }
 
 /// One pass through the chain. Spans are in ascending order of sequence and all of one length.
@@ -204,7 +220,7 @@ pub struct Output {
 pub struct StepResult {
     /// The step's number.
     pub id: StepId,
-    /// One for each span that wanted a token.
+    /// One for each span that wanted a token; for a draft one for each token that was chosen.
     pub outputs: Vec<Output>,
     /// How long each stage took to compute the step, in microseconds.
     pub compute_us: Vec<u32>,

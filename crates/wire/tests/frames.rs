@@ -107,13 +107,20 @@ fn hello() -> impl Strategy<Value = Hello> {
     (
         ".{0,20}",
         ".{0,20}",
-        any::<[u32; 5]>(),
+        any::<[u32; 6]>(),
         any::<bool>(),
         prop::collection::vec(any::<(std::net::SocketAddr, Option<[u8; 32]>)>(), 0..5),
         any::<u64>(),
     )
         .prop_map(|(build, model, numbers, flash_attention, route, session)| {
-            let [hidden_size, context_tokens, sequences, batch_tokens, stage] = numbers;
+            let [
+                hidden_size,
+                context_tokens,
+                sequences,
+                batch_tokens,
+                draft_tokens,
+                stage,
+            ] = numbers;
             Hello {
                 build,
                 model,
@@ -123,6 +130,7 @@ fn hello() -> impl Strategy<Value = Hello> {
                     sequences,
                     batch_tokens,
                     flash_attention,
+                    draft_tokens,
                 },
                 stage,
                 // A flow label and a scope mean nothing to another machine and do not travel.

@@ -18,6 +18,7 @@ use std::process::ExitCode;
 use anyhow::bail;
 use brigade_node::{ClusterSpec, Placement, Text, Tokenizer};
 
+use crate::model::Decoding;
 use crate::{model, output};
 use cores::pin;
 use report::{Results, Speed};
@@ -221,8 +222,11 @@ fn spec(args: &Args, path: &Path) -> anyhow::Result<ClusterSpec> {
         None => model::even(&source, args.stages)?,
     };
     let placement = Placement::Stages(ranges);
-    let mut spec = model::spec(source, placement, context_tokens, Some(1))?;
-    spec.sequences = args.streams;
+    let decoding = Decoding {
+        streams: args.streams,
+        draft: 0,
+    };
+    let mut spec = model::spec(source, placement, context_tokens, decoding, Some(1))?;
     // Every repetition reads the same prompt.
     spec.keeps_prefixes = false;
     spec.chunk_tokens = args.chunk;

@@ -17,7 +17,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::control::{LoadOrder, Reply, Request, ask};
-use crate::model::{self, Engine};
+use crate::model::{self, Decoding, Engine};
 use crate::{output, placing};
 
 #[derive(Debug, clap::Args)]
@@ -83,6 +83,8 @@ pub(crate) struct LoadArgs {
     /// Context of one sequence, in tokens [default: the model's own, 4096 at most]
     #[arg(long, value_name = "N")]
     ctx: Option<u32>,
+    #[command(flatten)]
+    decoding: Decoding,
     /// How the nodes work together [default: stages, where they support the model]
     #[arg(long, value_enum)]
     engine: Option<Engine>,
@@ -190,6 +192,7 @@ pub(crate) fn load(args: &LoadArgs) -> anyhow::Result<ExitCode> {
         header: None,
         on: on.collect(),
         context: args.ctx,
+        decoding: args.decoding,
         threads: args.threads,
         engine: args.engine,
         given: args.plan.as_deref().map_or(Ok(Vec::new()), given)?,

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use crate::control::{LoadOrder, Reply, Request, Running, StageView};
 use crate::devices::DeviceArgs;
-use crate::model::{self, Engine};
+use crate::model::{self, Decoding, Engine};
 use crate::output::{self, Told};
 use crate::server::ApiArgs;
 use crate::signals::Signals;
@@ -43,6 +43,8 @@ pub(crate) struct Args {
     /// Context of one sequence, in tokens [default: the model's own, 4096 at most]
     #[arg(long, value_name = "N")]
     ctx: Option<u32>,
+    #[command(flatten)]
+    decoding: Decoding,
     /// How the nodes work together [default: stages, where they support the model]
     #[arg(long, value_enum)]
     engine: Option<Engine>,
@@ -73,6 +75,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let path = model::path(args.model.as_deref())?;
     let source = model::open(&path)?;
     let context_tokens = model::context(&source, args.ctx)?;
+    args.decoding.check(&source)?;
     let (placement, remark) = model::placement(&source, args.nodes, args.engine)?;
     let threads = model::threads(args.threads, args.nodes)?;
     let wiring = links::wiring(&args.link, args.nodes)?;
@@ -102,6 +105,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         on: nodes.names().map(|name| (name, None)).collect(),
         given: nodes.names().zip(given).collect(),
         context: args.ctx,
+        decoding: args.decoding,
         threads: Some(threads),
         engine: args.engine,
         stages: Vec::new(),
@@ -115,11 +119,12 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         output::line(&ready_line(&nodes, &running, served).to_string())?;
     } else {
         output::note(&format!(
-            "{}: {}, {} layers over {} nodes, 4 sequences of {context_tokens} tokens\n{}{}",
+            "{}: {}, {} layers over {} nodes, {} sequences of {context_tokens} tokens\n{}{}",
             running.model,
             source.header().architecture()?,
             source.header().block_count()?,
             args.nodes,
+            args.decoding.streams,
             table(&nodes, &running).trim_end(),
             links::told(wiring.as_ref()),
         ));

@@ -11,6 +11,7 @@ use brigade_gguf::Layers;
 use brigade_node::{Cluster, End, Event, Links, Placement, Prompt, Text, Tokenizer};
 use serde_json::{Value, json};
 
+use crate::model::Decoding;
 use crate::{model, output};
 
 /// The text that prompts are made of, repeated as often as needed.
@@ -155,8 +156,14 @@ fn side(
     prompt: &[u32],
 ) -> anyhow::Result<Side> {
     let source = model::open(&args.model)?;
-    let mut spec = model::spec(source, placement, context_tokens, Some(args.threads))?;
-    spec.sequences = 1;
+    let threads = Some(args.threads);
+    let mut spec = model::spec(
+        source,
+        placement,
+        context_tokens,
+        Decoding::alone(0),
+        threads,
+    )?;
     spec.keeps_prefixes = false;
     spec.chunk_tokens = args.chunk;
     if args.encrypted {

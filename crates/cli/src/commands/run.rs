@@ -11,7 +11,7 @@ use brigade_node::{Cluster, End, Placement, Prompt, Tokenizer};
 use brigade_wire::SamplingParams;
 
 use crate::devices::DeviceArgs;
-use crate::model::{self, Engine};
+use crate::model::{self, Decoding, Engine};
 use crate::output::{self, Told};
 
 /// What is read of standard input; no context holds more.
@@ -28,6 +28,11 @@ pub(crate) struct Args {
     /// Context, in tokens [default: the model's own, 4096 at most]
     #[arg(long, value_name = "N")]
     ctx: Option<u32>,
+    /// Guess up to N tokens ahead from what was said before, and have them verified in one step,
+    /// where that turns out to be faster (0: never)
+    #[arg(long, default_value_t = 0, value_name = "N",
+        value_parser = clap::value_parser!(u32).range(0..=16))]
+    draft: u32,
     /// Run it in one process, or through llama.cpp's RPC [default: stages, one of them]
     #[arg(long, value_enum)]
     engine: Option<Engine>,
@@ -80,6 +85,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     args.devices.apply();
     let source = model::open(&args.model)?;
     let context_tokens = model::context(&source, args.ctx)?;
+    let decoding = Decoding::alone(args.draft);
+    decoding.check(&source)?;
     let placement = match args.engine {
         Some(Engine::LlamaRpc) => Placement::Rpc(1),
         Some(Engine::Stages) | None => Placement::Whole,
@@ -113,8 +120,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     if template.is_none() {
         output::note("the model has no chat template: it continues the text instead of chatting");
     }
-    let mut spec = model::spec(source, placement, context_tokens, args.threads)?;
-    spec.sequences = 1;
+    let spec = model::spec(source, placement, context_tokens, decoding, args.threads)?;
     let cluster = Cluster::start(&spec, &tokenizer, output::progress())?;
     output::progress_done();
     let session = Session {

@@ -1,5 +1,7 @@
 //! `brigade run`.
 
+use brigade_gguf::testing::TinyModel;
+
 use crate::support::{Ended, Scratch, smollm2, text};
 
 const QUESTION: &str = "What is the capital of France?";
@@ -63,6 +65,36 @@ fn a_seed_repeats_an_answer() {
     let first = hot("7");
     assert_eq!(hot("7"), first);
     assert_ne!(hot("8"), first);
+}
+
+/// Whether guesses pay or not, the model chooses every token.
+#[test]
+fn an_answer_is_the_same_with_drafts() {
+    let scratch = Scratch::new();
+    scratch.tiny("tiny.gguf", &TinyModel::llama(4));
+    let answer = |options: &[&str]| {
+        let again = "say it again and again and again and again, ";
+        let args = [
+            "run",
+            "tiny.gguf",
+            &again.repeat(3),
+            "--temperature=0",
+            "--max-tokens=100",
+        ];
+        let ended = scratch.run(&[&args[..], options].concat());
+        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+        ended.stdout
+    };
+    assert_eq!(answer(&["--draft=6"]), answer(&[]));
+
+    scratch.tiny("gemma3.gguf", &TinyModel::gemma3(6));
+    let refused = scratch.run(&["run", "gemma3.gguf", "Hello", "--draft=6"]);
+    assert_eq!(refused.code, Some(1));
+    assert!(
+        refused.stderr.contains("--draft does not work with gemma3"),
+        "{}",
+        refused.stderr
+    );
 }
 
 #[test]

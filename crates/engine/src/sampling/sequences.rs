@@ -52,7 +52,7 @@ impl SequenceSamplers {
         Ok(())
     }
 
-    /// Appends a span's tokens to its sequence.
+    /// Appends a span's tokens to its sequence, without the draft.
     pub fn observe(&mut self, span: &Span, grammars: &dyn Grammars) -> Result<(), StageError> {
         let actual = self.samplers.get(&span.seq).map_or(0, Sampler::position);
         if actual != span.position as usize {
@@ -88,7 +88,10 @@ impl SequenceSamplers {
                 span.seq.0
             )));
         };
-        sampler.extend(&span.tokens);
+        match span.want {
+            Want::Verify => sampler.extend(span.tokens.get(..1).unwrap_or_default()),
+            Want::Nothing | Want::Token | Want::TokenAndLogits => sampler.extend(&span.tokens),
+        }
         Ok(())
     }
 
@@ -125,10 +128,33 @@ impl SequenceSamplers {
         }
     }
 
+    /// Samples after a span's first token, and goes on through its draft as long as the draft is
+    /// what was chosen. `rows` has the logits after each of the span's tokens.
+    fn verify(
+        &mut self,
+        span: &Span,
+        rows: &[&[f32]],
+        outputs: &mut Vec<Output>,
+    ) -> Result<(), StageError> {
+        for (at, row) in rows.iter().enumerate() {
+            let output = self.sample(span.seq, row)?;
+            let token = output.token;
+            let is_accepted = output.fault.is_none() && span.tokens.get(at + 1) == Some(&token);
+            outputs.push(output);
+            if !is_accepted {
+                break;
+            }
+            if let Some(sampler) = self.samplers.get_mut(&span.seq) {
+                sampler.extend(&[token]);
+            }
+        }
+        Ok(())
+    }
+
     /// All that a last stage does with a step after computing it: follows its changes of the KV
     /// cache and its spans, and samples.
     ///
-    /// `logits` is `[spans that want a token, vocabulary]`, the output of
+    /// `logits` is `[rows that the spans want, vocabulary]`, the output of
     /// [`Stage::forward`](crate::Stage::forward). The rows that the step asks back are appended
     /// to `returned`, the payload of the result.
     pub fn answer(
@@ -142,19 +168,33 @@ impl SequenceSamplers {
         for &op in &step.kv {
             self.apply(op)?;
         }
-        let wants = |span: &&Span| span.want != Want::Nothing;
-        if logits.len() != step.spans.iter().filter(wants).count() * vocabulary {
-            return Err(StageError::Logits("there is not one row for each span"));
+        let wanted: usize = step.spans.iter().map(Span::logits_rows).sum();
+        if logits.len() != wanted * vocabulary {
+            return Err(StageError::Logits(
+                "there are not as many rows as were wanted",
+            ));
         }
         for span in &step.spans {
             self.observe(span, grammars)?;
         }
         let mut outputs = Vec::new();
-        let rows = logits.chunks(vocabulary.max(1));
-        for (span, row) in step.spans.iter().filter(wants).zip(rows) {
-            outputs.push(self.sample(span.seq, row)?);
-            if span.want == Want::TokenAndLogits {
-                returned.extend_from_slice(row);
+        let mut rows = logits.chunks(vocabulary.max(1));
+        for span in &step.spans {
+            let rows = rows.by_ref().take(span.logits_rows());
+            match span.want {
+                Want::Nothing => {}
+                Want::Verify => {
+                    let rows: Vec<&[f32]> = rows.collect();
+                    self.verify(span, &rows, &mut outputs)?;
+                }
+                Want::Token | Want::TokenAndLogits => {
+                    for row in rows {
+                        outputs.push(self.sample(span.seq, row)?);
+                        if span.want == Want::TokenAndLogits {
+                            returned.extend_from_slice(row);
+                        }
+                    }
+                }
             }
         }
         Ok(StepResult {

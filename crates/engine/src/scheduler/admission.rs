@@ -3,6 +3,7 @@
 use brigade_wire::{KvOp, SeqId};
 
 use super::Scheduler;
+use super::drafts::Acceptance;
 use super::fairness::{Active, Pending};
 use super::prefix::{self, Kept};
 
@@ -46,6 +47,8 @@ impl Scheduler {
                 replayed: tokens.len() - prompt_tokens,
                 tokens,
                 begun: false,
+                guess: Vec::new(),
+                acceptance: Acceptance::default(),
                 request,
             });
             self.next_ticket += 1;

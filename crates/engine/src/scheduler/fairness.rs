@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use brigade_wire::{SeqId, Token};
 
+use super::drafts::Acceptance;
 use super::{Request, RequestId};
 
 /// A request without a sequence.
@@ -120,6 +121,9 @@ pub(super) struct Active {
     pub(super) begun: bool,
     /// The most tokens of the answer.
     pub(super) limit: usize,
+    /// What was guessed for its next tokens, the next one last, and how often guesses were right.
+    pub(super) guess: Vec<Token>,
+    pub(super) acceptance: Acceptance,
 }
 
 impl Active {

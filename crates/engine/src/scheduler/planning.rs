@@ -1,7 +1,8 @@
 //! What the next step computes.
 
-use brigade_wire::{KvOp, SeqId, Span, Step, Want};
+use brigade_wire::{KvOp, SeqId, Span, Step, Token, Want};
 
+use super::drafts::{self, Acceptance};
 use super::fairness::Active;
 use super::results::{Expected, InFlight};
 use super::timing::{Plan, Work};
@@ -162,7 +163,43 @@ impl Scheduler {
                 prompt_tokens: 0,
             });
         }
+        if self.config.draft_tokens > 0 && spans.iter().all(|span| span.want == Want::Token) {
+            self.add_drafts(&mut spans, plan.groups.min(decoding.len()));
+        }
         spans
+    }
+
+    /// Guesses what follows each of these spans, and has the guesses verified where that pays.
+    fn add_drafts(&mut self, spans: &mut [Span], groups: usize) {
+        let most = self.config.batch_tokens() as usize / spans.len().max(1);
+        let drafts: Vec<(Acceptance, Vec<Token>)> = spans
+            .iter()
+            .filter_map(|span| {
+                let active = self.slots[span.seq.0 as usize].as_ref()?;
+                // The last token of the answer needs no place in the context.
+                let left = active.limit - active.answered();
+                let most = most.min(left).min(self.config.draft_tokens as usize + 1);
+                let draft = drafts::look_up(&active.tokens, most.saturating_sub(1));
+                Some((active.acceptance, draft))
+            })
+            .collect();
+        let group: Vec<_> = drafts.iter().map(|(seen, d)| (*seen, d.len())).collect();
+        let cycle_us = self.timing.decode_cycle(groups);
+        let length = drafts::best_length(&group, |tokens| {
+            Some(cycle_us.as_ref()?(spans.len() * tokens))
+        });
+        for (span, (_, mut draft)) in spans.iter_mut().zip(drafts) {
+            // Where it is not sent, the first of it still tells how good guesses are.
+            draft.truncate(length.max(1));
+            if length > 0 {
+                span.tokens.extend(&draft);
+                span.want = Want::Verify;
+            }
+            if let Some(active) = &mut self.slots[span.seq.0 as usize] {
+                draft.reverse();
+                active.guess = draft;
+            }
+        }
     }
 
     fn make_step(&mut self, work: Option<Work>, spans: Vec<Span>, now_us: u64) -> Step {
@@ -182,6 +219,10 @@ impl Scheduler {
                     seq: span.seq,
                     ticket: active.ticket,
                     want: span.want,
+                    tokens: match span.want {
+                        Want::Verify => span.tokens.len(),
+                        Want::Nothing | Want::Token | Want::TokenAndLogits => 1,
+                    },
                 });
             }
         }

@@ -11,6 +11,8 @@ pub(super) struct Expected {
     pub(super) seq: SeqId,
     pub(super) ticket: u64,
     pub(super) want: Want,
+    /// The most tokens that may come.
+    pub(super) tokens: usize,
 }
 
 #[derive(Debug)]
@@ -41,12 +43,21 @@ impl Scheduler {
                 });
             }
         };
-        let expected = step.expected.iter().map(|expected| expected.seq);
-        if !expected.clone().eq(result.outputs.iter().map(|o| o.seq)) {
+        let answers = result.outputs.chunk_by(|a, b| a.seq == b.seq);
+        let fits = |(expected, answer): (&Expected, &[Output])| {
+            expected.seq == answer[0].seq && answer.len() <= expected.tokens
+        };
+        if answers.clone().count() != step.expected.len()
+            || !step.expected.iter().zip(answers.clone()).all(fits)
+        {
             return Err(ProtocolError::UnexpectedOutputs {
                 step: result.id.0,
                 actual: result.outputs.iter().map(|o| o.seq.0).collect(),
-                expected: expected.map(|seq| seq.0).collect(),
+                expected: step
+                    .expected
+                    .iter()
+                    .map(|expected| expected.seq.0)
+                    .collect(),
             });
         }
         let Some(step) = self.in_flight.pop_front() else {
@@ -60,18 +71,27 @@ impl Scheduler {
             .observe(step.work, step.tokens, &result.compute_us, links_us);
         let mut events = Vec::new();
         let mut rows = 0..;
-        for (expected, output) in step
-            .expected
-            .into_iter()
-            .zip(result.outputs.iter().cloned())
-        {
+        for (expected, answer) in step.expected.into_iter().zip(answers) {
             let row = match expected.want {
                 Want::TokenAndLogits => rows.next(),
-                Want::Token | Want::Nothing => None,
+                Want::Token | Want::Nothing | Want::Verify => None,
             };
-            self.on_output(expected, output, row, &mut events);
+            for output in answer {
+                self.on_output(expected, output.clone(), row, &mut events);
+            }
+            self.go_on(expected);
         }
         Ok(events)
+    }
+
+    /// The sequence's next token can be computed; what was wrong of its draft is forgotten.
+    fn go_on(&mut self, Expected { seq, ticket, .. }: Expected) {
+        let slot = self.slots[seq.0 as usize].as_ref();
+        if let Some(active) = slot.filter(|active| active.ticket == ticket) {
+            let length = active.tokens.len() - 1;
+            self.cut(seq.0 as usize, length);
+            self.ready.insert(seq);
+        }
     }
 
     fn on_output(
@@ -105,14 +125,19 @@ impl Scheduler {
                 logits_row,
                 top: output.top,
             });
+            if let Some(guess) = active.guess.pop() {
+                let is_right = guess == output.token;
+                active.acceptance.observe(is_right);
+                if !is_right {
+                    active.guess.clear();
+                }
+            }
             active.tokens.push(output.token);
             (active.answered() >= active.limit).then_some(FinishReason::Length)
         };
         if let Some(reason) = reason {
             events.push(Event::Finished { request, reason });
             self.release(expected.seq, usize::MAX);
-        } else {
-            self.ready.insert(expected.seq);
         }
     }
 }

@@ -160,6 +160,23 @@ impl Timing {
         }
     }
 
+    /// How long it takes, from the number of a decode step's tokens, until the same sequences can
+    /// have the next one when so many groups are on their way, in microseconds.
+    pub(super) fn decode_cycle(&self, groups: usize) -> Option<impl Fn(usize) -> f64> {
+        let lines = self.decode_lines()?;
+        let on_links = self.links().unwrap_or_default();
+        Some(move |tokens| {
+            let mut pass_us = on_links.at(tokens as f64);
+            let mut slowest_us = 0.0_f64;
+            for (stage, line) in self.stages.iter().zip(&lines) {
+                let us = stage.decode.at(tokens, *line);
+                pass_us += us;
+                slowest_us = slowest_us.max(us);
+            }
+            pass_us.max(groups as f64 * slowest_us)
+        })
+    }
+
     /// The lines of all stages for decode steps, once every stage has one.
     pub(super) fn decode_lines(&self) -> Option<Vec<Line>> {
         let line = |stage: &StageTiming| stage.decode.line(Some(&stage.prefill), self.step);

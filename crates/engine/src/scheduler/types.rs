@@ -26,12 +26,17 @@ pub struct SchedulerConfig {
     /// Whether prompts that begin alike share that part of the KV cache. Only for models of
     /// which a sequence's KV cache can be cut anywhere and copied.
     pub keeps_prefixes: bool,
+    /// The most tokens that are guessed ahead in an answer and verified in one step; 0 for never.
+    /// Only for models of which a sequence's KV cache can be cut anywhere.
+    pub draft_tokens: u32,
 }
 
 impl SchedulerConfig {
-    /// The most tokens that a step can have: a chunk, or a token of every sequence.
+    /// The most tokens that a step can have: a chunk, or a token of every sequence, or a draft and
+    /// the token before it.
     pub fn batch_tokens(&self) -> u32 {
         self.chunk_tokens
+            .max(self.draft_tokens.saturating_add(1))
             .min(self.context_tokens)
             .max(self.sequences)
     }

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use brigade_wire::{KvOp, SeqId, Span, Want};
+use brigade_wire::{KvOp, SeqId, Span};
 
 use super::mix;
 use crate::{Input, Stage, StageError};
@@ -158,9 +158,8 @@ impl Stage for SimStage {
             if actual as usize + span.tokens.len() > self.context_tokens as usize {
                 return Err(StageError::BadStep("the context is full".to_owned()));
             }
-            let mut hidden = 0;
-            for _ in &span.tokens {
-                hidden = match input {
+            for at in 1..=span.tokens.len() {
+                let mut hidden = match input {
                     Input::Tokens(tokens) => u64::from(tokens[row]),
                     Input::Hidden(rows) => {
                         (rows[row * HIDDEN] as u64) << 16 | rows[row * HIDDEN + 1] as u64
@@ -171,15 +170,15 @@ impl Stage for SimStage {
                 if self.vocabulary().is_none() {
                     output.extend([(hidden >> 16) as f32, (hidden & 0xffff) as f32]);
                 }
-            }
-            if let Some(vocabulary) = self.vocabulary()
-                && span.want != Want::Nothing
-            {
-                // 21 bits from -8 to 8.
-                output.extend(
-                    (0..vocabulary as u64)
-                        .map(|token| (mix(hidden, token) >> 43) as f32 / 131_072.0 - 8.0),
-                );
+                if let Some(vocabulary) = self.vocabulary()
+                    && span.tokens.len() - at < span.logits_rows()
+                {
+                    // 21 bits from -8 to 8.
+                    output.extend(
+                        (0..vocabulary as u64)
+                            .map(|token| (mix(hidden, token) >> 43) as f32 / 131_072.0 - 8.0),
+                    );
+                }
             }
         }
         Ok(())

@@ -97,6 +97,7 @@ fn play(seed: u64, stages: u32, requests: usize) -> (u64, u64) {
         waiting_limit: requests,
         keeps_prefixes: true,
         preempt_after_tokens: 40,
+        draft_tokens: 4,
     };
     let arrivals = day(seed, requests);
     let mut world = World::new(&arrivals, model, config, &chain(seed, stages as usize));

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "in a test it is an assertion")]
 
 mod day;
+mod drafts;
 mod properties;
 mod speed;
 mod world;

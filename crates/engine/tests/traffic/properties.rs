@@ -17,6 +17,11 @@ const MODEL: SimModel = SimModel {
 fn sampling() -> impl Strategy<Value = SamplingParams> {
     prop_oneof![
         Just(SamplingParams::default()),
+        // Mostly one token, so that guesses are right now and then.
+        (8f32..16.0).prop_map(|bias| SamplingParams {
+            logit_bias: vec![(5, bias)],
+            ..SamplingParams::default()
+        }),
         any::<u64>().prop_map(|seed| SamplingParams {
             temperature: 1.2,
             top_k: 12,
@@ -96,6 +101,7 @@ proptest! {
         break_at_us in prop::option::weighted(0.3, 0u64..8000),
         keeps_prefixes in any::<bool>(),
         preempt_after_tokens in 0u32..12,
+        draft_tokens in 0u32..7,
     ) {
         let config = SchedulerConfig {
             stages: timing.stages.len() as u32,
@@ -105,6 +111,7 @@ proptest! {
             waiting_limit: 20,
             keeps_prefixes,
             preempt_after_tokens,
+            draft_tokens,
         };
         let mut world = World::new(&arrivals, MODEL, config, &timing);
         world.play(break_at_us);
@@ -130,6 +137,7 @@ proptest! {
             waiting_limit: 20,
             keeps_prefixes: true,
             preempt_after_tokens: 0,
+            draft_tokens: 0,
         };
         let mut world = World::new(&arrivals, MODEL, config, &timing);
         world.play(None);

@@ -19,6 +19,7 @@ const LARGE: SchedulerConfig = SchedulerConfig {
     waiting_limit: 100,
     keeps_prefixes: false,
     preempt_after_tokens: 0,
+    draft_tokens: 0,
 };
 
 /// Bound by computing.

@@ -1,6 +1,6 @@
 //! The arrays that `llama_decode` reads.
 
-use brigade_wire::{Span, Want};
+use brigade_wire::Span;
 use llama_cpp_sys_2 as sys;
 
 /// The arrays of a `llama_batch`, kept between calls.
@@ -22,13 +22,13 @@ impl Batch {
         self.sequences.clear();
         self.outputs.clear();
         for span in spans {
-            let last = span.tokens.len() - 1;
+            let first_output = span.tokens.len() - span.logits_rows();
             for (index, &token) in span.tokens.iter().enumerate() {
                 self.tokens.push(token as i32);
                 self.positions.push((span.position as usize + index) as i32);
                 self.sequences.push(span.seq.0 as i32);
                 // Without the flag, a stage's last layer drops the row.
-                let output = !gives_logits || (index == last && span.want != Want::Nothing);
+                let output = !gives_logits || index >= first_output;
                 self.outputs.push(i8::from(output));
             }
         }

@@ -46,6 +46,9 @@ pub struct ClusterSpec {
     /// Whether prompts that begin alike share that part of the KV cache; only where the
     /// architecture's allows it ([`brigade_gguf::Architecture::kv_can_be_cut`]).
     pub keeps_prefixes: bool,
+    /// The most tokens that are guessed ahead in an answer; 0 where the architecture does not
+    /// allow it, as above.
+    pub draft_tokens: u32,
     /// Threads of each stage; without it, as many as its node has cores.
     pub threads: Option<u32>,
     /// Where stage files are kept on this machine.
@@ -89,6 +92,7 @@ impl ClusterSpec {
             waiting_limit: 64,
             keeps_prefixes: self.keeps_prefixes,
             preempt_after_tokens: PREEMPT_AFTER_TOKENS,
+            draft_tokens: self.draft_tokens,
         }
     }
 
@@ -101,6 +105,7 @@ impl ClusterSpec {
                 sequences: self.sequences,
                 batch_tokens: self.scheduler().batch_tokens(),
                 flash_attention: true,
+                draft_tokens: self.draft_tokens,
             },
             threads: self.threads,
         }

@@ -301,6 +301,7 @@ fn an_unknown_key_gets_nothing_but_advice() {
                 sequences: 1,
                 batch_tokens: 1,
                 flash_attention: true,
+                draft_tokens: 0,
             },
             threads: None,
         },

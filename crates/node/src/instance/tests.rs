@@ -27,6 +27,7 @@ fn params() -> StageParams {
         sequences: SEQUENCES,
         batch_tokens: scheduler(1).batch_tokens(),
         flash_attention: true,
+        draft_tokens: 0,
     }
 }
 
@@ -39,6 +40,7 @@ fn scheduler(stages: u32) -> SchedulerConfig {
         waiting_limit: 16,
         keeps_prefixes: true,
         preempt_after_tokens: 0,
+        draft_tokens: 0,
     }
 }
 

@@ -68,6 +68,7 @@ impl Stock {
                 sequences: args.streams,
                 batch_tokens: args.stock_chunk(),
                 flash_attention: true,
+                draft_tokens: 0,
             },
             threads: threads as u32,
             rpc,

@@ -15,6 +15,7 @@ use brigade_fit::verdict::{self, Given};
 use brigade_gguf::Layers;
 use brigade_node::{Cluster, End, Event, Placement, Prompt, Text, Tokenizer};
 
+use crate::model::Decoding;
 use crate::{about, model, placing, planner, this_machine};
 
 /// Tokens of an answer.
@@ -70,7 +71,9 @@ pub(super) fn check(
     let tokenizer = Tokenizer::start(source.path())?;
     let context = model::context(&source, Some(512))?;
     let placement = Placement::Stages(ranges);
-    let spec = model::spec(source, placement, context, Some(calibration.threads))?;
+    let decoding = Decoding::alone(0);
+    let threads = Some(calibration.threads);
+    let spec = model::spec(source, placement, context, decoding, threads)?;
     let cluster = Cluster::start(&spec, &tokenizer, |_| {})?;
     let prompt = tokenizer.tokenize(Text {
         text: "Once upon a time there was a".to_owned(),

@@ -150,7 +150,7 @@ impl Serving {
             }
             Choice::All(ids)
         };
-        let ask = placing::ask(context, model::SEQUENCES, quant);
+        let ask = placing::ask(context, order.decoding.streams, quant);
         placing::place(&shared.catalog, &fit, &cluster, &ask, &choice)
     }
 
@@ -211,6 +211,7 @@ impl Serving {
             order.stages.clone()
         };
         let context = model::context(&source, order.context)?;
+        order.decoding.check(&source)?;
         let slot = Slot::new(Declared {
             name: name.clone(),
             order: LoadOrder {

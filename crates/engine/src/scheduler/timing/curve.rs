@@ -105,6 +105,15 @@ impl Curve {
         (bucket.samples > 0).then_some(bucket.time_us)
     }
 
+    /// The time for so many tokens: from what was measured of about as many, else by the line.
+    pub(super) fn at(&self, tokens: usize, line: Line) -> f64 {
+        let bucket = self.buckets[bucket_of(tokens)];
+        if bucket.samples == 0 {
+            return line.at(tokens as f64);
+        }
+        bucket.time_us + line.token_us * (tokens as f64 - bucket.tokens)
+    }
+
     fn used(&self) -> impl Iterator<Item = &Bucket> + Clone {
         self.buckets.iter().filter(|bucket| bucket.samples > 0)
     }

@@ -50,7 +50,7 @@ impl Slot {
         let template =
             model::chat_template(&source, shared.template.as_deref(), tokenizer.facts())?;
         let facts = model::facts(&source)?;
-        let mut spec = model::spec(source, placement, context_tokens, None)?;
+        let mut spec = model::spec(source, placement, context_tokens, order.decoding, None)?;
         spec.threads = order.threads;
         spec.links = Links::Encrypted;
         let (daemon, tell) = (&shared.daemon, |step| {
