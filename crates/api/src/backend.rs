@@ -103,6 +103,10 @@ pub struct Pipeline {
     pub stages: Vec<StepTime>,
     /// The same for all links together.
     pub links: Option<StepTime>,
+    /// Tokens of drafts that were verified.
+    pub drafted: u64,
+    /// Those of them that the model chose.
+    pub accepted: u64,
 }
 
 /// A time that grows with the tokens of a step, in seconds.

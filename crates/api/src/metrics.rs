@@ -236,7 +236,7 @@ impl Metrics {
 }
 
 /// One of the counts of a [`Pipeline`].
-type Count = fn(&Pipeline) -> usize;
+type Count = fn(&Pipeline) -> u64;
 
 /// One of the numbers of a [`StepTime`].
 type Part = fn(StepTime) -> f64;
@@ -245,20 +245,34 @@ fn write_pipelines(text: &mut String, pipelines: &[(String, Pipeline)]) {
     if pipelines.is_empty() {
         return;
     }
-    let counts: [(&str, &str, Count); 2] = [
+    let counts: [(&str, &str, &str, Count); 4] = [
         (
             "brigade_decode_steps_in_flight_max",
+            "gauge",
             "Groups that decoding sequences are divided into.",
-            |pipeline| pipeline.groups,
+            |pipeline| pipeline.groups as u64,
         ),
         (
             "brigade_prefill_steps_in_flight_max",
+            "gauge",
             "Chunks of prompts in flight beside them.",
-            |pipeline| pipeline.chunks,
+            |pipeline| pipeline.chunks as u64,
+        ),
+        (
+            "brigade_draft_tokens_total",
+            "counter",
+            "Tokens that were guessed and verified.",
+            |pipeline| pipeline.drafted,
+        ),
+        (
+            "brigade_draft_tokens_accepted_total",
+            "counter",
+            "Those of them that the model chose.",
+            |pipeline| pipeline.accepted,
         ),
     ];
-    for (name, help, count) in counts {
-        head(text, name, "gauge", help);
+    for (name, kind, help, count) in counts {
+        head(text, name, kind, help);
         for (model, pipeline) in pipelines {
             let model = escaped(model);
             let _ = writeln!(text, "{name}{{model=\"{model}\"}} {}", count(pipeline));
@@ -339,6 +353,8 @@ mod tests {
             chunks: 2,
             stages: vec![time; 2],
             links: Some(time),
+            drafted: 9,
+            accepted: 8,
         };
         let text = metrics.text(Some(load), &[("a \"b\"".to_owned(), pipeline)]);
         for line in [
@@ -358,6 +374,8 @@ mod tests {
             "brigade_prefill_seconds_bucket{le=\"+Inf\"} 1",
             "brigade_queue_seconds_sum 0.007",
             r#"brigade_decode_steps_in_flight_max{model="a \"b\""} 3"#,
+            r#"brigade_draft_tokens_total{model="a \"b\""} 9"#,
+            r#"brigade_draft_tokens_accepted_total{model="a \"b\""} 8"#,
             r#"brigade_step_fixed_seconds{model="a \"b\"",at="stage 2"} 0.25"#,
             r#"brigade_step_token_seconds{model="a \"b\"",at="links"} 0.125"#,
         ] {

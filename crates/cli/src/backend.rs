@@ -121,6 +121,8 @@ impl Backend for LocalBackend {
             chunks: measured.plan.chunks_beside,
             stages: measured.stages.into_iter().map(seconds).collect(),
             links: measured.links.map(seconds),
+            drafted: measured.drafted,
+            accepted: measured.accepted,
         };
         vec![(self.model.id.clone(), pipeline)]
     }

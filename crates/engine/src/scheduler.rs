@@ -98,6 +98,9 @@ pub struct Scheduler {
     next_ticket: u64,
     last_work: Work,
     timing: Timing,
+    /// Tokens of drafts that were verified, and those that the model chose.
+    drafted: u64,
+    accepted: u64,
 }
 
 impl Scheduler {
@@ -127,6 +130,8 @@ impl Scheduler {
             next_ticket: 0,
             last_work: Work::Prefill,
             timing: Timing::new(config.stages, config.chunk_tokens),
+            drafted: 0,
+            accepted: 0,
         }
     }
 
@@ -161,6 +166,8 @@ impl Scheduler {
             plan: self.timing.current(),
             stages: self.timing.decode_lines().unwrap_or_default(),
             links: self.timing.links(),
+            drafted: self.drafted,
+            accepted: self.accepted,
         }
     }
 

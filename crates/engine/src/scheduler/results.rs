@@ -76,6 +76,8 @@ impl Scheduler {
                 Want::TokenAndLogits => rows.next(),
                 Want::Token | Want::Nothing | Want::Verify => None,
             };
+            self.drafted += expected.tokens as u64 - 1;
+            self.accepted += answer.len() as u64 - 1;
             for output in answer {
                 self.on_output(expected, output.clone(), row, &mut events);
             }

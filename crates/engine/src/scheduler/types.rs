@@ -205,4 +205,8 @@ pub struct Measured {
     pub stages: Vec<Line>,
     /// The links' time for a step, all together, once one was alone in the chain.
     pub links: Option<Line>,
+    /// Tokens of drafts that were verified.
+    pub drafted: u64,
+    /// Those of them that the model chose.
+    pub accepted: u64,
 }

@@ -56,6 +56,10 @@ fn gain(arrivals: &[Arrival], timing: &SimTiming) -> f64 {
         let mut world = World::new(arrivals, MODEL, config, timing);
         world.play(None);
         world.check_end();
+        let measured = world.scheduler.measured();
+        assert!(
+            measured.accepted <= measured.drafted && (draft_tokens > 0 || measured.drafted == 0)
+        );
         world.chain.now_us() as f64
     };
     time_us(0) / time_us(8)
