@@ -26,5 +26,6 @@ mod rpc;
 mod run;
 mod scheduling;
 mod shutdown;
+mod soak;
 mod support;
 mod timings;
