@@ -31,8 +31,8 @@ pub trait Backend: Send + Sync + 'static {
         std::future::ready(Err(error))
     }
 
-    /// A request names a model that is not among the [`models`](Self::models): it is once this has
-    /// succeeded, or the error says why not.
+    /// A request for an answer names a model that is not among the [`models`](Self::models): it is
+    /// once this has succeeded, which may take as long as loading it, or the error says why not.
     fn want(&self, model: &str) -> impl Future<Output = Result<(), BackendError>> + Send {
         let error = BackendError::UnknownModel(model.to_owned());
         std::future::ready(Err(error))
@@ -314,6 +314,14 @@ pub enum BackendError {
     /// The model is not served, or no longer.
     #[error("model '{0}' is not loaded: `brigade load` loads one")]
     UnknownModel(String),
+    /// The model is there and not loaded, and would not be at ease where it could run.
+    #[error("model '{model}' is not loaded, and not for this request either: {verdict}")]
+    DoesNotFit {
+        /// The name that the request used.
+        model: String,
+        /// What the planner says.
+        verdict: String,
+    },
     /// The request cannot be done, and the client has to change it.
     #[error("{0}")]
     Invalid(String),

@@ -176,7 +176,7 @@ impl From<BackendError> for ApiError {
                 Some("unavailable"),
                 message,
             ),
-            BackendError::UnknownModel(_) => {
+            BackendError::UnknownModel(_) | BackendError::DoesNotFit { .. } => {
                 Self::client(StatusCode::NOT_FOUND, Some("model_not_found"), message)
                     .with_param("model")
             }

@@ -80,21 +80,38 @@ pub(crate) async fn where_it_is<B: Backend>(
         Ok(body) => body,
         Err(error) => return refusal(&path, &error),
     };
-    match find(&gateway, &path, &body).await {
+    let arrived = Instant::now();
+    let limit = Limit(gateway.timeout.map(|limit| (limit, arrived + limit)));
+    match find(&gateway, &path, &body, limit).await {
         Ok(Some(model)) if gateway.backend.is_elsewhere(&model.id) => {
             let order = Order {
                 model: model.id,
                 path,
-                deadline: gateway.timeout.map(|limit| (limit, Instant::now() + limit)),
+                limit,
             };
             let ticket = Ticket::new(&gateway.metrics, &order);
             let answer = pass_on(&*gateway.backend, &order, body, ticket).await;
             answer.unwrap_or_else(|error| refusal(&order.path, &error))
         }
         // What is wrong with the request is said by whoever reads all of it.
-        Ok(_) => next.run(Request::from_parts(parts, body.into())).await,
+        Ok(_) => {
+            let answered = next.run(Request::from_parts(parts, body.into()));
+            ARRIVED.scope(arrived, answered).await
+        }
         Err(error) => refusal(&path, &error),
     }
+}
+
+tokio::task_local! {
+    /// When the request that is being handled came.
+    static ARRIVED: Instant;
+}
+
+/// When the request that is being handled came, however long its model had to be waited for.
+pub(crate) fn arrived() -> Instant {
+    ARRIVED
+        .try_with(|at| *at)
+        .unwrap_or_else(|_| Instant::now())
 }
 
 /// The model that a body means, if it can be told.
@@ -102,6 +119,7 @@ async fn find<B: Backend>(
     gateway: &Gateway<B>,
     path: &str,
     body: &[u8],
+    limit: Limit,
 ) -> Result<Option<ModelInfo>, ApiError> {
     let Ok(Named { model, name }) = serde_json::from_slice(body) else {
         return Ok(None);
@@ -125,7 +143,15 @@ async fn find<B: Backend>(
     if let Ok(found) = look() {
         return Ok(Some(found));
     }
-    match gateway.backend.want(asked).await {
+    let asked = match asked.strip_suffix(":latest") {
+        Some(name) if path.starts_with("/api/") => name,
+        _ => asked,
+    };
+    if path == "/api/show" {
+        // Who looks at a model does not need it.
+        return Ok(None);
+    }
+    match limit.keep(gateway.backend.want(asked)).await? {
         Ok(()) => look().map(Some),
         Err(BackendError::UnknownModel(_)) => Ok(None),
         Err(error) => Err(error.into()),
@@ -136,14 +162,17 @@ async fn find<B: Backend>(
 struct Order {
     model: String,
     path: String,
-    /// How long it may take, and until when that is.
-    deadline: Option<(Duration, Instant)>,
+    limit: Limit,
 }
 
-impl Order {
+/// How long a request may take, and until when that is.
+#[derive(Clone, Copy)]
+struct Limit(Option<(Duration, Instant)>);
+
+impl Limit {
     /// Waits for something that must come in time.
-    async fn within<T>(&self, what: impl Future<Output = T>) -> Result<T, ApiError> {
-        let Some((limit, until)) = self.deadline else {
+    async fn keep<T>(self, what: impl Future<Output = T>) -> Result<T, ApiError> {
+        let Some((limit, until)) = self.0 else {
             return Ok(what.await);
         };
         let in_time = tokio::time::timeout_at(until, what).await;
@@ -208,7 +237,7 @@ async fn pass_on(
     body: Vec<u8>,
     mut ticket: Ticket,
 ) -> Result<Response, ApiError> {
-    let connected = order.within(backend.connect(&order.model)).await;
+    let connected = order.limit.keep(backend.connect(&order.model)).await;
     let connected = connected.and_then(|connection| connection.map_err(ApiError::from));
     let Connection { node, stream } = connected.map_err(|error| ticket.fail(error))?;
     ticket.node = node;
@@ -233,7 +262,7 @@ async fn pass_on(
     let request = request
         .body(Body::from(body))
         .map_err(|error| ticket.fail(ApiError::internal(error.to_string())))?;
-    let answered = order.within(sender.send_request(request)).await;
+    let answered = order.limit.keep(sender.send_request(request)).await;
     let answered = answered.map_err(|error| ticket.fail(error))?;
     let (mut parts, answer) = answered.map_err(|_| ticket.lost())?.into_parts();
     for name in HOP {
@@ -243,7 +272,7 @@ async fn pass_on(
     let kind = parts.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
     let is_events = kind.is_some_and(|kind| kind.starts_with(b"text/event-stream"));
     if is_events || kind.is_some_and(|kind| kind.starts_with(b"application/x-ndjson")) {
-        let until = order.deadline;
+        let until = order.limit.0;
         let rest = Rest {
             answer: Body::new(answer),
             line: Vec::new(),
@@ -258,7 +287,8 @@ async fn pass_on(
         return Ok(Response::from_parts(parts, Body::from_stream(rest)));
     }
     let whole = order
-        .within(to_bytes(Body::new(answer), ANSWER_BYTES))
+        .limit
+        .keep(to_bytes(Body::new(answer), ANSWER_BYTES))
         .await;
     let whole = whole.map_err(|error| ticket.fail(error))?;
     let whole = whole.map_err(|_| ticket.lost())?;

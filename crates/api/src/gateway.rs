@@ -12,6 +12,7 @@ use crate::{
     Backend, BackendError, ChatMessage, ChatTemplate, Generation, GenerationRequest, ModelInfo,
     Prompt, Role, TemplateError,
     error::ApiError,
+    forward,
     grammar::{Grammar, SchemaError, Thought},
     metrics::Metrics,
     reasoning::{self, Splitter},
@@ -72,7 +73,7 @@ impl<B: Backend> Gateway<B> {
 
     /// Starts a text that goes on as it likes.
     pub(crate) async fn complete(&self, request: CompletionRequest) -> Result<Run, ApiError> {
-        let arrived = Instant::now();
+        let arrived = forward::arrived();
         let CompletionRequest { options, prompt } = request;
         let model = self.model(&options)?;
         let first = generation_request(&model, Prompt::Raw(prompt), &options, None, &[]);
@@ -89,7 +90,7 @@ impl<B: Backend> Gateway<B> {
 
     /// Starts an answer to a conversation.
     pub(crate) async fn chat(&self, mut request: ChatRequest) -> Result<Run, ApiError> {
-        let arrived = Instant::now();
+        let arrived = forward::arrived();
         let model = self.model(&request.options)?;
         let template = self.template(&model).ok_or_else(|| {
             ApiError::client(

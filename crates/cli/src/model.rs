@@ -19,11 +19,14 @@ const DEMO_MODEL: &str = "SmolLM2-135M-Instruct.Q4_1.gguf";
 /// Context where none is asked for, unless the model's own is smaller, in tokens.
 const DEFAULT_CONTEXT: u32 = 4096;
 
+/// Answers at the same time where nothing else is said.
+const STREAMS: u32 = 4;
+
 /// How answers are computed: how many at once, and how far ahead they are guessed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::Args, Serialize, Deserialize)]
 pub(crate) struct Decoding {
     /// Answers at the same time, each with a context of its own; more requests wait
-    #[arg(long, default_value_t = 4, value_name = "N",
+    #[arg(long, default_value_t = STREAMS, value_name = "N",
         value_parser = clap::value_parser!(u32).range(1..=256))]
     pub(crate) streams: u32,
     /// Guess up to N tokens ahead from what was said before, and have them verified in one step,
@@ -31,6 +34,15 @@ pub(crate) struct Decoding {
     #[arg(long, default_value_t = 0, value_name = "N",
         value_parser = clap::value_parser!(u32).range(0..=16))]
     pub(crate) draft: u32,
+}
+
+impl Default for Decoding {
+    fn default() -> Self {
+        Self {
+            streams: STREAMS,
+            draft: 0,
+        }
+    }
 }
 
 impl Decoding {
@@ -122,7 +134,12 @@ pub(crate) fn open(path: &Path) -> anyhow::Result<Source> {
 
 /// What requests call a model: its file's name without the ending.
 pub(crate) fn name(source: &Source) -> String {
-    let stem = source.path().file_stem().unwrap_or_default();
+    name_of(source.path())
+}
+
+/// The same by the file's path.
+pub(crate) fn name_of(path: &Path) -> String {
+    let stem = path.file_stem().unwrap_or_default();
     // What a terminal would act on has no place in a name.
     let name: String = stem
         .to_string_lossy()

@@ -8,9 +8,9 @@ use axum::{
 };
 use brigade_api::{ApiKeys, Settings, new_key};
 use serde_json::json;
-use tokio::sync::mpsc::UnboundedSender;
+use tokio::{sync::mpsc::UnboundedSender, time::Instant};
 
-use crate::fake::{Fake, Reply, call, chat, get, open, post, send_text};
+use crate::fake::{Fake, Reply, call, chat, get, held, open, post, send_text};
 
 fn with_key() -> (String, Settings) {
     let (key, line) = new_key("ann", [9; 32]);
@@ -138,6 +138,37 @@ async fn a_request_that_takes_too_long_is_ended() {
             .all(UnboundedSender::is_closed),
         "the work goes on"
     );
+}
+
+/// The time that its model takes to be loaded is a part of a request's own.
+#[tokio::test(start_paused = true)]
+async fn a_request_waits_for_its_model_within_its_time() {
+    let seconds = Duration::from_secs;
+    let within = |limit| Settings {
+        timeout: Some(seconds(limit)),
+        ..Settings::default()
+    };
+    let body = json!({"model": "tiny:latest", "prompt": "Once", "stream": false}).to_string();
+    let fake = Fake::hello().loading_for(seconds(3));
+    // Who only looks at it does not load it.
+    let shown = post(fake.router(), "/api/show", r#"{"model": "tiny"}"#).await;
+    assert_eq!(shown.status, StatusCode::NOT_FOUND);
+    let begun = Instant::now();
+    let late = post(fake.router_with(within(2)), "/api/generate", body.clone()).await;
+    assert_eq!(late.status, StatusCode::GATEWAY_TIMEOUT, "{}", late.body);
+    assert_eq!(begun.elapsed().as_secs(), 2);
+    let other = chat(fake.router(), json!({"model": "other"})).await;
+    assert_eq!(other.status, StatusCode::NOT_FOUND);
+    let answered = post(fake.router_with(within(4)), "/api/generate", body).await;
+    assert_eq!(answered.status, StatusCode::OK, "{}", answered.body);
+    assert_eq!(begun.elapsed().as_secs(), 5);
+
+    let (held, _generations) = held();
+    let held = held.loading_for(seconds(3));
+    let begun = Instant::now();
+    let endless = chat(held.router_with(within(5)), json!({})).await;
+    assert_eq!(endless.status, StatusCode::GATEWAY_TIMEOUT);
+    assert_eq!(begun.elapsed().as_secs(), 5);
 }
 
 #[tokio::test(start_paused = true)]

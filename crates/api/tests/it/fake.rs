@@ -1,6 +1,8 @@
 //! A backend that plays a script, and small helpers around a router.
 
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use axum::{
     Router,
@@ -23,6 +25,9 @@ type Script = dyn Fn() -> Result<Generation, BackendError> + Send + Sync;
 
 pub(crate) struct Fake {
     models: Vec<ModelInfo>,
+    /// The models are there once somebody has wanted one for so long.
+    loads_for: Option<Duration>,
+    is_loaded: AtomicBool,
     unavailable: Option<String>,
     template: &'static str,
     /// What follows the system's message in the only prompt that fits.
@@ -33,7 +38,21 @@ pub(crate) struct Fake {
 
 impl Backend for Fake {
     fn models(&self) -> Vec<ModelInfo> {
+        if self.loads_for.is_some() && !self.is_loaded.load(Relaxed) {
+            return Vec::new();
+        }
         self.models.clone()
+    }
+
+    async fn want(&self, model: &str) -> Result<(), BackendError> {
+        match self.loads_for {
+            Some(time) if self.models.iter().any(|info| info.id == model) => {
+                tokio::time::sleep(time).await;
+                self.is_loaded.store(true, Relaxed);
+                Ok(())
+            }
+            _ => Err(BackendError::UnknownModel(model.to_owned())),
+        }
     }
 
     fn load(&self) -> Result<Load, BackendError> {
@@ -85,6 +104,8 @@ impl Fake {
         });
         Arc::new(Self {
             models: models.collect(),
+            loads_for: None,
+            is_loaded: AtomicBool::new(false),
             unavailable: None,
             template: TEMPLATE,
             only_prompt: None,
@@ -128,6 +149,13 @@ impl Fake {
         });
         let mut fake = Arc::into_inner(fake).unwrap();
         fake.template = template;
+        Arc::new(fake)
+    }
+
+    /// The same, once a request for its model has waited for so long.
+    pub(crate) fn loading_for(self: Arc<Self>, time: Duration) -> Arc<Self> {
+        let mut fake = Arc::into_inner(self).unwrap();
+        fake.loads_for = Some(time);
         Arc::new(fake)
     }
 

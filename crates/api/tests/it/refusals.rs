@@ -520,6 +520,16 @@ async fn what_the_backend_refuses() {
             "model 'tiny' is not loaded: `brigade load` loads one",
         ),
         (
+            BackendError::DoesNotFit {
+                model: "tiny".to_owned(),
+                verdict: text(),
+            },
+            404,
+            "invalid_request_error",
+            Some("model_not_found"),
+            "model 'tiny' is not loaded, and not for this request either: because",
+        ),
+        (
             BackendError::Invalid(text()),
             400,
             "invalid_request_error",

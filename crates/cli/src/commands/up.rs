@@ -6,6 +6,7 @@ mod serving;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
@@ -24,7 +25,7 @@ use crate::output;
 use crate::server::ApiArgs;
 use crate::signals::Signals;
 use calibrating::Calibrate;
-use serving::{Api, Serving};
+use serving::{Api, Serving, Shelf};
 
 /// The port of a node where nothing else is said.
 pub(super) const USUAL_PORT: u16 = 8810;
@@ -55,6 +56,10 @@ pub(crate) struct Args {
     /// Do not measure the machine while nothing runs on it, where `brigade calibrate` has not
     #[arg(long)]
     no_calibrate: bool,
+    /// Load a model that a request names and that is not loaded, if it is in this folder and fits
+    /// comfortably
+    #[arg(long, value_name = "DIR")]
+    load_on_request: Option<PathBuf>,
     /// What this node is called [default: the machine's name]
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
@@ -75,7 +80,9 @@ impl Args {
                  then `brigade join TOKEN`"
             );
         }
-        match self.serving.paths().find(|path| path.is_relative()) {
+        let folder = self.load_on_request.as_deref();
+        let mut paths = self.serving.paths().chain(folder);
+        match paths.find(|path| path.is_relative()) {
             Some(path) => bail!(
                 "{} is looked for in no folder: name it by an absolute path",
                 path.display()
@@ -113,6 +120,8 @@ fn serve(args: &Args) -> anyhow::Result<ExitCode> {
     args.devices.check()?;
     let settings = args.serving.settings()?;
     let template = args.serving.chat_template()?;
+    let shelf = args.load_on_request.as_deref().map(Shelf::open);
+    let shelf = shelf.transpose()?;
     let home = Home::open(&brigade_node::home_dir()?)?;
     let listener = listen(args, &home)?;
     let stage_ports = stage_ports(args, &listener)?;
@@ -120,6 +129,7 @@ fn serve(args: &Args) -> anyhow::Result<ExitCode> {
         listener: args.serving.listen(&settings)?,
         settings,
         template,
+        shelf,
     };
     let api_address = api.listener.local_addr()?;
     let commands = ControlListener::bind(home.folder())?;

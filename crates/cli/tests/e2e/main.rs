@@ -29,3 +29,4 @@ mod shutdown;
 mod soak;
 mod support;
 mod timings;
+mod wanted;

@@ -20,7 +20,7 @@ pub(crate) use fleet::{Fleet, wait_until_gone};
 pub(crate) use http::{Event, Stream, chat, get, measure, metric, post, post_with, status};
 pub(crate) use lab::Lab;
 pub(crate) use machines::{Machines, address, second_address};
-pub(crate) use models::{damaged, internlm2};
+pub(crate) use models::{damaged, huge, internlm2};
 pub(crate) use process::wait as wait_for_end;
 pub(crate) use process::{
     children, command_line, cpu_ticks, is_alive, send, tree, with_environment,

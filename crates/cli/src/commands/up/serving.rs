@@ -3,32 +3,32 @@
 mod cluster;
 mod declared;
 mod models;
+mod place;
 mod slot;
+mod wanted;
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
-use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use brigade_api::Settings;
 use brigade_fit::catalog::Catalog;
-use brigade_fit::model::Model;
 use brigade_gguf::Source;
 use brigade_hub::ModelRef;
-use brigade_node::{Daemon, Host, NodeState, NodeView};
+use brigade_node::Daemon;
 use tokio::sync::mpsc;
 
 use crate::control::{LoadOrder, Running};
-use crate::model::{self, Engine};
+use crate::model;
 use crate::output::Told;
-use crate::placing::{self, Choice, Placed};
+use crate::placing::{Placed, PlacedStage};
 use crate::server::Server;
 use cluster::Announced;
 use declared::{Declared, Store};
 use models::Models;
 use slot::Slot;
+pub(super) use wanted::Shelf;
 
 /// How the API is served, whatever the models.
 #[derive(Debug)]
@@ -37,6 +37,8 @@ pub(super) struct Api {
     pub(super) settings: Settings,
     /// Another chat template than the models' own.
     pub(super) template: Option<String>,
+    /// What a request may name that is not loaded.
+    pub(super) shelf: Option<Shelf>,
 }
 
 /// What the API serves.
@@ -54,6 +56,7 @@ struct Shared {
     api: SocketAddr,
     /// Another chat template than the models' own.
     template: Option<String>,
+    shelf: Option<Shelf>,
     store: Store,
     slots: Mutex<Vec<Arc<Slot>>>,
 }
@@ -72,6 +75,7 @@ impl Serving {
             catalog,
             api: api.listener.local_addr()?,
             template: api.template,
+            shelf: api.shelf,
             store,
             slots: Mutex::new(Vec::new()),
         });
@@ -100,96 +104,7 @@ impl Serving {
 
     /// What the planner says of a model.
     pub(super) fn plan(&self, order: &LoadOrder) -> anyhow::Result<Placed> {
-        let source = self.shared.open(order)?;
-        Ok(Placed {
-            header: kept(&source),
-            ..self.place(order, &source)?
-        })
-    }
-
-    fn place(&self, order: &LoadOrder, source: &Source) -> anyhow::Result<Placed> {
-        let shared = &self.shared;
-        let context = model::context(source, order.context)?;
-        let hosts = self.named(order)?;
-        let (placement, remark) = model::placement(source, 1, order.engine)?;
-        if Engine::of(&placement) == Engine::LlamaRpc {
-            return Ok(placing::spread(&hosts, remark));
-        }
-        let fit = Model::from_gguf(source.model(), &model::name(source))?;
-        let quant = fit.quants.first().map(|quant| quant.name.clone());
-        let nodes = self.known_nodes();
-        let cluster = placing::cluster(
-            &nodes,
-            &shared.daemon.links(),
-            &shared.catalog,
-            order.threads,
-        );
-        if cluster.0.nodes.is_empty() {
-            bail!("this node has not seen yet what machine it is: try again in a moment");
-        }
-        let id = |host: &Host| host.key.id().to_string();
-        let choice = if !order.given.is_empty() {
-            let given = order
-                .given
-                .iter()
-                .map(|(node, (start, end))| Ok((id(&self.host(node)?), *start..*end)));
-            Choice::Given(given.collect::<anyhow::Result<_>>()?)
-        } else if order.on.is_empty() {
-            Choice::Planner
-        } else {
-            let mut ids = Vec::new();
-            for host in hosts {
-                let id = id(&host);
-                if ids.contains(&id) {
-                    bail!(
-                        "{} is named twice: a node has one stage of a model",
-                        host.name
-                    );
-                }
-                ids.push(id);
-            }
-            Choice::All(ids)
-        };
-        let ask = placing::ask(context, order.decoding.streams, quant);
-        placing::place(&shared.catalog, &fit, &cluster, &ask, &choice)
-    }
-
-    /// The nodes; those that are up and have not yet said what machine they are get a moment.
-    fn known_nodes(&self) -> Vec<NodeView> {
-        let until = Instant::now() + INTRODUCTION;
-        loop {
-            let nodes = self.shared.daemon.nodes();
-            let is_unknown = |node: &NodeView| {
-                let about = node
-                    .facts
-                    .as_ref()
-                    .is_none_or(|facts| facts.about.is_empty());
-                about && (node.is_self || node.state == NodeState::Up)
-            };
-            if !nodes.iter().any(is_unknown) || Instant::now() > until {
-                return nodes;
-            }
-            thread::sleep(Duration::from_millis(20));
-        }
-    }
-
-    /// The nodes of `--on`, in its order; without it, every node that is up.
-    fn named(&self, order: &LoadOrder) -> anyhow::Result<Vec<Host>> {
-        match &order.on[..] {
-            [] => return Ok(self.shared.daemon.hosts()),
-            [(all, None)] if all == ALL => return Ok(self.shared.daemon.hosts()),
-            _ => {}
-        }
-        order.on.iter().map(|(node, _)| self.host(node)).collect()
-    }
-
-    fn host(&self, asked: &str) -> anyhow::Result<Host> {
-        let daemon = &self.shared.daemon;
-        daemon.find_host(asked).with_context(|| {
-            let hosts = daemon.hosts();
-            let up: Vec<_> = hosts.iter().map(|host| host.name.as_str()).collect();
-            format!("up are {}", up.join(", "))
-        })
+        self.shared.plan(order)
     }
 
     /// Starts a model on the cluster and serves it; `progress` gets lines for people.
@@ -200,9 +115,8 @@ impl Serving {
     ) -> anyhow::Result<Running> {
         let shared = &self.shared;
         let source = shared.open(&order)?;
-        let name = model::name(&source);
-        let placed = if order.stages.is_empty() {
-            let placed = self.place(&order, &source)?;
+        let stages = if order.stages.is_empty() {
+            let placed = shared.place(&order, &source)?;
             if let Some(reason) = placed.refusal {
                 bail!("{reason}");
             }
@@ -210,45 +124,8 @@ impl Serving {
         } else {
             order.stages.clone()
         };
-        let context = model::context(&source, order.context)?;
-        order.decoding.check(&source)?;
-        let slot = Slot::new(Declared {
-            name: name.clone(),
-            order: LoadOrder {
-                context: Some(context),
-                header: kept(&source),
-                stages: placed,
-                ..order
-            },
-        });
-        let before = {
-            let mut slots = shared.lock();
-            let before = slots.iter().position(|known| known.name() == name);
-            if let Some(index) = before
-                && slots[index].is_in_use()
-            {
-                bail!("{name} is loaded here: `brigade unload` it first");
-            }
-            let before = before.map(|index| slots.swap_remove(index));
-            slots.push(Arc::clone(&slot));
-            before
-        };
-        if let Some(before) = before {
-            before.stop();
-        }
-        shared.announce();
-        let result = slot.load(shared, progress).and_then(|running| {
-            shared.declare()?;
-            Ok(running)
-        });
-        if result.is_err() {
-            slot.stop();
-            shared.lock().retain(|known| !Arc::ptr_eq(known, &slot));
-            shared.announce();
-            // What it took the place of is not wanted any more either.
-            shared.declare()?;
-        }
-        result
+        let slot = shared.install(order, &source, stages)?;
+        shared.run(&slot, progress)
     }
 
     /// Ends a model, the only one where none is named, and forgets it; returns its name.
@@ -318,12 +195,6 @@ impl Serving {
     }
 }
 
-/// How long a node that has just started may take to say what machine it is.
-const INTRODUCTION: Duration = Duration::from_secs(20);
-
-/// Stands for all nodes that are up.
-const ALL: &str = "all";
-
 /// Where the header of a model on servers was put.
 fn kept(source: &Source) -> Option<PathBuf> {
     source.is_hollow().then(|| source.path().to_owned())
@@ -332,6 +203,69 @@ fn kept(source: &Source) -> Option<PathBuf> {
 impl Shared {
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Slot>>> {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes a model one of those that shall be loaded, and tells the cluster.
+    fn install(
+        &self,
+        order: LoadOrder,
+        source: &Source,
+        stages: Vec<PlacedStage>,
+    ) -> anyhow::Result<Arc<Slot>> {
+        let name = model::name(source);
+        let context = model::context(source, order.context)?;
+        order.decoding.check(source)?;
+        let slot = Slot::new(Declared {
+            name: name.clone(),
+            order: LoadOrder {
+                context: Some(context),
+                header: kept(source),
+                stages,
+                ..order
+            },
+        });
+        let before = {
+            let mut slots = self.lock();
+            let before = slots.iter().position(|known| known.name() == name);
+            if let Some(index) = before
+                && slots[index].is_in_use()
+            {
+                bail!("{name} is loaded here: `brigade unload` it first");
+            }
+            let before = before.map(|index| slots.swap_remove(index));
+            slots.push(Arc::clone(&slot));
+            before
+        };
+        if let Some(before) = before {
+            before.stop();
+        }
+        self.announce();
+        Ok(slot)
+    }
+
+    /// Loads what was installed, and writes down that it is to come back.
+    fn run(
+        self: &Arc<Self>,
+        slot: &Arc<Slot>,
+        progress: impl FnMut(String),
+    ) -> anyhow::Result<Running> {
+        let result = slot.load(self, progress).and_then(|running| {
+            self.declare()?;
+            Ok(running)
+        });
+        if result.is_err() {
+            self.drop_slot(slot);
+            // What it took the place of is not wanted any more either.
+            self.declare()?;
+        }
+        result
+    }
+
+    /// Forgets what was installed and does not run.
+    fn drop_slot(&self, slot: &Arc<Slot>) {
+        slot.stop();
+        self.lock().retain(|known| !Arc::ptr_eq(known, slot));
+        self.announce();
     }
 
     /// A model's header: of the file, of this version if it was kept, or from its server.

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use brigade_gguf::testing::{TinyModel, to_bytes};
-use brigade_gguf::{Builder, NewTensor, Source, TensorData, Value};
+use brigade_gguf::{Builder, NewTensor, Segment, Source, TensorData, Value};
 
 /// A small model of an architecture that llama.cpp runs and stages do not: it has a llama's keys
 /// and tensors under another name.
@@ -24,6 +24,44 @@ pub(crate) fn damaged(path: &Path) {
     altered(&TinyModel::llama(4), path, same, |name| {
         name != "blk.3.ffn_norm.weight"
     });
+}
+
+/// A llama whose feed-forward parts take 300 GB: a header, and a file that is all hole.
+pub(crate) fn huge(path: &Path) {
+    const TIMES: u64 = 1 << 20;
+    let tiny = path.with_extension("tiny");
+    TinyModel::llama(4).write(&tiny).unwrap();
+    let source = Source::open(&tiny).unwrap();
+    let mut builder = Builder::new();
+    for (name, value) in source.header().metadata() {
+        builder.set_ref(name, value);
+    }
+    let width = source
+        .header()
+        .get_u32("llama.feed_forward_length")
+        .unwrap();
+    let wide = u64::from(width) * TIMES;
+    builder.set("llama.feed_forward_length", Value::U32(wide as u32));
+    for info in source.header().tensors() {
+        let is_wide = |&dim: &u64| dim == u64::from(width);
+        let dims = info.dims().iter();
+        builder.tensor(NewTensor {
+            name: info.name().to_owned(),
+            dims: dims
+                .map(|dim| if is_wide(dim) { wide } else { *dim })
+                .collect(),
+            ggml_type: info.ggml_type(),
+            data: TensorData::Zeros,
+        });
+    }
+    let layout = builder.layout().unwrap();
+    let Some(Segment::Bytes(head)) = layout.segments().first() else {
+        panic!("a file begins with its header");
+    };
+    fs::write(path, head).unwrap();
+    let file = fs::File::options().write(true).open(path).unwrap();
+    file.set_len(layout.len()).unwrap();
+    fs::remove_file(tiny).unwrap();
 }
 
 fn altered(

@@ -20,6 +20,9 @@ pub(super) struct Announced {
     pub(super) info: Option<ModelInfo>,
     /// Why it does not answer now.
     pub(super) trouble: Option<String>,
+    /// It is being loaded for the first time.
+    #[serde(default)]
+    pub(super) on_its_way: bool,
 }
 
 impl Announced {
@@ -28,6 +31,7 @@ impl Announced {
             name: slot.name().to_owned(),
             info: slot.serves().map(|serves| serves.info),
             trouble: slot.trouble(),
+            on_its_way: slot.is_on_its_way(),
         }
     }
 }

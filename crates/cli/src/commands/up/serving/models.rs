@@ -62,21 +62,7 @@ impl Backend for Models {
     }
 
     async fn want(&self, model: &str) -> Result<(), BackendError> {
-        if let Some(slot) = self.find(model)
-            && let Some(trouble) = slot.trouble()
-        {
-            return Err(BackendError::Unavailable(trouble));
-        }
-        match self.0.find_elsewhere(model) {
-            Some(lost) if lost.host.is_none() => Err(BackendError::Unavailable(format!(
-                "{}, which runs {model}, is not up",
-                lost.node
-            ))),
-            Some(other) => Err(BackendError::Unavailable(
-                other.model.trouble.unwrap_or_default(),
-            )),
-            None => Err(BackendError::UnknownModel(model.to_owned())),
-        }
+        self.0.want(model).await
     }
 
     fn template(&self, model: &str) -> Option<Arc<ChatTemplate>> {

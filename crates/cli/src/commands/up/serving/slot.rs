@@ -97,6 +97,12 @@ impl Slot {
         state.failure.is_none() && state.waits.is_none()
     }
 
+    /// Whether it is being loaded for the first time.
+    pub(super) fn is_on_its_way(&self) -> bool {
+        let state = self.lock();
+        state.failure.is_none() && state.waits.is_none() && state.cluster.is_none()
+    }
+
     /// Loads it, and sees to it from then on; an error is the end of it.
     pub(super) fn load(
         self: &Arc<Self>,
