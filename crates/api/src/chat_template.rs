@@ -6,6 +6,7 @@
 //! and write only so much. What is not bounded is one expression that doubles a string again
 //! and again in memory.
 
+mod family;
 mod json;
 mod time;
 
@@ -16,6 +17,7 @@ use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior, Value, context
 use serde::Serialize;
 
 use crate::{reasoning, tools};
+pub use family::{TemplateFacts, ToolCalls};
 
 const NAME: &str = "chat_template";
 

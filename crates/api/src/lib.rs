@@ -58,7 +58,7 @@ pub use backend::{
     Generation, GenerationRequest, Likely, Load, ModelFacts, ModelInfo, PhaseSpent, Pipeline,
     Prompt, Spent, StepTime, TokenLogprob,
 };
-pub use chat_template::{ChatMessage, ChatTemplate, Role, TemplateError};
+pub use chat_template::{ChatMessage, ChatTemplate, Role, TemplateError, TemplateFacts, ToolCalls};
 pub use keys::{ApiKeys, KeyFileError, new_key};
 pub use metrics::Metrics;
 pub use routes::{Settings, inner_router, router};

@@ -16,6 +16,8 @@ pub(crate) mod fit;
 pub(crate) mod key;
 #[cfg(all(feature = "engine", unix))]
 pub(crate) mod lab;
+#[cfg(feature = "engine")]
+pub(crate) mod models;
 pub(crate) mod names;
 #[cfg(feature = "engine")]
 pub(crate) mod parity;

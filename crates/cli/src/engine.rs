@@ -47,6 +47,8 @@ pub(crate) enum Command {
     Lab(commands::lab::Args),
     /// Chat with a model on this machine, or answer once
     Run(commands::run::Args),
+    /// Show what of models lies on this machine, what a model is, and remove what is not needed
+    Models(commands::models::Args),
     /// Compare a model cut into stages with the whole model, bit for bit
     Parity(commands::parity::Args),
     /// Measure stages against the whole model: speed and memory
@@ -116,6 +118,7 @@ pub(crate) fn run(command: Command) -> anyhow::Result<ExitCode> {
         #[cfg(unix)]
         Command::Lab(args) => commands::lab::run(&args),
         Command::Run(args) => commands::run::run(args),
+        Command::Models(args) => commands::models::run(&args),
         Command::Parity(args) => commands::parity::run(&args),
         Command::Bench(args) => commands::bench::run(&args),
         Command::Calibrate(args) => commands::calibrate::run(&args),

@@ -132,6 +132,33 @@ pub(crate) fn open(path: &Path) -> anyhow::Result<Source> {
     Ok(source)
 }
 
+/// A model of which only the headers were read.
+#[derive(Debug)]
+pub(crate) struct Headers {
+    pub(crate) name: String,
+    /// Where it lies, for people.
+    pub(crate) place: String,
+    pub(crate) model: brigade_gguf::Model,
+}
+
+/// Reads what stands before a model's weights, wherever it lies.
+pub(crate) fn headers(reference: &ModelRef) -> anyhow::Result<Headers> {
+    if let ModelRef::Path(path) = reference {
+        let source = Source::open(path)?;
+        return Ok(Headers {
+            name: name(&source),
+            place: source.path().display().to_string(),
+            model: source.model().clone(),
+        });
+    }
+    let resolved = hub::client().resolve(reference)?;
+    Ok(Headers {
+        name: resolved.name,
+        place: reference.to_string(),
+        model: resolved.model,
+    })
+}
+
 /// What requests call a model: its file's name without the ending.
 pub(crate) fn name(source: &Source) -> String {
     name_of(source.path())
@@ -281,7 +308,7 @@ pub(crate) fn facts(source: &Source) -> anyhow::Result<ModelFacts> {
 }
 
 /// llama.cpp's names of `general.file_type`.
-fn file_type(number: u32) -> Option<&'static str> {
+pub(crate) fn file_type(number: u32) -> Option<&'static str> {
     Some(match number {
         0 => "F32",
         1 => "F16",

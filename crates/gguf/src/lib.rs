@@ -40,7 +40,8 @@ pub use pieces::{PIECE_BYTES, Piece, pieces, pieces_in};
 pub use slice::{DUMMY_TOKENS, Embedding, StageBytes, embedding_layout, stage_bytes, stage_layout};
 pub use source::{Source, SourceFile, Stamp, split_prefix};
 pub use store::{
-    Claim, Origin, StageFiles, Unfilled, claim_stage, find_stage, prepare_stage, stage_files,
+    Claim, Lease, Need, Origin, Removal, StageFiles, Stored, StoredStage, Unfilled, WriteLock,
+    claim_stage, find_stage, prepare_stage, stage_files, stored_stages,
 };
 pub use synthetic::Synthetic;
 pub use value::{Array, Text, Value, ValueType};

@@ -8,7 +8,7 @@ use std::time::UNIX_EPOCH;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{check_part, split_count};
-use crate::{GgufError, Header, Model};
+use crate::{GgufError, Header, Lease, Model};
 
 /// The folder's name of files without weights.
 const HOLLOW: &str = "hollow";
@@ -137,6 +137,11 @@ impl Source {
         }
         let first = first.ok_or_else(|| GgufError::Malformed("a model without a file".into()))?;
         Self::open(&first)
+    }
+
+    /// Keeps the files where they are, for as long as what is given back lives.
+    pub fn lease(&self) -> Result<Lease, GgufError> {
+        Lease::of(self.files.iter().map(|file| file.path.as_path()))
     }
 
     /// Opens the files again, to read weights. Fails where one is not what it was.

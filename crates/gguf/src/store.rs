@@ -1,7 +1,9 @@
 //! Stage files on disk: written whole or not at all, and used again while they are valid.
 
 mod claim;
+mod lease;
 mod manifest;
+mod stored;
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
@@ -13,10 +15,12 @@ use crate::layout::Layout;
 use crate::slice::{self, StageBytes};
 use crate::{GgufError, Layers, Source};
 pub use claim::{Claim, Unfilled, claim_stage, stage_files};
+pub use lease::{Lease, WriteLock};
 use manifest::{Manifest, Output};
+pub use stored::{Need, Removal, Stored, StoredStage, stored_stages};
 
 /// What a stage process loads.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct StageFiles {
     /// The stage's layers.
     pub layers: Layers,
@@ -29,6 +33,8 @@ pub struct StageFiles {
     pub bytes: StageBytes,
     /// Where they came from.
     pub origin: Origin,
+    /// Keeps them where they are.
+    pub lease: Lease,
 }
 
 /// How [`prepare_stage`] came by its files.
@@ -68,19 +74,19 @@ pub fn prepare_stage(
             embedding: None,
             bytes,
             origin: Origin::Original,
+            lease: source.lease()?,
         });
     }
-    fs::create_dir_all(dir).map_err(|error| GgufError::Write(error).at(dir))?;
-    let stem = format!("{}-{}", layers.start, layers.end);
-    let lock = Lock::acquire(&dir.join(format!("{stem}.lock")))?;
-    if let Some(found) = find(source, layers, dir, bytes) {
-        return Ok(found);
+    let stem = stem(layers);
+    let lock = WriteLock::acquire(dir, &format!("{stem}.lock"))?;
+    if is_valid(source, layers, dir) {
+        return files(layers, dir, bytes, Origin::Reused);
     }
     if source.is_hollow() {
         return Err(GgufError::Hollow.at(source.path()));
     }
 
-    lock.remove_leftovers(dir, &stem);
+    remove_leftovers(&lock, dir, &stem);
     let layouts = stage_files(source, layers)?;
     let total = layouts.iter().map(|(_, layout)| layout.len()).sum();
     let mut before = 0;
@@ -98,38 +104,50 @@ pub fn prepare_stage(
     write_file(dir, &stem, &manifest_path, |out| {
         out.write_all(&json).map_err(GgufError::Write)
     })?;
-    Ok(files(layers, dir, bytes))
+    files(layers, dir, bytes, Origin::Written)
 }
 
 /// A stage's files in the folder `dir`, if they are there and valid. Whoever writes them is not
 /// waited for.
 pub fn find_stage(source: &Source, layers: Layers, dir: &Path) -> Option<StageFiles> {
     let bytes = slice::stage_bytes(source.model(), layers).ok()?;
-    find(source, layers, dir, bytes)
+    let valid = is_valid(source, layers, dir);
+    valid.then(|| files(layers, dir, bytes, Origin::Reused).ok())?
 }
 
-/// A stage's files where they are valid.
-fn find(source: &Source, layers: Layers, dir: &Path, bytes: StageBytes) -> Option<StageFiles> {
-    let manifest = dir.join(format!("{}-{}.json", layers.start, layers.end));
-    let valid = Manifest::load(&manifest)?.is_valid(source, layers, dir);
-    valid.then(|| StageFiles {
-        origin: Origin::Reused,
-        ..files(layers, dir, bytes)
-    })
+/// What the names of a stage's files begin with.
+fn stem(layers: Layers) -> String {
+    format!("{}-{}", layers.start, layers.end)
 }
 
-/// A stage's files once they are written.
-fn files(layers: Layers, dir: &Path, bytes: StageBytes) -> StageFiles {
-    let stem = format!("{}-{}", layers.start, layers.end);
-    StageFiles {
+/// Whether a stage's files are there, and what cutting it would give.
+fn is_valid(source: &Source, layers: Layers, dir: &Path) -> bool {
+    let manifest = Manifest::load(&dir.join(format!("{}.json", stem(layers))));
+    manifest.is_some_and(|manifest| manifest.is_valid(source, layers, dir))
+}
+
+/// A stage's files, which are whole and from now on in use. Whoever removes them waits for the
+/// stage's lock, which the caller has.
+fn files(
+    layers: Layers,
+    dir: &Path,
+    bytes: StageBytes,
+    origin: Origin,
+) -> Result<StageFiles, GgufError> {
+    let stem = stem(layers);
+    let model = dir.join(format!("{stem}.gguf"));
+    let embedding = layers
+        .is_first()
+        .then(|| dir.join(format!("{stem}.embd.gguf")));
+    let lease = Lease::of([&model].into_iter().chain(&embedding).map(PathBuf::as_path))?;
+    Ok(StageFiles {
         layers,
-        model: dir.join(format!("{stem}.gguf")),
-        embedding: layers
-            .is_first()
-            .then(|| dir.join(format!("{stem}.embd.gguf"))),
+        model,
+        embedding,
         bytes,
-        origin: Origin::Written,
-    }
+        origin,
+        lease,
+    })
 }
 
 /// Writes one file, and says what it has written.
@@ -263,36 +281,19 @@ impl<W: Write> Write for Tee<'_, W> {
     }
 }
 
-/// Holds a stage's name in a folder, until it is dropped or the process ends. Where the file
-/// system has no locks, two writers do the same work, each under names of its own.
-#[derive(Debug)]
-struct Lock(Option<File>);
-
-impl Lock {
-    fn acquire(path: &Path) -> Result<Self, GgufError> {
-        let file = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(path)
-            .map_err(|error| GgufError::Write(error).at(path))?;
-        Ok(Self(file.lock().is_ok().then_some(file)))
-    }
-
-    /// Removes what a killed writer of this stage left; with the lock held there is no other.
-    fn remove_leftovers(&self, dir: &Path, stem: &str) {
-        let (Some(_), Ok(entries)) = (&self.0, fs::read_dir(dir)) else {
-            return;
-        };
-        for entry in entries.flatten() {
-            let name = entry.file_name();
-            let ours = name.to_str().is_some_and(|name| {
-                name.starts_with(&temporary_prefix(stem)) && name.ends_with(TEMPORARY_SUFFIX)
-            });
-            if ours {
-                // What cannot be removed only takes space.
-                let _ = fs::remove_file(entry.path());
-            }
+/// Removes what a killed writer of this stage left, if the lock's holder is the only one.
+fn remove_leftovers(lock: &WriteLock, dir: &Path, stem: &str) {
+    let Ok(entries) = fs::read_dir(dir) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let ours = name.to_str().is_some_and(|name| {
+            name.starts_with(&temporary_prefix(stem)) && name.ends_with(TEMPORARY_SUFFIX)
+        });
+        if ours && lock.is_alone() {
+            // What cannot be removed only takes space.
+            let _ = fs::remove_file(entry.path());
         }
     }
 }

@@ -1,8 +1,23 @@
-//! Where stage files are kept.
+//! The cache folder: where it is, what lies in it, and removing that.
+//!
+//! ```text
+//! stages/NAME-HASH/   stage files that were cut out of files of this machine
+//! fetched/NAME-KEY/   what came from servers and other nodes, see `delivery`
+//! models/             files that others put there, such as `cargo demo`
+//! ```
+
+mod contents;
 
 use std::path::PathBuf;
 
 use crate::NodeError;
+pub use contents::{CachedModel, CachedPart, Came, Removed, What, cached, remove_cached};
+
+/// The folder of stages in the cache.
+pub(crate) const STAGES: &str = "stages";
+
+/// The folder of models that others put into the cache.
+const PUT: &str = "models";
 
 /// The cache folder: `BRIGADE_CACHE`, else the platform's cache folder for `brigade`.
 pub fn cache_dir() -> Result<PathBuf, NodeError> {

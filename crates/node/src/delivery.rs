@@ -23,6 +23,7 @@ mod holding;
 mod ledger;
 mod output;
 pub(crate) mod peer;
+pub(crate) mod places;
 mod supply;
 
 use std::collections::HashMap;
@@ -31,13 +32,19 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 pub(crate) use brigade_gguf::Source;
+use brigade_gguf::WriteLock;
 use brigade_hub::{Client, RemoteFile, Resolved};
 use serde::{Deserialize, Serialize};
 
 use crate::NodeError;
+pub(crate) use bring::Brought;
 pub(crate) use fetch::Fetching;
 use fetch::deliver;
 pub(crate) use holding::Holding;
+use places::Places;
+
+/// The folder in the cache.
+pub(crate) const FETCHED: &str = "fetched";
 
 /// The most bytes of a `model.json`.
 const MAX_DESCRIPTION_BYTES: u64 = 1 << 20;
@@ -106,7 +113,7 @@ impl Delivery {
         let name = name.strip_suffix(".gguf").unwrap_or(name);
         let name: String = name.chars().take(40).collect();
         let folder = format!("{name}-{}", offer.key.get(..16).unwrap_or(&offer.key));
-        self.cache.join("fetched").join(folder)
+        self.cache.join(FETCHED).join(folder)
     }
 
     /// Keeps the headers of a model that lies on servers; what is given back has no weights.
@@ -140,6 +147,7 @@ impl Delivery {
     /// Makes the folder of a model from its headers.
     fn make(&self, offer: &Offer, headers: &[(Vec<u8>, u64)]) -> Result<Source, NodeError> {
         let folder = self.folder(offer);
+        let _lock = WriteLock::acquire(&folder, places::HEADER_LOCK)?;
         let files: Vec<(&str, &[u8], u64)> = offer
             .names
             .iter()
@@ -151,7 +159,7 @@ impl Delivery {
             schema: SCHEMA.to_owned(),
             offer: offer.clone(),
         };
-        let path = folder.join("model.json");
+        let path = Places::of(&folder).description;
         let failed = |error| NodeError::File {
             path: path.clone(),
             error,
@@ -206,7 +214,7 @@ impl Delivery {
             return Holding::whole(Arc::clone(source));
         }
         let short = key.get(..16)?;
-        let folders = fs::read_dir(self.cache.join("fetched")).ok()?;
+        let folders = fs::read_dir(self.cache.join(FETCHED)).ok()?;
         let folder = folders.flatten().map(|entry| entry.path()).find(|path| {
             let name = path.file_name().and_then(|name| name.to_str());
             name.is_some_and(|name| name.ends_with(&format!("-{short}")))
@@ -216,13 +224,9 @@ impl Delivery {
     }
 }
 
-/// Where stage files lie that were fetched.
-pub(crate) fn stages_folder(folder: &Path) -> PathBuf {
-    folder.join("stages")
-}
-
-fn described(folder: &Path) -> Option<Offer> {
-    let path = folder.join("model.json");
+/// What lies in a folder of fetched models, as far as it can be read.
+pub(crate) fn described(folder: &Path) -> Option<Offer> {
+    let path = Places::of(folder).description;
     if fs::metadata(&path).ok()?.len() > MAX_DESCRIPTION_BYTES {
         return None;
     }

@@ -107,7 +107,22 @@ pub enum NodeError {
     /// A name means no node, or several.
     #[error(transparent)]
     Find(#[from] brigade_wire::members::FindError),
+    /// The cache has nothing of this name, or several things.
+    #[error("{}", not_cached(asked, names))]
+    NotCached {
+        /// What was asked for.
+        asked: String,
+        /// What may be meant.
+        names: Vec<String>,
+    },
     /// No folder for the cache is known.
     #[error("no home folder is known; set BRIGADE_CACHE to a folder for stage files")]
     NoCache,
+}
+
+fn not_cached(asked: &str, names: &[String]) -> String {
+    if names.is_empty() {
+        return format!("{asked} is not in the cache: `brigade models` lists what is");
+    }
+    format!("{asked} may be {}: name one", names.join(", "))
 }

@@ -35,7 +35,7 @@ mod stage_process;
 mod tokenizer;
 mod worker;
 
-pub use cache::cache_dir;
+pub use cache::{CachedModel, CachedPart, Came, Removed, What, cache_dir, cached, remove_cached};
 pub use cluster::{BreakOff, Cluster, ClusterSpec, Links, NodeInfo, Placement, Progress, Seat};
 pub use daemon::{
     Amount, Claim, Daemon, DaemonConfig, Discovery, Held, Host, LinkView, Measured, NearbyNode,

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use brigade_gguf::{Source, prepare_stage};
+use brigade_gguf::{Lease, Source, prepare_stage};
 
 use crate::NodeError;
 use crate::child::{self, ChildProcess, Reports};
@@ -19,10 +19,10 @@ pub fn run() {
     let orders = child::orders::<NodeOrder>();
     let Ok(order) = orders.recv() else { return };
     match obey(order) {
-        Ok((mut process, mut reports)) => {
+        Ok(mut running) => {
             // Nothing more is expected: this waits for the end of the child.
-            while let Ok(Some(_)) = reports.read::<serde_json::Value>() {}
-            let how = match process.gone() {
+            while let Ok(Some(_)) = running.reports.read::<serde_json::Value>() {}
+            let how = match running.process.gone() {
                 NodeError::ChildGone { how, .. } => how,
                 error => error.to_string(),
             };
@@ -34,7 +34,15 @@ pub fn run() {
     let _ = orders.recv();
 }
 
-fn obey(order: NodeOrder) -> Result<(ChildProcess, Reports), NodeError> {
+/// A child at work.
+struct Running {
+    process: ChildProcess,
+    reports: Reports,
+    /// Keeps its files in the cache.
+    _lease: Lease,
+}
+
+fn obey(order: NodeOrder) -> Result<Running, NodeError> {
     match order {
         NodeOrder::Stage {
             shard,
@@ -47,7 +55,8 @@ fn obey(order: NodeOrder) -> Result<(ChildProcess, Reports), NodeError> {
             rpc,
             guard,
         } => {
-            let bytes = Source::open(&path)?.model().tensor_bytes();
+            let source = Source::open(&path)?;
+            let lease = source.lease()?;
             let order = StageOrder {
                 threads: run.threads_here(),
                 model: run.model,
@@ -57,7 +66,8 @@ fn obey(order: NodeOrder) -> Result<(ChildProcess, Reports), NodeError> {
                 listen: Listen::LOOPBACK,
                 guard,
             };
-            run_stage("the whole model's process", &order, bytes)
+            let bytes = source.model().tensor_bytes();
+            run_stage("the whole model's process", &order, bytes, lease)
         }
         NodeOrder::Rpc { threads } => {
             let name = "the RPC server";
@@ -70,7 +80,11 @@ fn obey(order: NodeOrder) -> Result<(ChildProcess, Reports), NodeError> {
                 Some(RpcReport::Ready(address)) => {
                     let pid = process.pid();
                     child::report(&NodeReport::Rpc { pid, address });
-                    Ok((process, reports))
+                    Ok(Running {
+                        process,
+                        reports,
+                        _lease: Lease::default(),
+                    })
                 }
                 Some(RpcReport::Failed(reason)) => Err(refused(name, reason)),
                 None => Err(process.gone()),
@@ -79,11 +93,7 @@ fn obey(order: NodeOrder) -> Result<(ChildProcess, Reports), NodeError> {
     }
 }
 
-fn run_shard(
-    shard: &Shard,
-    cache: &Path,
-    listen: Listen,
-) -> Result<(ChildProcess, Reports), NodeError> {
+fn run_shard(shard: &Shard, cache: &Path, listen: Listen) -> Result<Running, NodeError> {
     let source = Source::open(&shard.path)?;
     if source.model().identity().to_hex().as_str() != shard.identity {
         return Err(NodeError::AnotherModel(shard.path.clone()));
@@ -116,7 +126,7 @@ fn run_shard(
         listen,
         guard: shard.guard.clone(),
     };
-    run_stage(&name, &order, files.bytes.total())
+    run_stage(&name, &order, files.bytes.total(), files.lease)
 }
 
 /// A folder for this model's stage files, readable by name. It is another one for every state
@@ -126,7 +136,7 @@ fn stage_dir(source: &Source, name: &str, cache: &Path) -> PathBuf {
     if source.is_hollow()
         && let Some(folder) = source.path().ancestors().nth(2)
     {
-        return crate::delivery::stages_folder(folder);
+        return crate::delivery::places::Places::of(folder).stages;
     }
     let mut identity = blake3::Hasher::new();
     identity.update(source.model().identity().as_bytes());
@@ -147,14 +157,15 @@ fn stage_dir(source: &Source, name: &str, cache: &Path) -> PathBuf {
         .take(40)
         .collect();
     let folder = format!("{name}-{}", &identity[..16]);
-    cache.join("stages").join(folder)
+    cache.join(crate::cache::STAGES).join(folder)
 }
 
 fn run_stage(
     name: &str,
     order: &StageOrder,
     bytes: u64,
-) -> Result<(ChildProcess, Reports), NodeError> {
+    lease: Lease,
+) -> Result<Running, NodeError> {
     let (mut process, mut reports) = child::spawn("stage", name)?;
     process.order(order)?;
     match reports.read()? {
@@ -164,7 +175,11 @@ fn run_stage(
                 bytes,
                 ready,
             });
-            Ok((process, reports))
+            Ok(Running {
+                process,
+                reports,
+                _lease: lease,
+            })
         }
         Some(StageReport::Failed(reason)) => Err(refused(name, reason)),
         None => match process.gone() {

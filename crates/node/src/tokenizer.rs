@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 use std::thread;
 
+use brigade_gguf::Lease;
 use brigade_wire::Token;
 use serde::{Deserialize, Serialize};
 
@@ -112,6 +113,8 @@ impl Tokenizer {
         let (ready, started) = mpsc::channel();
         let (requests, queue) = mpsc::channel::<(Task, mpsc::Sender<Answer>)>();
         thread::spawn(move || {
+            // For the next process. Where there is no file, the first one says so.
+            let _lease = Lease::of([model.as_path()]);
             let mut process = match Process::start(&model) {
                 Ok((process, facts)) => {
                     let _ = ready.send(Ok(facts));

@@ -20,6 +20,7 @@ mod grammar;
 mod keys;
 mod lab;
 mod machines;
+mod models;
 mod parity;
 mod placement;
 mod rpc;

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use super::{Lock, Manifest, Origin, Output, StageFiles, find, sync_folder, write_file};
+use super::{Manifest, Origin, Output, StageFiles, WriteLock, is_valid, sync_folder, write_file};
 use crate::layout::{Layout, Segment};
 use crate::slice::{self, StageBytes};
 use crate::{GgufError, Layers, Source, Stamp};
@@ -26,7 +26,7 @@ pub struct Unfilled {
     dir: PathBuf,
     stem: String,
     files: Vec<(String, Layout)>,
-    _lock: Lock,
+    _lock: WriteLock,
 }
 
 /// Takes the stage with these layers, which are not all, in the folder `dir`, to be filled from
@@ -34,10 +34,10 @@ pub struct Unfilled {
 pub fn claim_stage(source: &Source, layers: Layers, dir: &Path) -> Result<Claim, GgufError> {
     let model = source.model();
     let bytes = slice::stage_bytes(model, layers)?;
-    fs::create_dir_all(dir).map_err(|error| GgufError::Write(error).at(dir))?;
-    let stem = format!("{}-{}", layers.start, layers.end);
-    let lock = Lock::acquire(&dir.join(format!("{stem}.lock")))?;
-    if let Some(files) = find(source, layers, dir, bytes) {
+    let stem = super::stem(layers);
+    let lock = WriteLock::acquire(dir, &format!("{stem}.lock"))?;
+    if is_valid(source, layers, dir) {
+        let files = super::files(layers, dir, bytes, Origin::Reused)?;
         return Ok(Claim::Ready(files));
     }
     Ok(Claim::Unfilled(Unfilled {
@@ -53,7 +53,7 @@ pub fn claim_stage(source: &Source, layers: Layers, dir: &Path) -> Result<Claim,
 /// The files of a stage by their names, as they will be.
 pub fn stage_files(source: &Source, layers: Layers) -> Result<Vec<(String, Layout)>, GgufError> {
     let model = source.model();
-    let stem = format!("{}-{}", layers.start, layers.end);
+    let stem = super::stem(layers);
     let mut files = vec![(format!("{stem}.gguf"), slice::stage_layout(model, layers)?)];
     if layers.is_first() {
         files.push((format!("{stem}.embd.gguf"), slice::embedding_layout(model)?));
@@ -97,10 +97,7 @@ impl Unfilled {
         })?;
         // What cannot be removed only takes space.
         let _ = fs::remove_dir_all(self.folder());
-        Ok(StageFiles {
-            origin: Origin::Written,
-            ..super::files(self.layers, &self.dir, self.bytes)
-        })
+        super::files(self.layers, &self.dir, self.bytes, Origin::Written)
     }
 }
 

@@ -21,6 +21,9 @@ pub(super) struct Manifest {
     layers: Layers,
     source: Vec<Part>,
     outputs: Vec<Output>,
+    /// Where the model lay, for people: a file that moves is the same model.
+    #[serde(default)]
+    pub(super) path: Option<String>,
 }
 
 /// A file of the model that was cut.
@@ -76,7 +79,14 @@ impl Manifest {
             layers,
             source: parts(source),
             outputs,
+            // Of what was fetched, the header alone lies somewhere.
+            path: (!source.is_hollow()).then(|| source.path().to_string_lossy().into_owned()),
         }
+    }
+
+    /// The names of the stage's files.
+    pub(super) fn outputs(&self) -> impl Iterator<Item = &str> {
+        self.outputs.iter().map(|output| output.name.as_str())
     }
 
     /// The manifest in a file; none where it cannot be understood, for it can be made again.
@@ -93,7 +103,7 @@ impl Manifest {
 
     /// Whether the files in `dir` are what cutting `layers` out of `source` would give.
     pub(super) fn is_valid(&self, source: &Source, layers: Layers, dir: &Path) -> bool {
-        let stem = format!("{}-{}", layers.start, layers.end);
+        let stem = super::stem(layers);
         let mut names = vec![format!("{stem}.gguf")];
         if layers.is_first() {
             names.push(format!("{stem}.embd.gguf"));

@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use brigade_gguf::testing::TinyModel;
-use brigade_gguf::{Layers, Origin, Source, StageFiles, prepare_stage};
+use brigade_gguf::{
+    Claim, Layers, Need, Origin, Removal, Source, StageFiles, StoredStage, claim_stage,
+    prepare_stage, stored_stages,
+};
 
 struct Fixture {
     dir: tempfile::TempDir,
@@ -64,12 +67,10 @@ fn a_stage_is_written_once() {
     let again = fixture.prepare(0, 2);
     assert_eq!(again.origin, Origin::Reused);
     assert_eq!(
-        StageFiles {
-            origin: Origin::Written,
-            ..again
-        },
-        first
+        (&again.model, &again.embedding),
+        (&first.model, &first.embedding)
     );
+    assert_eq!((again.layers, again.bytes), (first.layers, first.bytes));
     let last = fixture.prepare(2, 4);
     assert_eq!((last.origin, last.embedding), (Origin::Written, None));
 }
@@ -210,4 +211,101 @@ fn a_folder_that_cannot_be_is_named() {
     let error = prepare_stage(&fixture.source, range, &fixture.stages(), |_, _| {});
     let error = error.unwrap_err().to_string();
     assert!(error.contains("stages: cannot write"), "{error}");
+}
+
+impl Fixture {
+    fn stored(&self) -> Vec<StoredStage> {
+        stored_stages(&self.stages())
+    }
+}
+
+#[test]
+fn what_is_used_stays_and_the_rest_can_go() {
+    let fixture = Fixture::new();
+    let (used, unused) = (fixture.prepare(0, 2), fixture.prepare(2, 4));
+    let bytes = fs::metadata(&unused.model).unwrap().len();
+    // A clone of a lease is as good as the lease.
+    let lease = used.lease.clone();
+    drop((used, unused));
+    let [first, last] = &fixture.stored()[..] else {
+        panic!("{:?}", fixture.stored());
+    };
+    assert_eq!(
+        (first.layers, last.layers),
+        (Layers::new(0, 2), Layers::new(2, 4))
+    );
+    assert!(first.is_complete && last.is_complete);
+    let source = fixture.source.path().to_str().map(str::to_owned);
+    assert_eq!(first.source, source);
+    assert_eq!(
+        (first.stored.need(), last.stored.need()),
+        (Need::Used, Need::Unused)
+    );
+
+    assert_eq!(first.stored.remove().unwrap(), Removal::Refused(Need::Used));
+    let Removal::Freed(freed) = last.stored.remove().unwrap() else {
+        panic!("refused");
+    };
+    // The manifest is removed too.
+    assert!((bytes..bytes + 4096).contains(&freed), "{freed} of {bytes}");
+    assert_eq!(
+        fixture.names(),
+        ["0-2.embd.gguf", "0-2.gguf", "0-2.json", "0-2.lock"]
+    );
+    assert_eq!(fixture.prepare(0, 2).origin, Origin::Reused);
+
+    drop(lease);
+    assert!(matches!(first.stored.remove().unwrap(), Removal::Freed(_)));
+    assert!(!fixture.stages().exists());
+    assert_eq!(fixture.prepare(0, 2).origin, Origin::Written);
+}
+
+#[test]
+fn what_is_being_fetched_stays() {
+    let fixture = Fixture::new();
+    let layers = Layers::new(0, 2);
+    let claim = claim_stage(&fixture.source, layers, &fixture.stages()).unwrap();
+    let Claim::Unfilled(unfilled) = claim else {
+        panic!("{claim:?}");
+    };
+    fs::create_dir(unfilled.folder()).unwrap();
+    fs::write(unfilled.folder().join("0"), "begun").unwrap();
+    let [begun] = &fixture.stored()[..] else {
+        panic!("{:?}", fixture.stored());
+    };
+    assert!(!begun.is_complete);
+    assert_eq!(begun.stored.need(), Need::Written);
+    assert_eq!(
+        begun.stored.remove().unwrap(),
+        Removal::Refused(Need::Written)
+    );
+    drop(unfilled);
+    assert_eq!(begun.stored.remove().unwrap(), Removal::Freed(5));
+    assert!(!fixture.stages().exists());
+}
+
+#[test]
+fn removers_and_slicers_at_once_never_take_a_stage_from_its_user() {
+    let fixture = Fixture::new();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..25 {
+                    let stage = fixture.prepare(0, 2);
+                    assert!(Source::open(&stage.model).is_ok());
+                    assert!(stage.embedding.unwrap().exists());
+                }
+            });
+            scope.spawn(|| {
+                for _ in 0..25 {
+                    for stage in fixture.stored() {
+                        // Another remover may have been faster.
+                        let _ = stage.stored.remove();
+                    }
+                }
+            });
+        }
+    });
+    drop(fixture.prepare(0, 2));
+    assert_eq!(fixture.names().len(), 4);
 }

@@ -1,5 +1,6 @@
 //! A daemon's side of deliveries: pieces for other nodes, and a stage's own.
 
+use brigade_gguf::Lease;
 use brigade_wire::frame::send_value;
 use brigade_wire::{FrameError, NodeKey};
 
@@ -7,7 +8,7 @@ use super::message::{Answer, Opening};
 use super::{Host, Shared};
 use crate::NodeError;
 use crate::delivery::peer::{self, Asking};
-use crate::delivery::{Offer, Source};
+use crate::delivery::{Brought, Offer, Source};
 use crate::link::Link;
 use crate::worker::{NodeReport, Shard};
 
@@ -38,22 +39,23 @@ pub(super) fn serve(
 }
 
 /// Sees to it that the model is where the order says, or that the stage's part of it is here, unless
-/// nobody needs that any more.
+/// nobody needs that any more. What is given back with the order keeps it here.
 pub(super) fn bring(
     shared: &Shared,
     link: &mut Link,
     coordinator: NodeKey,
     mut order: Shard,
     is_over: &dyn Fn() -> bool,
-) -> Result<Shard, NodeError> {
+) -> Result<(Shard, [Lease; 2]), NodeError> {
     let Some(offer) = order.delivery.take() else {
-        return Ok(order);
+        return Ok((order, Default::default()));
     };
     let same = |source: &Source| source.model().identity().to_hex().as_str() == order.identity;
     let there = Source::open(&order.path).ok();
     if let Some(source) = there.filter(|source| !source.is_hollow() && same(source)) {
+        let lease = source.lease()?;
         shared.delivery.have(&offer.key, source);
-        return Ok(order);
+        return Ok((order, [lease, Lease::default()]));
     }
     let (mut authority, _) = ask(shared, coordinator, &offer)?;
     let source = shared.delivery.headers(&offer, &mut authority)?;
@@ -78,7 +80,7 @@ pub(super) fn bring(
         }
         nodes
     };
-    let path = shared.delivery.bring(
+    let Brought { path, leases } = shared.delivery.bring(
         &offer,
         &source,
         order.layers,
@@ -94,7 +96,7 @@ pub(super) fn bring(
         },
     )?;
     order.path = path;
-    Ok(order)
+    Ok((order, leases))
 }
 
 /// This node and those that are up: another stage's files may lie here.

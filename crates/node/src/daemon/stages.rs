@@ -125,19 +125,23 @@ fn run(
         Job::Rpc { .. } => "the RPC server".to_owned(),
     };
     let errand = Errand::of(socket);
-    let order = match job {
+    // What was brought stays here until all is over.
+    let (order, _leases) = match job {
         Job::Stage(part) => {
             let is_over = || errand.is_over();
             match delivering::bring(shared, link, coordinator, *part, &is_over) {
-                Ok(brought) => NodeOrder::Stage {
-                    shard: brought,
-                    cache: shared.cache.clone(),
-                    listen: shared.chain_listen(),
-                },
+                Ok((brought, leases)) => {
+                    let order = NodeOrder::Stage {
+                        shard: brought,
+                        cache: shared.cache.clone(),
+                        listen: shared.chain_listen(),
+                    };
+                    (order, leases)
+                }
                 Err(error) => return send_value(link, &NodeReport::Failed(error.to_string())),
             }
         }
-        Job::Rpc { threads } => NodeOrder::Rpc { threads },
+        Job::Rpc { threads } => (NodeOrder::Rpc { threads }, Default::default()),
     };
     let started = child::spawn("node", "the node process").and_then(|(mut process, reports)| {
         process.order(&order)?;

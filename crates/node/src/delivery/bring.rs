@@ -4,17 +4,27 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use brigade_gguf::{Claim, Layers, Source, claim_stage, pieces, pieces_in};
+use brigade_gguf::{Claim, Layers, Lease, Source, WriteLock, claim_stage, pieces, pieces_in};
 use brigade_hub::Resolved;
 
-use super::output::{Output, Wanted, whole_folder};
+use super::output::{Output, Wanted};
 use super::peer::Asking;
+use super::places::{self, Places};
 use super::supply::Supplier;
-use super::{Delivery, Fetching, Offer, deliver, stages_folder};
+use super::{Delivery, Fetching, Offer, deliver};
 use crate::NodeError;
 
 /// Requests to a server at the same time.
 const REQUESTS: usize = 4;
+
+/// A model, or a part of it, that is here and stays as long as this lives.
+#[derive(Debug)]
+pub(crate) struct Brought {
+    /// What a node process is given: the model's file, or its header.
+    pub(crate) path: PathBuf,
+    /// Of what it loads, and of that path.
+    pub(crate) leases: [Lease; 2],
+}
 
 /// A node that has pieces: its name, whether it is the coordinator, a link, and which.
 pub(crate) type HasPieces = (String, bool, Asking, Vec<(u32, u32)>);
@@ -31,7 +41,7 @@ impl Delivery {
             .first()
             .filter(|_| names.iter().all(|name| super::is_file_name(name)));
         let first = known.ok_or_else(|| NodeError::Delivery("a model without a name".into()))?;
-        let hollow = self.folder(offer).join("hollow").join(first);
+        let hollow = Places::of(&self.folder(offer)).hollow.join(first);
         if super::described(&self.folder(offer)).as_ref() == Some(offer)
             && let Ok(source) = Source::open(&hollow)
         {
@@ -47,8 +57,8 @@ impl Delivery {
         self.make(offer, &headers)
     }
 
-    /// Gets a stage's part of a model from wherever it can be had; returns the path that its node
-    /// process is given. `nodes` is asked only where something is missing.
+    /// Gets a stage's part of a model from wherever it can be had. `nodes` is asked only where
+    /// something is missing.
     pub(crate) fn bring(
         &self,
         offer: &Offer,
@@ -57,13 +67,18 @@ impl Delivery {
         authority: Option<Asking>,
         nodes: impl FnOnce() -> Vec<HasPieces>,
         progress: impl FnMut(Fetching) -> Result<(), NodeError>,
-    ) -> Result<PathBuf, NodeError> {
+    ) -> Result<Brought, NodeError> {
         let folder = self.folder(offer);
         if layers.is_whole(source.header().block_count()?) {
             return self.bring_whole(offer, source, &folder, authority, nodes, progress);
         }
-        let stage = match claim_stage(source, layers, &stages_folder(&folder))? {
-            Claim::Ready(_) => return Ok(source.path().to_owned()),
+        let header = source.lease()?;
+        let brought = |stage: Lease| Brought {
+            path: source.path().to_owned(),
+            leases: [stage, header],
+        };
+        let stage = match claim_stage(source, layers, &Places::of(&folder).stages)? {
+            Claim::Ready(files) => return Ok(brought(files.lease)),
             Claim::Unfilled(stage) => stage,
         };
         let pieces = pieces(source.model());
@@ -82,8 +97,7 @@ impl Delivery {
         let output = open(&stage.folder(), &sizes)?;
         let suppliers = self.suppliers(offer, nodes());
         let paths = deliver(output, &wanted, authority, suppliers, progress)?;
-        stage.finish(source, &paths)?;
-        Ok(source.path().to_owned())
+        Ok(brought(stage.finish(source, &paths)?.lease))
     }
 
     fn bring_whole(
@@ -94,17 +108,26 @@ impl Delivery {
         authority: Option<Asking>,
         nodes: impl FnOnce() -> Vec<HasPieces>,
         progress: impl FnMut(Fetching) -> Result<(), NodeError>,
-    ) -> Result<PathBuf, NodeError> {
-        let whole = whole_folder(folder);
+    ) -> Result<Brought, NodeError> {
+        let Places { whole, begun, .. } = Places::of(folder);
         let paths: Vec<PathBuf> = offer.names.iter().map(|name| whole.join(name)).collect();
         let first = paths.first().cloned();
         let first = first.ok_or_else(|| NodeError::Delivery("a model without a name".into()))?;
+        let header = source.lease()?;
+        let brought = || {
+            let lease = Lease::of(paths.iter().map(PathBuf::as_path))?;
+            Ok(Brought {
+                path: first.clone(),
+                leases: [lease, header],
+            })
+        };
+        let _lock = WriteLock::acquire(folder, places::WHOLE_LOCK)?;
         let identity = source.model().identity();
         if Source::open(&first).is_ok_and(|found| found.model().identity() == identity) {
-            return Ok(first);
+            return brought();
         }
         let sizes: Vec<u64> = source.files().iter().map(|file| file.stamp.bytes).collect();
-        let output = open(&folder.join(".whole.fetch"), &sizes)?;
+        let output = open(&begun, &sizes)?;
         let wanted: Vec<Wanted> = (0..)
             .zip(pieces(source.model()))
             .map(|(number, piece)| Wanted {
@@ -124,13 +147,13 @@ impl Delivery {
                 copy_start(&source.files()[index].path, from, header)?;
                 fs::rename(from, to)?;
             }
-            fs::remove_dir_all(folder.join(".whole.fetch"))
+            fs::remove_dir_all(&begun)
         };
         adopt().map_err(|error| NodeError::File {
             path: whole.clone(),
             error,
         })?;
-        Ok(first)
+        brought()
     }
 
     fn suppliers(&self, offer: &Offer, nodes: Vec<HasPieces>) -> Vec<Supplier> {
@@ -148,7 +171,7 @@ impl Delivery {
             .collect();
         if !offer.remote.is_empty() {
             suppliers.extend((0..REQUESTS).map(|_| Supplier::Server {
-                client: self.client.clone(),
+                client: Box::new(self.client.clone()),
                 files: offer.remote.clone(),
                 readers: HashMap::new(),
             }));
@@ -165,8 +188,8 @@ impl Delivery {
         let source = self.keep(resolved)?;
         let offer = self.offer(&source);
         let folder = self.folder(&offer);
-        let path = self.bring_whole(&offer, &source, &folder, None, Vec::new, progress)?;
-        Ok(Source::open(&path)?)
+        let brought = self.bring_whole(&offer, &source, &folder, None, Vec::new, progress)?;
+        Ok(Source::open(&brought.path)?)
     }
 }
 

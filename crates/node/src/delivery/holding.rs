@@ -1,15 +1,18 @@
 //! What a node has of a model, for whoever asks.
 
 use std::collections::HashMap;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use brigade_gguf::{Layers, Piece, Source, find_stage, pieces, pieces_in, stage_files};
+use brigade_gguf::{
+    Lease, Piece, Source, find_stage, pieces, pieces_in, stage_files, stored_stages,
+};
 
+use super::Offer;
 use super::ledger::{Ledger, PieceHash};
-use super::{Offer, output, stages_folder};
+use super::places::Places;
 
 /// A model, and the pieces of it that are here.
 #[derive(Debug)]
@@ -20,6 +23,8 @@ pub(crate) struct Holding {
     places: HashMap<u32, (PathBuf, u64)>,
     /// Hashes of pieces; where the whole model is here, it is hashed when somebody asks.
     ledger: Option<Ledger>,
+    /// Keep its files until nobody asks any more.
+    _leases: Vec<Lease>,
 }
 
 impl Holding {
@@ -40,20 +45,23 @@ impl Holding {
             .enumerate()
             .map(place)
             .collect::<Option<_>>()?;
+        let lease = source.lease().ok()?;
         Some(Self {
             source,
             pieces,
             places,
             ledger: None,
+            _leases: vec![lease],
         })
     }
 
     /// What was fetched of a model: its headers, and files that are complete.
     pub(super) fn fetched(folder: &Path, offer: &Offer) -> Option<Self> {
         let first = offer.names.first()?;
-        let source = Source::open(&folder.join("hollow").join(first)).ok()?;
-        let ledger = Ledger::open(&folder.join("hashes")).ok();
-        if let Ok(whole) = Source::open(&output::whole_folder(folder).join(first)) {
+        let there = Places::of(folder);
+        let source = Source::open(&there.hollow.join(first)).ok()?;
+        let ledger = Ledger::open(&there.hashes).ok();
+        if let Ok(whole) = Source::open(&there.whole.join(first)) {
             return Some(Self {
                 ledger,
                 ..Self::whole(Arc::new(whole))?
@@ -61,11 +69,13 @@ impl Holding {
         }
         let pieces = pieces(source.model());
         let mut places = HashMap::new();
-        let dir = stages_folder(folder);
-        for layers in stages_in(&dir) {
-            if find_stage(&source, layers, &dir).is_none() {
+        let mut leases = vec![source.lease().ok()?];
+        let dir = there.stages;
+        for layers in stored_stages(&dir).iter().map(|stage| stage.layers) {
+            let Some(files) = find_stage(&source, layers, &dir) else {
                 continue;
-            }
+            };
+            leases.push(files.lease);
             for (file, layout) in stage_files(&source, layers).ok()? {
                 for (piece, position) in pieces_in(&layout, &pieces).ok()? {
                     places.entry(piece).or_insert((dir.join(&file), position));
@@ -77,6 +87,7 @@ impl Holding {
             pieces,
             places,
             ledger,
+            _leases: leases,
         })
     }
 
@@ -137,17 +148,4 @@ impl Holding {
             None => Ok(()),
         }
     }
-}
-
-/// The stages that a folder has records of.
-fn stages_in(dir: &Path) -> Vec<Layers> {
-    let Ok(entries) = fs::read_dir(dir) else {
-        return Vec::new();
-    };
-    let layers = |name: &str| {
-        let (start, end) = name.strip_suffix(".json")?.split_once('-')?;
-        Some(Layers::new(start.parse().ok()?, end.parse().ok()?))
-    };
-    let names = entries.flatten().map(|entry| entry.file_name());
-    names.filter_map(|name| layers(name.to_str()?)).collect()
 }

@@ -11,11 +11,6 @@ use brigade_gguf::Piece;
 use super::ledger::{Ledger, PieceHash};
 use crate::NodeError;
 
-/// Where the files of a whole model lie.
-pub(super) fn whole_folder(folder: &Path) -> PathBuf {
-    folder.join("whole")
-}
-
 /// A piece that is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Wanted {

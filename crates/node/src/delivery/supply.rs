@@ -43,7 +43,7 @@ pub(super) fn batches(wanted: &[Wanted], suppliers: &[Supplier]) -> Vec<Batch> {
 pub(super) enum Supplier {
     /// A server of files, which has all.
     Server {
-        client: Client,
+        client: Box<Client>,
         files: Vec<RemoteFile>,
         readers: HashMap<usize, RangeReader>,
     },

@@ -1,0 +1,120 @@
+//! `brigade models`: what of models lies on this machine, what a model is, and removing what lies in
+//! Brigade's cache.
+
+mod inspect;
+mod list;
+
+use std::process::ExitCode;
+
+use anyhow::bail;
+use brigade_gguf::Need;
+use brigade_hub::ModelRef;
+use brigade_node::{Removed, cache_dir, cached, remove_cached};
+use serde_json::json;
+
+use crate::{model, output};
+
+#[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// What a model is, from its headers: architecture, layers, tensors, quantization, template,
+    /// licence, where it can be cut and which engine runs it
+    Inspect(InspectArgs),
+    /// Remove from Brigade's cache what nobody needs now
+    Remove(RemoveArgs),
+}
+
+#[derive(Debug, clap::Args)]
+struct InspectArgs {
+    /// A GGUF file, the address of one, or `hf:owner/repo[:QUANT][@revision]`
+    #[arg(value_name = "MODEL")]
+    model: ModelRef,
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+struct RemoveArgs {
+    /// A name as `brigade models` shows it, or a part of what it has as NAME/0..15 or NAME/whole
+    #[arg(value_name = "NAME")]
+    name: String,
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    match &args.command {
+        None => list(args.json),
+        Some(Command::Inspect(args)) => inspect(args),
+        Some(Command::Remove(args)) => remove(args),
+    }
+}
+
+fn list(json: bool) -> anyhow::Result<ExitCode> {
+    let folder = cache_dir()?;
+    let models = list::Listed::of(&cached(&folder));
+    if json {
+        let document = list::json(&folder, &models);
+        output::document(&format!("{document}\n"))?;
+    } else {
+        output::document(&list::text(&folder, &models))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn inspect(args: &InspectArgs) -> anyhow::Result<ExitCode> {
+    let headers = model::headers(&args.model)?;
+    let facts = inspect::Facts::of(&headers)?;
+    if args.json {
+        output::document(&format!("{}\n", serde_json::to_string(&facts)?))?;
+    } else {
+        output::document(&facts.text())?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn remove(args: &RemoveArgs) -> anyhow::Result<ExitCode> {
+    let removed = remove_cached(&cache_dir()?, &args.name)?;
+    if args.json {
+        let kept = removed
+            .kept
+            .iter()
+            .map(|(part, need)| json!({ "part": part, "why": list::need(*need) }));
+        let document = json!({
+            "schema": "brigade.models-remove/1",
+            "removed": removed.gone,
+            "freed_bytes": removed.freed_bytes,
+            "kept": kept.collect::<Vec<_>>(),
+        });
+        output::document(&format!("{document}\n"))?;
+    } else if !removed.gone.is_empty() {
+        let Removed {
+            gone, freed_bytes, ..
+        } = &removed;
+        output::note(&format!(
+            "removed {}: {freed_bytes} bytes ({}) are free",
+            gone.join(", "),
+            output::bytes(*freed_bytes)
+        ));
+    }
+    if removed.kept.is_empty() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let kept = removed.kept.iter().map(|(part, need)| match need {
+        Need::Written => format!("{part} is being written or fetched"),
+        Need::Used | Need::Unused => format!("{part} is in use"),
+    });
+    let kept: Vec<_> = kept.collect();
+    bail!("{}: unload it, or end what runs it, first", kept.join(", "))
+}

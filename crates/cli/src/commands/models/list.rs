@@ -1,0 +1,210 @@
+//! What lies in the cache, as a table and as JSON.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use brigade_gguf::Need;
+use brigade_hub::{Location, RemoteFile};
+use brigade_node::{CachedModel, Came, What};
+use serde_json::{Value, json};
+
+use crate::output;
+
+/// A model of the cache as it was when somebody looked.
+pub(super) struct Listed {
+    name: String,
+    model: String,
+    came: Came,
+    parts: Vec<Part>,
+}
+
+struct Part {
+    what: What,
+    is_complete: bool,
+    bytes: u64,
+    last_used: Option<SystemTime>,
+    need: Need,
+    paths: Vec<String>,
+}
+
+impl Listed {
+    pub(super) fn of(models: &[CachedModel]) -> Vec<Self> {
+        let part = |part: &brigade_node::CachedPart| Part {
+            what: part.what,
+            is_complete: part.is_complete,
+            bytes: part.stored.disk_bytes(),
+            // To ask whether it is in use is not to use it.
+            last_used: part.stored.last_used(),
+            need: part.stored.need(),
+            paths: part
+                .stored
+                .paths
+                .iter()
+                .map(|path| path.display().to_string())
+                .collect(),
+        };
+        let listed = |model: &CachedModel| Self {
+            name: model.name.clone(),
+            model: model.model.clone(),
+            came: model.came.clone(),
+            parts: model.parts.iter().map(part).collect(),
+        };
+        models.iter().map(listed).collect()
+    }
+
+    fn bytes(&self) -> u64 {
+        self.parts.iter().map(|part| part.bytes).sum()
+    }
+
+    /// Where it came from.
+    fn came(&self) -> String {
+        match &self.came {
+            Came::Cut(Some(path)) => format!("cut from {path}"),
+            Came::Cut(None) => "cut from a file".to_owned(),
+            Came::Fetched(files) => match files.first() {
+                Some(file) => format!("from {}", place(file)),
+                None => "from other nodes".to_owned(),
+            },
+            Came::Put => "put here by another program".to_owned(),
+        }
+    }
+
+    fn json(&self) -> Value {
+        let origin = match &self.came {
+            Came::Cut(path) => json!({ "kind": "cut", "path": path }),
+            Came::Fetched(files) => json!({
+                "kind": "fetched",
+                "files": files.iter().map(place).collect::<Vec<_>>(),
+            }),
+            Came::Put => json!({ "kind": "put" }),
+        };
+        json!({
+            "name": self.name,
+            "model": self.model,
+            "origin": origin,
+            "bytes": self.bytes(),
+            "parts": self.parts.iter().map(Part::json).collect::<Vec<_>>(),
+        })
+    }
+}
+
+impl Part {
+    fn json(&self) -> Value {
+        let (kind, layers) = match self.what {
+            What::Stage(layers) => ("stage", Some(layers)),
+            What::Whole => ("whole", None),
+            What::Header => ("header", None),
+        };
+        let since = self
+            .last_used
+            .and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+        json!({
+            "part": self.what.to_string(),
+            "kind": kind,
+            "layers": layers,
+            "complete": self.is_complete,
+            "bytes": self.bytes,
+            "last_used_unix_s": since.map(|since| since.as_secs()),
+            "in_use": self.need != Need::Unused,
+            "why": (self.need != Need::Unused).then(|| need(self.need)),
+            "paths": self.paths,
+        })
+    }
+}
+
+/// A file on a server, for people.
+fn place(file: &RemoteFile) -> String {
+    match &file.location {
+        Location::Hub { repo, commit, path } => format!("hf:{repo}:{path}@{commit}"),
+        Location::Url(address) => brigade_hub::url::shown(address),
+    }
+}
+
+/// Why something stays.
+pub(super) fn need(need: Need) -> &'static str {
+    match need {
+        Need::Unused => "unused",
+        Need::Used => "in use",
+        Need::Written => "being written",
+    }
+}
+
+pub(super) fn json(folder: &Path, models: &[Listed]) -> Value {
+    json!({
+        "schema": "brigade.models/1",
+        "folder": folder.display().to_string(),
+        "used_bytes": models.iter().map(Listed::bytes).sum::<u64>(),
+        "models": models.iter().map(Listed::json).collect::<Vec<_>>(),
+    })
+}
+
+pub(super) fn text(folder: &Path, models: &[Listed]) -> String {
+    let all = models.iter().map(Listed::bytes).sum();
+    let mut text = format!(
+        "{} has {} of models\n",
+        folder.display(),
+        output::bytes(all)
+    );
+    let now = SystemTime::now();
+    for model in models {
+        let _ = writeln!(text, "\n{}  {}", model.name, model.came());
+        for part in &model.parts {
+            let what = match part.what {
+                What::Stage(layers) => format!("layers {layers}"),
+                What::Whole | What::Header => part.what.to_string(),
+            };
+            let what = if part.is_complete {
+                what
+            } else {
+                format!("{what} (a part)")
+            };
+            let used = part
+                .last_used
+                .map_or_else(|| "-".to_owned(), |time| ago(now, time));
+            let state = match part.need {
+                Need::Unused => "",
+                taken => need(taken),
+            };
+            let line = format!(
+                "  {what:<24} {:>10}  {used:<12} {state}",
+                output::bytes(part.bytes)
+            );
+            let _ = writeln!(text, "{}", line.trim_end());
+        }
+    }
+    text
+}
+
+/// How long ago something was.
+fn ago(now: SystemTime, time: SystemTime) -> String {
+    let seconds = now.duration_since(time).unwrap_or(Duration::ZERO).as_secs();
+    match seconds {
+        0..60 => "just now".to_owned(),
+        60..3600 => format!("{} min ago", seconds / 60),
+        3600..86_400 => format!("{} h ago", seconds / 3600),
+        _ => format!("{} d ago", seconds / 86_400),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_ago() {
+        let now = UNIX_EPOCH + Duration::from_secs(1_000_000);
+        let before = |seconds| ago(now, now - Duration::from_secs(seconds));
+        for (seconds, expected) in [
+            (0, "just now"),
+            (59, "just now"),
+            (60, "1 min ago"),
+            (7200, "2 h ago"),
+            (86_400 * 3, "3 d ago"),
+        ] {
+            assert_eq!(before(seconds), expected);
+        }
+        // A clock may have been set back.
+        assert_eq!(ago(now, now + Duration::from_secs(5)), "just now");
+    }
+}

@@ -1,0 +1,198 @@
+//! `brigade models`, beside processes that use what it may remove.
+
+use std::path::Path;
+
+use brigade_hub::testing::{Content, TestHub};
+use serde_json::{Value, json};
+
+use crate::support::{
+    Ended, Fleet, GONE, Lab, SOON, Scratch, Signal, chat, gemma3, post, send, smollm2, text,
+    wait_until,
+};
+
+/// `brigade models` for a cache.
+fn models(scratch: &Scratch, cache: &Path, args: &[&str]) -> Ended {
+    let mut command = scratch.command(&[&["models"], args].concat());
+    command.env("BRIGADE_CACHE", cache);
+    let output = command.output().unwrap();
+    Ended {
+        code: output.status.code(),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+/// What is in a cache: each part as `model: part`, and whether it is in use.
+fn parts(scratch: &Scratch, cache: &Path) -> Vec<(String, bool)> {
+    let ended = models(scratch, cache, &["--json"]);
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    let listed: Value = serde_json::from_str(&ended.stdout).unwrap();
+    assert_eq!(listed["schema"], "brigade.models/1");
+    let mut found = Vec::new();
+    for model in listed["models"].as_array().unwrap() {
+        for part in model["parts"].as_array().unwrap() {
+            let [name, part_name] =
+                [&model["model"], &part["part"]].map(|name| name.as_str().unwrap());
+            found.push((
+                format!("{name}: {part_name}"),
+                part["in_use"].as_bool().unwrap(),
+            ));
+        }
+    }
+    found
+}
+
+fn with_use(parts: &[&str], used: bool) -> Vec<(String, bool)> {
+    parts
+        .iter()
+        .map(|part| ((*part).to_owned(), used))
+        .collect()
+}
+
+#[test]
+fn a_stage_that_is_served_stays_until_its_process_is_gone() {
+    const STAGES: [&str; 2] = [
+        "SmolLM2-135M-Instruct.Q4_1: 0..16",
+        "SmolLM2-135M-Instruct.Q4_1: 16..30",
+    ];
+    const NAME: &str = "SmolLM2-135M-Instruct.Q4_1";
+    let mut lab = Lab::start(Scratch::new(), &smollm2(), &["--nodes", "2"]);
+    let cache = lab.scratch.cache();
+    assert_eq!(parts(&lab.scratch, &cache), with_use(&STAGES, true));
+    let refused = models(&lab.scratch, &cache, &["remove", NAME]);
+    assert_eq!(refused.code, Some(1));
+    assert!(
+        refused.stderr.contains("/0..16 is in use") && refused.stderr.contains("/16..30 is in use"),
+        "{}",
+        refused.stderr
+    );
+    assert_eq!(parts(&lab.scratch, &cache), with_use(&STAGES, true));
+    let body = chat("hi", 4, &json!({}));
+    assert_eq!(post(lab.api(), &body).0, 200);
+
+    // Locks end with whoever has them, however it ends.
+    send(lab.pid(), Signal::KILL);
+    lab.wait(GONE).unwrap();
+    lab.scratch.assert_nothing_runs();
+    assert_eq!(parts(&lab.scratch, &cache), with_use(&STAGES, false));
+    let listed = models(&lab.scratch, &cache, &[]).stdout;
+    assert!(
+        listed.contains("  layers 0..16") && listed.contains("just now"),
+        "{listed}"
+    );
+    let removed = models(&lab.scratch, &cache, &["remove", NAME, "--json"]);
+    assert_eq!(removed.code, Some(0), "{}", removed.stderr);
+    let removed: Value = serde_json::from_str(&removed.stdout).unwrap();
+    assert_eq!(removed["removed"].as_array().unwrap().len(), 2);
+    assert!(
+        removed["freed_bytes"].as_u64().unwrap() > 90_000_000,
+        "{removed}"
+    );
+    assert_eq!(parts(&lab.scratch, &cache), []);
+    assert_eq!(std::fs::read_dir(cache.join("stages")).unwrap().count(), 0);
+}
+
+#[test]
+fn what_was_fetched_stays_while_it_is_fetched_and_while_it_is_served() {
+    const FETCHED: [&str; 2] = [
+        "SmolLM2-135M-Instruct.Q4_1: 0..30",
+        "SmolLM2-135M-Instruct.Q4_1: header",
+    ];
+    let file = smollm2();
+    let name = file.file_name().unwrap().to_str().unwrap();
+    let content = Content::Bytes(std::sync::Arc::new(std::fs::read(&file).unwrap()));
+    let hub = TestHub::start("someone/smollm2", &[(name, content)]);
+    let fleet = Fleet::apart(&["a"], hub.endpoint());
+    let cache = fleet.cache("a");
+    hub.set_speed_after(4 << 20, 2_000_000);
+    let load = [
+        "load",
+        "hf:someone/smollm2",
+        "--ctx=512",
+        "--threads=1",
+        "--yes",
+    ];
+    let loading = fleet.spawn("a", &load);
+    let whole = || {
+        let parts = parts(&fleet.scratch, &cache);
+        parts
+            .iter()
+            .any(|(part, used)| part.ends_with(": whole") && *used)
+    };
+    wait_until("it is being fetched", SOON, whole);
+    let refused = models(
+        &fleet.scratch,
+        &cache,
+        &["remove", "SmolLM2-135M-Instruct.Q4_1"],
+    );
+    assert!(
+        refused
+            .stderr
+            .contains("/whole is being written or fetched"),
+        "{}",
+        refused.stderr
+    );
+    hub.set_speed_after(u64::MAX, 1000);
+    assert_eq!(loading.wait_with_output().unwrap().status.code(), Some(0));
+    let served = [FETCHED[0].replace("0..30", "whole"), FETCHED[1].to_owned()];
+    let served = served.each_ref().map(String::as_str);
+    assert_eq!(parts(&fleet.scratch, &cache), with_use(&served, true));
+    let refused = models(
+        &fleet.scratch,
+        &cache,
+        &["remove", "SmolLM2-135M-Instruct.Q4_1"],
+    );
+    assert_eq!(refused.code, Some(1));
+
+    assert_eq!(fleet.run("a", &["unload"]).code, Some(0));
+    // The tokenizer may take a moment.
+    wait_until("nothing is in use", GONE, || {
+        parts(&fleet.scratch, &cache).iter().all(|part| !part.1)
+    });
+    let removed = models(
+        &fleet.scratch,
+        &cache,
+        &["remove", "SmolLM2-135M-Instruct.Q4_1"],
+    );
+    assert_eq!(removed.code, Some(0), "{}", removed.stderr);
+    assert!(removed.stderr.contains(" bytes ("), "{}", removed.stderr);
+    assert_eq!(parts(&fleet.scratch, &cache), []);
+    // The daemon fetches it again, as if it had never been here.
+    fleet.json("a", &load);
+    assert_eq!(parts(&fleet.scratch, &cache), with_use(&served, true));
+    fleet.end();
+}
+
+#[test]
+fn a_model_tells_what_it_is() {
+    let scratch = Scratch::new();
+    let inspect = |model: &Path| {
+        let ended = models(
+            &scratch,
+            &scratch.cache(),
+            &["inspect", text(model), "--json"],
+        );
+        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+        serde_json::from_str::<Value>(&ended.stdout).unwrap()
+    };
+    let smollm2 = inspect(&smollm2());
+    assert_eq!(smollm2["schema"], "brigade.model/1");
+    assert_eq!(
+        (&smollm2["architecture"], &smollm2["layers"]),
+        (&json!("llama"), &json!(30))
+    );
+    assert_eq!(smollm2["engine"], "stages");
+    assert_eq!(smollm2["cuts"].as_array().unwrap().len(), 29);
+    assert_eq!(smollm2["quantization"]["named"], "Q4_1");
+    assert_eq!(smollm2["quantization"]["mix"][0]["type"], "Q4_1");
+    assert_eq!(smollm2["chat_template"]["family"], "ChatML");
+    let gemma3 = inspect(&gemma3());
+    assert_eq!(gemma3["chat_template"], Value::Null);
+    let missing = models(&scratch, &scratch.cache(), &["inspect", "missing.gguf"]);
+    assert_eq!(missing.code, Some(1));
+    assert!(
+        missing.stderr.contains("missing.gguf"),
+        "{}",
+        missing.stderr
+    );
+}
