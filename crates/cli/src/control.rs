@@ -52,7 +52,8 @@ pub(crate) enum Request {
 pub(crate) struct LoadOrder {
     /// What it is; a path is absolute.
     pub(crate) model: ModelRef,
-    /// Where the coordinator has its header, once that was fetched: it stays this version.
+    /// Where the coordinator has it, or its header, if it was not named by a path: it stays this
+    /// version.
     pub(crate) header: Option<PathBuf>,
     /// The nodes in order of layers, each with the file's path there if it is another one, or
     /// `all`; empty for those that the planner takes.

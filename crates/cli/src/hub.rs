@@ -4,7 +4,7 @@ use std::env;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use brigade_hub::{Client, HUGGING_FACE, Settings};
+use brigade_hub::{Caches, Client, HUGGING_FACE, Settings};
 
 /// The most of a file with a token.
 const MAX_TOKEN_BYTES: u64 = 4096;
@@ -15,8 +15,37 @@ pub(crate) fn client() -> Client {
     Client::new(Settings {
         endpoint: text("HF_ENDPOINT").unwrap_or_else(|| HUGGING_FACE.to_owned()),
         token: text("HF_TOKEN").or_else(kept_token),
+        caches: caches(),
         ..Settings::default()
     })
+}
+
+/// Where other programs keep models on this machine.
+fn caches() -> Caches {
+    let home = variable("HOME").map(PathBuf::from);
+    let in_home = |path: &str| home.as_ref().map(|home| home.join(path));
+    let hub = ["HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"]
+        .into_iter()
+        .find_map(variable);
+    let hub = hub
+        .map(PathBuf::from)
+        .or_else(|| Some(hf_home()?.join("hub")));
+    let lm_studio = [".lmstudio/models", ".cache/lm-studio/models"]
+        .into_iter()
+        .filter_map(in_home);
+    let ollama = match variable("OLLAMA_MODELS") {
+        Some(named) => vec![named.into()],
+        // The second is of the service that its installer makes.
+        None => in_home(".ollama/models")
+            .into_iter()
+            .chain([PathBuf::from("/usr/share/ollama/.ollama/models")])
+            .collect(),
+    };
+    Caches {
+        hugging_face: hub.into_iter().collect(),
+        lm_studio: lm_studio.collect(),
+        ollama,
+    }
 }
 
 /// Where Hugging Face's tools keep what is theirs.

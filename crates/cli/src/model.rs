@@ -107,19 +107,34 @@ pub(crate) fn path(named: Option<&Path>) -> anyhow::Result<PathBuf> {
     Ok(path)
 }
 
-/// Opens the header of a model. What is no path is fetched first.
-pub(crate) fn open(path: &Path) -> anyhow::Result<Source> {
-    let named = path.to_str().map(str::parse::<ModelRef>).transpose()?;
-    if let Some(remote @ (ModelRef::Hub(_) | ModelRef::Url(_))) = named {
-        let cache = brigade_node::cache_dir()?;
-        let mut progress = output::progress();
-        let fetched = brigade_node::fetch_model(&hub::client(), &remote, &cache, |step| {
-            progress(step);
-            Ok(())
-        });
-        output::progress_done();
-        return Ok(fetched?);
+/// Opens the header of a model by its path or by any other name.
+pub(crate) fn open(named: &Path) -> anyhow::Result<Source> {
+    match named.to_str() {
+        Some(name) => open_named(&name.parse()?),
+        None => open_file(named),
     }
+}
+
+/// Opens the header of a model. What is on servers only is fetched first.
+pub(crate) fn open_named(reference: &ModelRef) -> anyhow::Result<Source> {
+    if let ModelRef::Path(path) = reference {
+        return open_file(path);
+    }
+    let client = hub::client();
+    if let Some(source) = client.caches().find(reference)? {
+        return Ok(source);
+    }
+    let cache = brigade_node::cache_dir()?;
+    let mut progress = output::progress();
+    let fetched = brigade_node::fetch_model(&client, reference, &cache, |step| {
+        progress(step);
+        Ok(())
+    });
+    output::progress_done();
+    Ok(fetched?)
+}
+
+fn open_file(path: &Path) -> anyhow::Result<Source> {
     // An absolute path means the same to every process.
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     if absolute.to_str().is_none() {
@@ -128,8 +143,7 @@ pub(crate) fn open(path: &Path) -> anyhow::Result<Source> {
             absolute.display()
         );
     }
-    let source = Source::open(&absolute)?;
-    Ok(source)
+    Ok(Source::open(&absolute)?)
 }
 
 /// A model of which only the headers were read.
@@ -143,15 +157,19 @@ pub(crate) struct Headers {
 
 /// Reads what stands before a model's weights, wherever it lies.
 pub(crate) fn headers(reference: &ModelRef) -> anyhow::Result<Headers> {
-    if let ModelRef::Path(path) = reference {
-        let source = Source::open(path)?;
+    let client = hub::client();
+    let here = match reference {
+        ModelRef::Path(path) => Some(open_file(path)?),
+        _ => client.caches().find(reference)?,
+    };
+    if let Some(source) = here {
         return Ok(Headers {
             name: name(&source),
             place: source.path().display().to_string(),
             model: source.model().clone(),
         });
     }
-    let resolved = hub::client().resolve(reference)?;
+    let resolved = client.resolve(reference)?;
     Ok(Headers {
         name: resolved.name,
         place: reference.to_string(),
@@ -159,17 +177,28 @@ pub(crate) fn headers(reference: &ModelRef) -> anyhow::Result<Headers> {
     })
 }
 
-/// What requests call a model: its file's name without the ending.
+/// What requests call a model: its file's name without the ending; where that is a hash, as Ollama's
+/// are, what its authors call it.
 pub(crate) fn name(source: &Source) -> String {
-    name_of(source.path())
+    let path = source.path();
+    let is_hash = path
+        .file_stem()
+        .is_some_and(|stem| stem.as_encoded_bytes().starts_with(b"sha256-"));
+    match source.header().name().filter(|_| is_hash) {
+        Some(own) => printable(&own.trim().replace(' ', "-")),
+        None => name_of(path),
+    }
 }
 
 /// The same by the file's path.
 pub(crate) fn name_of(path: &Path) -> String {
     let stem = path.file_stem().unwrap_or_default();
-    // What a terminal would act on has no place in a name.
-    let name: String = stem
-        .to_string_lossy()
+    printable(&stem.to_string_lossy())
+}
+
+/// What a terminal would act on has no place in a name.
+fn printable(name: &str) -> String {
+    let name: String = name
         .chars()
         .filter(|character| !character.is_control())
         .collect();

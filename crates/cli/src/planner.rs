@@ -264,8 +264,20 @@ fn model_in_file(name: &str) -> anyhow::Result<Option<Model>> {
         ModelRef::Url(at) if is_config => {
             Model::from_config(&hub::client().config(at)?, &id(name))?
         }
-        ModelRef::Url(_) | ModelRef::Hub(_) => {
-            let resolved = hub::client().resolve(&reference)?;
+        ModelRef::Url(_) | ModelRef::Hub(_) | ModelRef::Ollama(_) => {
+            let client = hub::client();
+            if let Some(source) = client.caches().find(&reference)? {
+                let path = source.path().display();
+                output::note(&format!("read the header of {path}"));
+                let own = match &reference {
+                    ModelRef::Ollama(_) => plain(name),
+                    _ => id(&source.path().to_string_lossy()),
+                };
+                let mut model = Model::from_gguf(source.model(), &own)?;
+                model.date = date(SystemTime::now());
+                return Ok(Some(model));
+            }
+            let resolved = client.resolve(&reference)?;
             output::note(&format!(
                 "read {} of {}: the headers only",
                 output::bytes(resolved.received_bytes),

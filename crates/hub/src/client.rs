@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use ureq::http::{HeaderMap, Response, StatusCode, header};
 use ureq::{Agent, Body};
 
-use crate::{FetchError, HubError, url};
+use crate::{Caches, FetchError, HubError, url};
 
 /// The hub where none is named.
 pub const HUGGING_FACE: &str = "https://huggingface.co";
@@ -48,6 +48,8 @@ pub struct Settings {
     pub endpoint: String,
     /// What proves to that hub who asks.
     pub token: Option<String>,
+    /// Where other programs keep what they have fetched.
+    pub caches: Caches,
     /// Waits.
     pub patience: Patience,
 }
@@ -57,6 +59,7 @@ impl Default for Settings {
         Self {
             endpoint: HUGGING_FACE.to_owned(),
             token: None,
+            caches: Caches::default(),
             patience: Patience::default(),
         }
     }
@@ -103,6 +106,11 @@ impl Client {
     /// The hub.
     pub fn endpoint(&self) -> &str {
         &self.settings.endpoint
+    }
+
+    /// What other programs have fetched to this machine.
+    pub fn caches(&self) -> &Caches {
+        &self.settings.caches
     }
 
     pub(crate) fn patience(&self) -> Patience {

@@ -155,7 +155,32 @@ pub enum HubError {
         /// Parts in all.
         count: u32,
     },
+    /// A model that Ollama does not have here.
+    #[error("{}", not_in_ollama(asked, there))]
+    NotInOllama {
+        /// What was asked for.
+        asked: String,
+        /// What it has.
+        there: Vec<String>,
+    },
+    /// Another version, or another quantization, is on this machine.
+    #[error("{error}; on this machine there is {}", there.join(", "))]
+    ButHere {
+        /// Why what was asked for cannot be had.
+        error: Box<HubError>,
+        /// What is here of the repository.
+        there: Vec<String>,
+    },
     /// A path is no name of a remote model.
     #[error("{0} is a file of this machine, not of a server")]
     NotRemote(String),
+}
+
+fn not_in_ollama(asked: &str, there: &[String]) -> String {
+    if there.is_empty() {
+        return format!(
+            "{asked} is not here: Ollama has no model, or keeps them where OLLAMA_MODELS does not say"
+        );
+    }
+    format!("{asked} is not here; Ollama has {}", there.join(", "))
 }

@@ -1,8 +1,9 @@
 //! Names of models, wherever they lie, and files on web servers, read by byte range.
 //!
 //! The way of a name: [`ModelRef`] says what was typed: a path, `hf:owner/repo:QUANT@revision`
-//! or a URL. [`Client::resolve`] finds the files of the last two, and reads their headers only,
-//! so that a model of 400 GB is judged for a few megabytes. [`RangeReader`] then gets any range
+//! `ollama:name:tag` or a URL. What other programs have fetched is used where it lies
+//! ([`Caches`]); else [`Client::resolve`] finds the files of a repository or a URL, and reads their
+//! headers only, so that a model of 400 GB is judged for a few megabytes. [`RangeReader`] then gets any range
 //! of a file, checked against the size and the version that were seen first.
 //!
 //! What answers is a stranger. Every wait has an end, no answer is read further than what was
@@ -11,6 +12,7 @@
 //!
 //! Nothing here reads the environment: [`Settings`] are the caller's.
 
+mod caches;
 mod client;
 mod error;
 mod header;
@@ -23,6 +25,7 @@ mod resolve;
 pub mod testing;
 pub mod url;
 
+pub use caches::{Caches, Kept, OllamaModel, Program};
 pub use client::{Client, HUGGING_FACE, Patience, Settings};
 pub use error::{FetchError, HubError};
 pub use range::RangeReader;

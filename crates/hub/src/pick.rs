@@ -17,7 +17,7 @@ pub(crate) struct Candidate {
     /// Parts, if its name counts them.
     count: Option<u32>,
     /// Bytes of all of them, as far as the hub says.
-    bytes: u64,
+    pub(crate) bytes: u64,
 }
 
 impl Candidate {
@@ -96,6 +96,23 @@ pub(crate) fn pick(hub: &HubRef, files: &[Listed]) -> Result<Candidate, HubError
     }
 }
 
+/// The models among a repository's files that are complete, each with what tells it from the others.
+pub(crate) fn labelled(files: &[Listed]) -> Vec<(String, Candidate)> {
+    let mut all = candidates(files);
+    all.retain(|one| missing_part(one).is_none());
+    let label = |one: &Candidate| {
+        let label = one.label();
+        let twins = all.iter().filter(|other| other.label() == label).count();
+        if twins > 1 {
+            one.paths[0].clone()
+        } else {
+            label
+        }
+    };
+    let labels: Vec<_> = all.iter().map(label).collect();
+    labels.into_iter().zip(all).collect()
+}
+
 /// The models of a repository. What only belongs to one, such as what sees for it, is none.
 fn candidates(files: &[Listed]) -> Vec<Candidate> {
     let is_model = |file: &&Listed| {
@@ -142,19 +159,24 @@ fn model_of(path: &str) -> (String, Option<u32>) {
 }
 
 fn complete(hub: &HubRef, one: &Candidate) -> Result<(), HubError> {
-    let count = one.count.unwrap_or(0);
-    for number in 1..=count {
-        let expected = format!("{}-{number:05}-of-{count:05}.gguf", one.name);
-        if one.paths.get(number as usize - 1) != Some(&expected) {
-            return Err(HubError::MissingPart {
-                repo: hub.repo.clone(),
-                name: one.name.clone(),
-                number,
-                count,
-            });
-        }
+    match missing_part(one) {
+        None => Ok(()),
+        Some(number) => Err(HubError::MissingPart {
+            repo: hub.repo.clone(),
+            name: one.name.clone(),
+            number,
+            count: one.count.unwrap_or(0),
+        }),
     }
-    Ok(())
+}
+
+/// The first part that is not there, from 1.
+fn missing_part(one: &Candidate) -> Option<u32> {
+    let count = one.count.unwrap_or(0);
+    (1..=count).find(|number| {
+        let expected = format!("{}-{number:05}-of-{count:05}.gguf", one.name);
+        one.paths.get(*number as usize - 1) != Some(&expected)
+    })
 }
 
 #[cfg(test)]

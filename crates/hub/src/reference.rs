@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::url;
+use crate::{OllamaModel, url};
 
 /// A model by its name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,6 +17,8 @@ pub enum ModelRef {
     Hub(HubRef),
     /// A file on any web server, or one of several parts.
     Url(String),
+    /// `ollama:name[:tag]`: what Ollama has on this machine.
+    Ollama(OllamaModel),
 }
 
 /// A model of a hub's repository.
@@ -30,11 +32,12 @@ pub struct HubRef {
     pub revision: Option<String>,
 }
 
-/// Why a text that begins with `hf:` names nothing.
+/// Why a text that begins with `hf:` or `ollama:` names nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is not hf:owner/repo, hf:owner/repo:QUANT or hf:owner/repo:QUANT@revision")]
+#[error("{text:?} is not {expected}")]
 pub struct ParseRefError {
     text: String,
+    expected: &'static str,
 }
 
 impl FromStr for ModelRef {
@@ -44,11 +47,19 @@ impl FromStr for ModelRef {
         if url::is_url(text) {
             return Ok(Self::Url(text.to_owned()));
         }
+        if let Some(name) = text.strip_prefix("ollama:") {
+            let found = ollama(name).ok_or_else(|| ParseRefError {
+                text: text.to_owned(),
+                expected: "ollama:name or ollama:name:tag",
+            });
+            return found.map(Self::Ollama);
+        }
         let Some(rest) = text.strip_prefix("hf:") else {
             return Ok(Self::Path(text.into()));
         };
         let wrong = || ParseRefError {
             text: text.to_owned(),
+            expected: "hf:owner/repo, hf:owner/repo:QUANT or hf:owner/repo:QUANT@revision",
         };
         let (rest, revision) = match rest.split_once('@') {
             Some((rest, revision)) => (rest, Some(revision)),
@@ -72,8 +83,22 @@ impl FromStr for ModelRef {
     }
 }
 
+/// What stands after `ollama:`.
+fn ollama(text: &str) -> Option<OllamaModel> {
+    let (name, tag) = match text.split_once(':') {
+        Some((name, tag)) => (name, Some(tag)),
+        None => (text, None),
+    };
+    let parts = name.split('/');
+    let known = (1..=3).contains(&parts.clone().count()) && parts.chain(tag).all(is_name);
+    known.then(|| OllamaModel {
+        name: name.to_owned(),
+        tag: tag.map(str::to_owned),
+    })
+}
+
 /// Whether this can be a part of a path without leading elsewhere.
-fn is_name(text: &str) -> bool {
+pub(crate) fn is_name(text: &str) -> bool {
     let plain = |character: char| {
         !character.is_control() && !character.is_whitespace() && !"/\\:@?#%".contains(character)
     };
@@ -86,6 +111,7 @@ impl fmt::Display for ModelRef {
             Self::Path(path) => write!(f, "{}", path.display()),
             Self::Hub(hub) => write!(f, "{hub}"),
             Self::Url(address) => f.write_str(&url::shown(address)),
+            Self::Ollama(model) => write!(f, "{model}"),
         }
     }
 }
@@ -146,6 +172,12 @@ mod tests {
                 revision: revision.map(str::to_owned),
             })
         };
+        let ollama = |name: &str, tag: Option<&str>| {
+            ModelRef::Ollama(OllamaModel {
+                name: name.to_owned(),
+                tag: tag.map(str::to_owned),
+            })
+        };
         for (text, expected) in [
             ("hf:o/r", hub("o/r", None, None)),
             ("hf:o/r:Q4_K_M", hub("o/r", Some("Q4_K_M"), None)),
@@ -163,6 +195,8 @@ mod tests {
                 ModelRef::Path("models/hf:x.gguf".into()),
             ),
             ("m.gguf", ModelRef::Path("m.gguf".into())),
+            ("ollama:llama3.2", ollama("llama3.2", None)),
+            ("ollama:hf.co/o/r:Q4_0", ollama("hf.co/o/r", Some("Q4_0"))),
         ] {
             let read: ModelRef = text.parse().unwrap();
             assert_eq!(read, expected);
@@ -186,6 +220,17 @@ mod tests {
         ] {
             let error = text.parse::<ModelRef>().unwrap_err().to_string();
             assert!(error.contains("is not hf:owner/repo"), "{text}: {error}");
+        }
+        for text in [
+            "ollama:",
+            "ollama:a:",
+            "ollama:a:b:c",
+            "ollama:../a",
+            "ollama:a/b/c/d",
+            "ollama:a b",
+        ] {
+            let error = text.parse::<ModelRef>().unwrap_err().to_string();
+            assert!(error.contains("is not ollama:name"), "{text}: {error}");
         }
     }
 

@@ -82,8 +82,20 @@ impl Client {
     /// those of all parts.
     pub fn resolve(&self, reference: &ModelRef) -> Result<Resolved, HubError> {
         match reference {
-            ModelRef::Path(path) => Err(HubError::NotRemote(path.display().to_string())),
-            ModelRef::Hub(hub) => self.resolve_hub(hub),
+            here @ (ModelRef::Path(_) | ModelRef::Ollama(_)) => {
+                Err(HubError::NotRemote(here.to_string()))
+            }
+            ModelRef::Hub(hub) => self.resolve_hub(hub).map_err(|error| {
+                let there = self.caches().of_repository(&hub.repo).into_iter();
+                let there: Vec<_> = there.map(|kept| kept.reference).collect();
+                if there.is_empty() {
+                    return error;
+                }
+                HubError::ButHere {
+                    error: Box::new(error),
+                    there,
+                }
+            }),
             ModelRef::Url(at) => self.resolve_url(at),
         }
     }

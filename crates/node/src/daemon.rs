@@ -333,10 +333,13 @@ impl Daemon {
         host.key == self.shared.own().public()
     }
 
-    /// Finds a model on servers, and keeps its headers: the source that is given back has no
-    /// weights, which the nodes get where they need them.
+    /// Finds a model in another program's cache; or else on servers, and keeps its headers: the source
+    /// that is given back has no weights then, which the nodes get where they need them.
     pub fn find_model(&self, reference: &brigade_hub::ModelRef) -> Result<Source, NodeError> {
         let delivery = &self.shared.delivery;
+        if let Some(source) = delivery.client.caches().find(reference)? {
+            return Ok(source);
+        }
         delivery.keep(&delivery.client.resolve(reference)?)
     }
 

@@ -63,8 +63,8 @@ pub(crate) struct ForgetArgs {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct LoadArgs {
-    /// `hf:owner/repo[:QUANT][@revision]`, the address of a GGUF file, or a file of this machine;
-    /// each node fetches what it needs and has not
+    /// `hf:owner/repo[:QUANT][@revision]`, the address of a GGUF file, a file of this machine, or
+    /// `ollama:name[:tag]`; each node fetches what it needs and has not
     #[arg(value_name = "MODEL")]
     model: ModelRef,
     /// The nodes in order of layers, with the file's path there where it is another one, or `all`
@@ -180,8 +180,10 @@ pub(crate) fn forget(args: ForgetArgs) -> anyhow::Result<ExitCode> {
 pub(crate) fn load(args: &LoadArgs) -> anyhow::Result<ExitCode> {
     let model = match &args.model {
         // As this command sees it; the daemon may have been started elsewhere.
-        ModelRef::Path(path) => ModelRef::Path(model::open(path)?.path().to_owned()),
-        remote => remote.clone(),
+        here @ (ModelRef::Path(_) | ModelRef::Ollama(_)) => {
+            ModelRef::Path(model::open_named(here)?.path().to_owned())
+        }
+        remote @ (ModelRef::Hub(_) | ModelRef::Url(_)) => remote.clone(),
     };
     let on = args.on.iter().map(|seat| match seat.split_once('=') {
         Some((node, path)) => (node.to_owned(), Some(PathBuf::from(path))),

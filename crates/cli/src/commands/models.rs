@@ -12,7 +12,7 @@ use brigade_hub::ModelRef;
 use brigade_node::{Removed, cache_dir, cached, remove_cached};
 use serde_json::json;
 
-use crate::{model, output};
+use crate::{hub, model, output};
 
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true)]
@@ -35,7 +35,7 @@ enum Command {
 
 #[derive(Debug, clap::Args)]
 struct InspectArgs {
-    /// A GGUF file, the address of one, or `hf:owner/repo[:QUANT][@revision]`
+    /// A GGUF file, the address of one, `hf:owner/repo[:QUANT][@revision]` or `ollama:name[:tag]`
     #[arg(value_name = "MODEL")]
     model: ModelRef,
     /// Print one JSON document
@@ -64,11 +64,13 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 fn list(json: bool) -> anyhow::Result<ExitCode> {
     let folder = cache_dir()?;
     let models = list::Listed::of(&cached(&folder));
+    let elsewhere = hub::client().caches().list();
     if json {
-        let document = list::json(&folder, &models);
+        let document = list::json(&folder, &models, &elsewhere);
         output::document(&format!("{document}\n"))?;
     } else {
         output::document(&list::text(&folder, &models))?;
+        output::document(&list::elsewhere(&elsewhere))?;
     }
     Ok(ExitCode::SUCCESS)
 }

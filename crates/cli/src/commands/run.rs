@@ -19,7 +19,8 @@ const LONGEST_PROMPT_BYTES: u64 = 16 * 1024 * 1024;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// A GGUF file, or the first of several
+    /// A GGUF file, or the first of several; `hf:owner/repo[:QUANT][@revision]`, the address of a
+    /// file, or `ollama:name[:tag]`
     #[arg(value_name = "MODEL")]
     model: PathBuf,
     /// Answer this and end; without it, chat (or answer what standard input holds)

@@ -107,13 +107,16 @@ const RESTART_SECONDS: u32 = 5;
 const MARK: &str = "Written by `brigade service install`";
 
 /// What a node reads from its environment, as far as it may stand in a file that others can read.
-const CARRIED: [&str; 6] = [
+const CARRIED: [&str; 9] = [
     "BRIGADE_HOME",
     "BRIGADE_CACHE",
     "BRIGADE_DEVICE",
     "BRIGADE_LOG",
     "XDG_DATA_HOME",
     "XDG_CACHE_HOME",
+    "HF_HOME",
+    "HF_HUB_CACHE",
+    "OLLAMA_MODELS",
 ];
 
 /// The options of `brigade up`, to see that they are some.

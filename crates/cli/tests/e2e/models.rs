@@ -1,8 +1,10 @@
 //! `brigade models`, beside processes that use what it may remove.
 
-use std::path::Path;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
 
-use brigade_hub::testing::{Content, TestHub};
+use brigade_hub::testing::{COMMIT, Content, TestHub};
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -89,7 +91,7 @@ fn a_stage_that_is_served_stays_until_its_process_is_gone() {
         "{removed}"
     );
     assert_eq!(parts(&lab.scratch, &cache), []);
-    assert_eq!(std::fs::read_dir(cache.join("stages")).unwrap().count(), 0);
+    assert_eq!(fs::read_dir(cache.join("stages")).unwrap().count(), 0);
 }
 
 #[test]
@@ -100,7 +102,7 @@ fn what_was_fetched_stays_while_it_is_fetched_and_while_it_is_served() {
     ];
     let file = smollm2();
     let name = file.file_name().unwrap().to_str().unwrap();
-    let content = Content::Bytes(std::sync::Arc::new(std::fs::read(&file).unwrap()));
+    let content = Content::Bytes(std::sync::Arc::new(fs::read(&file).unwrap()));
     let hub = TestHub::start("someone/smollm2", &[(name, content)]);
     let fleet = Fleet::apart(&["a"], hub.endpoint());
     let cache = fleet.cache("a");
@@ -195,4 +197,121 @@ fn a_model_tells_what_it_is() {
         "{}",
         missing.stderr
     );
+}
+
+/// Puts SmolLM2 where Hugging Face's tools would have put it for this user.
+fn in_hugging_face(user: &Path) -> PathBuf {
+    let repo = user.join(".cache/huggingface/hub/models--someone--smollm2");
+    let snapshot = repo.join("snapshots").join(COMMIT);
+    fs::create_dir_all(&snapshot).unwrap();
+    fs::create_dir_all(repo.join("refs")).unwrap();
+    fs::write(repo.join("refs/main"), COMMIT).unwrap();
+    let link = snapshot.join(smollm2().file_name().unwrap());
+    symlink(smollm2(), &link).unwrap();
+    link
+}
+
+#[test]
+fn what_other_programs_have_is_used_where_it_lies() {
+    const NAME: &str = "hf:someone/smollm2:Q4_1";
+    let scratch = Scratch::new();
+    let link = in_hugging_face(&scratch.user());
+    let lm_studio = scratch.user().join(".lmstudio/models/google/gemma");
+    fs::create_dir_all(&lm_studio).unwrap();
+    symlink(gemma3(), lm_studio.join("gemma-3-270m-q4_k_m.gguf")).unwrap();
+    let ollama = scratch.user().join(".ollama/models");
+    let (hash, size) = ("a".repeat(64), fs::metadata(gemma3()).unwrap().len());
+    fs::create_dir_all(ollama.join("blobs")).unwrap();
+    symlink(gemma3(), ollama.join(format!("blobs/sha256-{hash}"))).unwrap();
+    let manifest = ollama.join("manifests/registry.ollama.ai/library/gemma3");
+    fs::create_dir_all(&manifest).unwrap();
+    let layer = json!({"mediaType": "application/vnd.ollama.image.model", "digest": format!("sha256:{hash}"), "size": size});
+    fs::write(
+        manifest.join("270m"),
+        json!({ "layers": [layer] }).to_string(),
+    )
+    .unwrap();
+
+    let listed = models(&scratch, &scratch.cache(), &["--json"]);
+    let listed: Value = serde_json::from_str(&listed.stdout).unwrap();
+    let there = listed["elsewhere"].as_array().unwrap().iter();
+    let there: Vec<_> = there
+        .map(|kept| kept["reference"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        there,
+        [NAME, "hf:google/gemma:Q4_K_M", "ollama:gemma3:270m"]
+    );
+    assert_eq!(listed["elsewhere"][0]["path"], text(&link));
+
+    // No server is asked: there is none.
+    let offline = |args: &[&str]| {
+        let mut command = scratch.command(args);
+        command.env("HF_ENDPOINT", "http://127.0.0.1:1");
+        scratch.finish(command, "")
+    };
+    let ask = |model: &str| {
+        let question = ["What is the capital of France?", "--ctx=512", "--threads=1"];
+        let few = ["--temperature=0", "--max-tokens=8"];
+        let ended = offline(&[&["run", model][..], &question, &few].concat());
+        assert_eq!(ended.code, Some(0), "{model}: {}", ended.stderr);
+        ended.stdout
+    };
+    assert_eq!(ask(NAME), ask(text(&smollm2())));
+    let gemma3 = ask(text(&gemma3()));
+    assert_eq!(ask("ollama:gemma3:270m"), gemma3);
+    assert_eq!(ask("hf:google/gemma"), gemma3);
+    assert!(!scratch.cache().join("fetched").exists());
+    for model in [NAME, "ollama:gemma3:270m"] {
+        let fit = offline(&["fit", model, "--on", "mac-mini-m4-pro-64gb", "--json"]);
+        assert_eq!(fit.code, Some(0), "{}", fit.stderr);
+    }
+    for (model, expected) in [
+        (
+            "ollama:llama3.2",
+            "ollama:llama3.2 is not here; Ollama has ollama:gemma3:270m",
+        ),
+        (
+            "hf:someone/smollm2:Q8_0",
+            "on this machine there is hf:someone/smollm2:Q4_1",
+        ),
+    ] {
+        let ended = offline(&["run", model, "hi"]);
+        assert_eq!(ended.code, Some(1));
+        assert!(ended.stderr.contains(expected), "{}", ended.stderr);
+    }
+}
+
+#[test]
+fn nodes_use_what_other_programs_have_on_them() {
+    let file = smollm2();
+    let name = file.file_name().unwrap().to_str().unwrap();
+    let content = Content::Bytes(std::sync::Arc::new(fs::read(&file).unwrap()));
+    let hub = TestHub::start("someone/smollm2", &[(name, content)]);
+    let fleet = Fleet::apart(&["a", "b"], hub.endpoint());
+    let load = [
+        "load",
+        "hf:someone/smollm2",
+        "--ctx=512",
+        "--threads=1",
+        "--yes",
+        "--on",
+    ];
+    // The one that coordinates has it: no server is asked.
+    in_hugging_face(&fleet.user("a"));
+    fleet.json("a", &[&load[..], &["a,b"]].concat());
+    assert_eq!(hub.served_bytes(), 0);
+    let body = chat("What is the capital of France?", 12, &json!({}));
+    let from_a = post(fleet.node("a").api(), &body).1["choices"][0]["message"].clone();
+    assert_eq!(fleet.run("a", &["unload"]).code, Some(0));
+    // The other way round: of what b has, nothing is fetched.
+    fs::remove_dir_all(fleet.user("a")).unwrap();
+    in_hugging_face(&fleet.user("b"));
+    fleet.json("a", &[&load[..], &["b"]].concat());
+    assert!(hub.served_bytes() < 8 << 20, "{}", hub.served_bytes());
+    assert_eq!(
+        post(fleet.node("a").api(), &body).1["choices"][0]["message"],
+        from_a
+    );
+    fleet.end();
 }

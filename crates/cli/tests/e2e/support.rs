@@ -93,6 +93,11 @@ impl Scratch {
         self.path("cache")
     }
 
+    /// The user's folder, for the commands that are started here.
+    pub(crate) fn user(&self) -> PathBuf {
+        self.path("user")
+    }
+
     /// `brigade` with these arguments.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_brigade"));
@@ -101,6 +106,13 @@ impl Scratch {
             .current_dir(self.folder.path())
             .env("BRIGADE_CACHE", self.cache())
             .env(MARK, self.folder.path())
+            // What other programs keep on this machine is not the test's.
+            .env("HOME", self.user())
+            .env_remove("HF_HOME")
+            .env_remove("HF_HUB_CACHE")
+            .env_remove("HUGGINGFACE_HUB_CACHE")
+            .env_remove("XDG_CACHE_HOME")
+            .env("OLLAMA_MODELS", self.user().join(".ollama/models"))
             .env_remove("BRIGADE_DEMO_MODEL")
             .env_remove("BRIGADE_LOG")
             .stdin(Stdio::null())

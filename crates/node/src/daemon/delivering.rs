@@ -51,9 +51,17 @@ pub(super) fn bring(
         return Ok((order, Default::default()));
     };
     let same = |source: &Source| source.model().identity().to_hex().as_str() == order.identity;
-    let there = Source::open(&order.path).ok();
-    if let Some(source) = there.filter(|source| !source.is_hollow() && same(source)) {
+    // The file of that path, or one that another program has fetched.
+    let caches = shared.delivery.client.caches();
+    let kept = offer
+        .remote
+        .first()
+        .and_then(|file| caches.find_file(&file.location));
+    let there = [Some(order.path.clone()), kept].into_iter().flatten();
+    let mut there = there.filter_map(|path| Source::open(&path).ok());
+    if let Some(source) = there.find(|source| !source.is_hollow() && same(source)) {
         let lease = source.lease()?;
+        source.path().clone_into(&mut order.path);
         shared.delivery.have(&offer.key, source);
         return Ok((order, [lease, Lease::default()]));
     }

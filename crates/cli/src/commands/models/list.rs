@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use brigade_gguf::Need;
-use brigade_hub::{Location, RemoteFile};
+use brigade_hub::{Kept, Location, Program, RemoteFile};
 use brigade_node::{CachedModel, Came, What};
 use serde_json::{Value, json};
 
@@ -130,12 +130,25 @@ pub(super) fn need(need: Need) -> &'static str {
     }
 }
 
-pub(super) fn json(folder: &Path, models: &[Listed]) -> Value {
+pub(super) fn json(folder: &Path, models: &[Listed], elsewhere: &[Kept]) -> Value {
+    let kept = |kept: &Kept| {
+        json!({
+            "by": match kept.by {
+                Program::HuggingFace => "hugging-face",
+                Program::LmStudio => "lm-studio",
+                Program::Ollama => "ollama",
+            },
+            "reference": kept.reference,
+            "bytes": kept.bytes,
+            "path": kept.path.display().to_string(),
+        })
+    };
     json!({
         "schema": "brigade.models/1",
         "folder": folder.display().to_string(),
         "used_bytes": models.iter().map(Listed::bytes).sum::<u64>(),
         "models": models.iter().map(Listed::json).collect::<Vec<_>>(),
+        "elsewhere": elsewhere.iter().map(kept).collect::<Vec<_>>(),
     })
 }
 
@@ -171,6 +184,28 @@ pub(super) fn text(folder: &Path, models: &[Listed]) -> String {
                 output::bytes(part.bytes)
             );
             let _ = writeln!(text, "{}", line.trim_end());
+        }
+    }
+    text
+}
+
+/// What other programs keep.
+pub(super) fn elsewhere(kept: &[Kept]) -> String {
+    let mut text = String::new();
+    for program in [Program::HuggingFace, Program::LmStudio, Program::Ollama] {
+        let own: Vec<_> = kept.iter().filter(|kept| kept.by == program).collect();
+        if own.is_empty() {
+            continue;
+        }
+        let all = own.iter().map(|kept| kept.bytes).sum();
+        let _ = writeln!(
+            text,
+            "\n{program} has {}, used where they lie",
+            output::bytes(all)
+        );
+        for kept in own {
+            let (size, path) = (output::bytes(kept.bytes), kept.path.display());
+            let _ = writeln!(text, "\n{}\n  {size:>10}  {path}", kept.reference);
         }
     }
     text

@@ -195,9 +195,10 @@ impl Serving {
     }
 }
 
-/// Where the header of a model on servers was put.
-fn kept(source: &Source) -> Option<PathBuf> {
-    source.is_hollow().then(|| source.path().to_owned())
+/// Where a model was found, or its header put, that was not named by a path.
+fn kept(order: &LoadOrder, source: &Source) -> Option<PathBuf> {
+    let is_path = matches!(order.model, ModelRef::Path(_));
+    (!is_path).then(|| source.path().to_owned())
 }
 
 impl Shared {
@@ -219,7 +220,7 @@ impl Shared {
             name: name.clone(),
             order: LoadOrder {
                 context: Some(context),
-                header: kept(source),
+                header: kept(&order, source),
                 stages,
                 ..order
             },
@@ -268,7 +269,8 @@ impl Shared {
         self.announce();
     }
 
-    /// A model's header: of the file, of this version if it was kept, or from its server.
+    /// A model's header: of the file, of this version if it was found before, else of what another
+    /// program has here, or from its server.
     fn open(&self, order: &LoadOrder) -> anyhow::Result<Source> {
         let kept = order.header.as_ref();
         match (&order.model, kept.and_then(|path| model::open(path).ok())) {

@@ -99,6 +99,11 @@ impl Fleet {
         self.scratch.path(&format!("cache-{name}"))
     }
 
+    /// The user's folder on a node that has a cache of its own.
+    pub(crate) fn user(&self, name: &str) -> PathBuf {
+        self.scratch.path(&format!("user-{name}"))
+    }
+
     /// The state folder of a node.
     pub(crate) fn home(&self, name: &str) -> PathBuf {
         self.scratch.path(&format!("home-{name}"))
@@ -125,6 +130,7 @@ impl Fleet {
         if let Some(hub) = &self.hub {
             command
                 .env("BRIGADE_CACHE", self.cache(name))
+                .env("HOME", self.user(name))
                 .env("HF_ENDPOINT", hub);
         }
         let mut child = command.spawn().unwrap();

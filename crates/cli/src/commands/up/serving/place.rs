@@ -24,7 +24,7 @@ impl Shared {
     pub(super) fn plan(&self, order: &LoadOrder) -> anyhow::Result<Placed> {
         let source = self.open(order)?;
         Ok(Placed {
-            header: kept(&source),
+            header: kept(order, &source),
             ..self.place(order, &source)?
         })
     }
