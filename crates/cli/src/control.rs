@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 use brigade_gguf::Layers;
 use brigade_hub::ModelRef;
 use brigade_node::control::Conversation;
-use brigade_node::{LinkView, Memory, NearbyNode, NodeView};
+use brigade_node::{Cache, LinkView, Memory, NearbyNode, NodeView};
 use serde::{Deserialize, Serialize};
 
 use crate::model::{Decoding, Engine};
@@ -38,6 +38,8 @@ pub(crate) enum Request {
     Unload(Option<String>),
     /// What runs.
     Ps,
+    /// The cache of the node, and its limit.
+    Cache,
     /// An answer of the model that is loaded, the likeliest.
     Ask {
         /// Of a person.
@@ -100,6 +102,8 @@ pub(crate) enum Reply {
     Unloaded(String),
     /// To [`Request::Ps`].
     Running(Vec<Running>),
+    /// To [`Request::Cache`].
+    Cache(Cache),
     /// To [`Request::Ask`], after its pieces in [`Reply::Progress`].
     Answered {
         /// Of the question.

@@ -80,7 +80,8 @@ fn usual_log(command: &Command) -> &'static str {
     match command {
         #[cfg(unix)]
         Command::Up(_) if !child::has_parent() => "error,brigade_node=info",
-        _ => "error",
+        // What a limit drops is told by whoever writes something else instead.
+        _ => "error,brigade_node::cache=info",
     }
 }
 

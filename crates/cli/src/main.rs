@@ -7,6 +7,8 @@ mod about;
 #[cfg(feature = "engine")]
 mod backend;
 #[cfg(feature = "engine")]
+mod cache;
+#[cfg(feature = "engine")]
 mod calibrator;
 mod commands;
 #[cfg(all(feature = "engine", unix))]

@@ -124,7 +124,7 @@ pub(crate) fn open_named(reference: &ModelRef) -> anyhow::Result<Source> {
     if let Some(source) = client.caches().find(reference)? {
         return Ok(source);
     }
-    let cache = brigade_node::cache_dir()?;
+    let cache = crate::cache::cache(None)?;
     let mut progress = output::progress();
     let fetched = brigade_node::fetch_model(&client, reference, &cache, |step| {
         progress(step);
@@ -296,7 +296,7 @@ pub(crate) fn spec(
         sequences: decoding.streams,
         chunk_tokens: 64,
         threads: Some(self::threads(threads, sharing)?),
-        cache: brigade_node::cache_dir()?,
+        cache: crate::cache::cache(None)?,
         links: Links::Plain,
     })
 }

@@ -7,11 +7,13 @@
 //! ```
 
 mod contents;
+mod limit;
 
 use std::path::PathBuf;
 
 use crate::NodeError;
-pub use contents::{CachedModel, CachedPart, Came, Removed, What, cached, remove_cached};
+pub use contents::{CachedModel, CachedPart, Came, Removed, What, Why, cached, remove_cached};
+pub use limit::{Cache, Pin};
 
 /// The folder of stages in the cache.
 pub(crate) const STAGES: &str = "stages";

@@ -29,7 +29,6 @@ mod view;
 
 use std::fmt;
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::thread;
@@ -42,6 +41,7 @@ use brigade_wire::token::Token;
 use ring::rand::{SecureRandom, SystemRandom};
 
 use crate::NodeError;
+use crate::cache::{Cache, Pin};
 use crate::delivery::{Delivery, Offer};
 use crate::home::Home;
 use crate::interfaces::{self, interfaces};
@@ -82,7 +82,7 @@ pub struct DaemonConfig {
     /// Build of llama.cpp.
     pub build: String,
     /// Where stage files are kept.
-    pub cache: PathBuf,
+    pub cache: Cache,
     /// What asks hubs and other servers for models.
     pub hub: brigade_hub::Client,
     /// Where nodes connect to: at one address, or at the unspecified one for all of this machine.
@@ -149,8 +149,8 @@ impl Daemon {
             home: config.home,
             name: config.name,
             build: config.build,
-            delivery: Delivery::new(config.hub, config.cache.clone()),
-            cache: config.cache,
+            cache: config.cache.folder.clone(),
+            delivery: Delivery::new(config.hub, config.cache),
             listen,
             stage_ports: config.stage_ports,
             boot: u64::from_le_bytes(boot),
@@ -181,6 +181,20 @@ impl Daemon {
     /// The state folder.
     pub fn home(&self) -> &std::path::Path {
         self.shared.home.folder()
+    }
+
+    /// Says what models that shall be loaded need of the cache, from now on, and drops what is above its
+    /// limit.
+    pub fn pin(&self, pins: Vec<Pin>) {
+        self.shared.delivery.pin(pins);
+        if let Err(error) = self.cache_rules().make_room(0) {
+            tracing::warn!(%error, "the cache has more than it may have");
+        }
+    }
+
+    /// The cache with its limit.
+    pub fn cache_rules(&self) -> Cache {
+        self.shared.delivery.cache()
     }
 
     /// Where stage files are kept.

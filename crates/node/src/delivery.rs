@@ -37,6 +37,7 @@ use brigade_hub::{Client, RemoteFile, Resolved};
 use serde::{Deserialize, Serialize};
 
 use crate::NodeError;
+use crate::cache::{Cache, Pin};
 pub(crate) use bring::Brought;
 pub(crate) use fetch::Fetching;
 use fetch::deliver;
@@ -74,11 +75,11 @@ const SCHEMA: &str = "brigade.fetched/1";
 pub fn fetch_model(
     client: &Client,
     reference: &brigade_hub::ModelRef,
-    cache: &Path,
+    cache: &Cache,
     mut progress: impl FnMut(crate::Progress) -> Result<(), NodeError>,
 ) -> Result<Source, NodeError> {
     let resolved = client.resolve(reference)?;
-    let delivery = Delivery::new(client.clone(), cache.to_owned());
+    let delivery = Delivery::new(client.clone(), cache.clone());
     delivery.fetch_whole(&resolved, |state| {
         progress(crate::Progress::Fetching {
             node: "this machine".to_owned(),
@@ -93,18 +94,32 @@ pub fn fetch_model(
 #[derive(Debug)]
 pub(crate) struct Delivery {
     pub(crate) client: Client,
-    cache: PathBuf,
+    folder: PathBuf,
+    cache: Mutex<Cache>,
     /// Models whose whole files lie on this machine, by key.
     local: Mutex<HashMap<String, Arc<Source>>>,
 }
 
 impl Delivery {
-    pub(crate) fn new(client: Client, cache: PathBuf) -> Self {
+    pub(crate) fn new(client: Client, cache: Cache) -> Self {
         Self {
             client,
-            cache,
+            folder: cache.folder.clone(),
+            cache: Mutex::new(cache),
             local: Mutex::default(),
         }
+    }
+
+    /// The cache, with what must stay in it now.
+    pub(crate) fn cache(&self) -> Cache {
+        let cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        cache.clone()
+    }
+
+    /// Says what models that shall be loaded need.
+    pub(crate) fn pin(&self, pins: Vec<Pin>) {
+        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        cache.pins = pins;
     }
 
     /// The folder of a model.
@@ -113,7 +128,7 @@ impl Delivery {
         let name = name.strip_suffix(".gguf").unwrap_or(name);
         let name: String = name.chars().take(40).collect();
         let folder = format!("{name}-{}", offer.key.get(..16).unwrap_or(&offer.key));
-        self.cache.join(FETCHED).join(folder)
+        self.folder.join(FETCHED).join(folder)
     }
 
     /// Keeps the headers of a model that lies on servers; what is given back has no weights.
@@ -214,7 +229,7 @@ impl Delivery {
             return Holding::whole(Arc::clone(source));
         }
         let short = key.get(..16)?;
-        let folders = fs::read_dir(self.cache.join(FETCHED)).ok()?;
+        let folders = fs::read_dir(self.folder.join(FETCHED)).ok()?;
         let folder = folders.flatten().map(|entry| entry.path()).find(|path| {
             let name = path.file_name().and_then(|name| name.to_str());
             name.is_some_and(|name| name.ends_with(&format!("-{short}")))

@@ -107,6 +107,20 @@ pub enum NodeError {
     /// A name means no node, or several.
     #[error(transparent)]
     Find(#[from] brigade_wire::members::FindError),
+    /// What is needed is more than the cache may hold.
+    #[error(
+        "{} more are needed in the cache, which may hold {} and has {} that must stay: raise \
+         --cache-limit (BRIGADE_CACHE_LIMIT), or unload a model", gigabytes(*wanted_bytes),
+        gigabytes(*limit_bytes), gigabytes(*needed_bytes)
+    )]
+    CacheFull {
+        /// What was to be written.
+        wanted_bytes: u64,
+        /// The limit.
+        limit_bytes: u64,
+        /// What is in use, declared or put there by others.
+        needed_bytes: u64,
+    },
     /// The cache has nothing of this name, or several things.
     #[error("{}", not_cached(asked, names))]
     NotCached {
@@ -125,4 +139,8 @@ fn not_cached(asked: &str, names: &[String]) -> String {
         return format!("{asked} is not in the cache: `brigade models` lists what is");
     }
     format!("{asked} may be {}: name one", names.join(", "))
+}
+
+fn gigabytes(bytes: u64) -> String {
+    format!("{:.2} GB", bytes as f64 / 1e9)
 }

@@ -35,7 +35,9 @@ mod stage_process;
 mod tokenizer;
 mod worker;
 
-pub use cache::{CachedModel, CachedPart, Came, Removed, What, cache_dir, cached, remove_cached};
+pub use cache::{
+    Cache, CachedModel, CachedPart, Came, Pin, Removed, What, Why, cache_dir, cached, remove_cached,
+};
 pub use cluster::{BreakOff, Cluster, ClusterSpec, Links, NodeInfo, Placement, Progress, Seat};
 pub use daemon::{
     Amount, Claim, Daemon, DaemonConfig, Discovery, Held, Host, LinkView, Measured, NearbyNode,

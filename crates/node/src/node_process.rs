@@ -4,9 +4,10 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use brigade_gguf::{Lease, Source, prepare_stage};
+use brigade_gguf::{Lease, Origin, Source, find_stage, prepare_stage, stage_files};
 
 use crate::NodeError;
+use crate::cache::Cache;
 use crate::child::{self, ChildProcess, Reports};
 use crate::listen::Listen;
 use crate::worker::{
@@ -93,27 +94,38 @@ fn obey(order: NodeOrder) -> Result<Running, NodeError> {
     }
 }
 
-fn run_shard(shard: &Shard, cache: &Path, listen: Listen) -> Result<Running, NodeError> {
+fn run_shard(shard: &Shard, cache: &Cache, listen: Listen) -> Result<Running, NodeError> {
     let source = Source::open(&shard.path)?;
     if source.model().identity().to_hex().as_str() != shard.identity {
         return Err(NodeError::AnotherModel(shard.path.clone()));
     }
     let layer_count = source.header().block_count()?;
     let mut last = Instant::now();
-    let folder = stage_dir(&source, &shard.run.model, cache);
+    let folder = stage_dir(&source, &shard.run.model, &cache.folder);
+    let is_whole = shard.layers.is_whole(layer_count);
+    if !is_whole && find_stage(&source, shard.layers, &folder).is_none() {
+        let files = stage_files(&source, shard.layers)?;
+        cache.make_room(files.iter().map(|(_, layout)| layout.len()).sum())?;
+    }
     let files = prepare_stage(&source, shard.layers, &folder, |done, total| {
         if last.elapsed() > Duration::from_millis(200) {
             last = Instant::now();
             child::report(&NodeReport::Slicing(done, total));
         }
     })?;
+    if files.origin == Origin::Written {
+        // Others may have written at the same time.
+        let settled = cache.make_room(0);
+        settled
+            .unwrap_or_else(|error| tracing::warn!(%error, "the cache has more than it may have"));
+    }
     let name = format!("the stage of layers {}", shard.layers);
     let source = match files.embedding {
         Some(embedding) => StageSource::First {
             stage: files.model,
             embedding,
         },
-        None if shard.layers.is_whole(layer_count) => StageSource::Whole(files.model),
+        None if is_whole => StageSource::Whole(files.model),
         None if shard.layers.is_last(layer_count) => StageSource::Last(files.model),
         None => StageSource::Middle(files.model),
     };
@@ -131,7 +143,7 @@ fn run_shard(shard: &Shard, cache: &Path, listen: Listen) -> Result<Running, Nod
 
 /// A folder for this model's stage files, readable by name. It is another one for every state
 /// of every file: a stage that is about to be loaded is never written again by somebody else.
-fn stage_dir(source: &Source, name: &str, cache: &Path) -> PathBuf {
+pub(crate) fn stage_dir(source: &Source, name: &str, cache: &Path) -> PathBuf {
     // What was fetched lies with its headers.
     if source.is_hollow()
         && let Some(folder) = source.path().ancestors().nth(2)

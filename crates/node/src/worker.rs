@@ -11,6 +11,7 @@ use brigade_gguf::Layers;
 use brigade_wire::StageParams;
 use serde::{Deserialize, Serialize};
 
+use crate::cache::Cache;
 use crate::delivery::Offer;
 use crate::link::Guard;
 use crate::listen::Listen;
@@ -111,7 +112,7 @@ pub(crate) enum NodeOrder {
         /// The layers.
         shard: Shard,
         /// Where stage files are kept.
-        cache: PathBuf,
+        cache: Cache,
         /// Where the stage listens.
         listen: Listen,
     },

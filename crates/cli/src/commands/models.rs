@@ -7,11 +7,12 @@ mod list;
 use std::process::ExitCode;
 
 use anyhow::bail;
-use brigade_gguf::Need;
 use brigade_hub::ModelRef;
-use brigade_node::{Removed, cache_dir, cached, remove_cached};
+use brigade_node::{Cache, Removed, cached, remove_cached};
 use serde_json::json;
 
+#[cfg(unix)]
+use crate::control::{self, Reply, Request};
 use crate::{hub, model, output};
 
 #[derive(Debug, clap::Args)]
@@ -61,15 +62,27 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
 }
 
+/// The cache as the daemon of this user sees it, or as this command does.
+fn cache() -> anyhow::Result<Cache> {
+    let own = crate::cache::cache(None)?;
+    #[cfg(unix)]
+    if let Ok(Reply::Cache(cache)) = control::ask(&Request::Cache, |_| {})
+        && cache.folder == own.folder
+    {
+        return Ok(cache);
+    }
+    Ok(own)
+}
+
 fn list(json: bool) -> anyhow::Result<ExitCode> {
-    let folder = cache_dir()?;
-    let models = list::Listed::of(&cached(&folder));
+    let cache = cache()?;
+    let models = list::Listed::of(&cache, &cached(&cache.folder));
     let elsewhere = hub::client().caches().list();
     if json {
-        let document = list::json(&folder, &models, &elsewhere);
+        let document = list::json(&cache, &models, &elsewhere);
         output::document(&format!("{document}\n"))?;
     } else {
-        output::document(&list::text(&folder, &models))?;
+        output::document(&list::text(&cache, &models))?;
         output::document(&list::elsewhere(&elsewhere))?;
     }
     Ok(ExitCode::SUCCESS)
@@ -87,12 +100,12 @@ fn inspect(args: &InspectArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn remove(args: &RemoveArgs) -> anyhow::Result<ExitCode> {
-    let removed = remove_cached(&cache_dir()?, &args.name)?;
+    let removed = remove_cached(&cache()?, &args.name)?;
     if args.json {
         let kept = removed
             .kept
             .iter()
-            .map(|(part, need)| json!({ "part": part, "why": list::need(*need) }));
+            .map(|(part, why)| json!({ "part": part, "why": list::why(*why) }));
         let document = json!({
             "schema": "brigade.models-remove/1",
             "removed": removed.gone,
@@ -113,10 +126,10 @@ fn remove(args: &RemoveArgs) -> anyhow::Result<ExitCode> {
     if removed.kept.is_empty() {
         return Ok(ExitCode::SUCCESS);
     }
-    let kept = removed.kept.iter().map(|(part, need)| match need {
-        Need::Written => format!("{part} is being written or fetched"),
-        Need::Used | Need::Unused => format!("{part} is in use"),
-    });
+    let kept = removed
+        .kept
+        .iter()
+        .map(|(part, why)| format!("{part} is {}", list::why(*why)));
     let kept: Vec<_> = kept.collect();
     bail!("{}: unload it, or end what runs it, first", kept.join(", "))
 }

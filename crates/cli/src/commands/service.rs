@@ -107,9 +107,10 @@ const RESTART_SECONDS: u32 = 5;
 const MARK: &str = "Written by `brigade service install`";
 
 /// What a node reads from its environment, as far as it may stand in a file that others can read.
-const CARRIED: [&str; 9] = [
+const CARRIED: [&str; 10] = [
     "BRIGADE_HOME",
     "BRIGADE_CACHE",
+    "BRIGADE_CACHE_LIMIT",
     "BRIGADE_DEVICE",
     "BRIGADE_LOG",
     "XDG_DATA_HOME",

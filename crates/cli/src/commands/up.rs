@@ -25,6 +25,7 @@ use crate::output;
 use crate::server::ApiArgs;
 use crate::signals::Signals;
 use calibrating::Calibrate;
+pub(crate) use serving::pins;
 use serving::{Api, Serving, Shelf};
 
 /// The port of a node where nothing else is said.
@@ -60,6 +61,10 @@ pub(crate) struct Args {
     /// comfortably
     #[arg(long, value_name = "DIR")]
     load_on_request: Option<PathBuf>,
+    /// The most of models in the cache folder, such as 200GB: what was used least recently is dropped
+    /// for what comes, and nothing that is needed [default: `BRIGADE_CACHE_LIMIT`, else none]
+    #[arg(long, value_name = "SIZE", value_parser = crate::cache::size)]
+    cache_limit: Option<u64>,
     /// What this node is called [default: the machine's name]
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
@@ -139,7 +144,7 @@ fn serve(args: &Args) -> anyhow::Result<ExitCode> {
         home,
         name: name.clone(),
         build: brigade_llama::build(),
-        cache: brigade_node::cache_dir()?,
+        cache: crate::cache::cache(args.cache_limit)?,
         hub: crate::hub::client(),
         listener,
         stage_ports,
@@ -334,6 +339,7 @@ fn obey(
         })?),
         Request::Unload(model) => Reply::Unloaded(serving.unload(model.as_deref())?),
         Request::Ps => Reply::Running(serving.running()),
+        Request::Cache => Reply::Cache(daemon.cache_rules()),
         Request::Ask {
             question,
             max_tokens,

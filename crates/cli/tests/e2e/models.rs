@@ -96,8 +96,8 @@ fn a_stage_that_is_served_stays_until_its_process_is_gone() {
 
 #[test]
 fn what_was_fetched_stays_while_it_is_fetched_and_while_it_is_served() {
-    const FETCHED: [&str; 2] = [
-        "SmolLM2-135M-Instruct.Q4_1: 0..30",
+    const SERVED: [&str; 2] = [
+        "SmolLM2-135M-Instruct.Q4_1: whole",
         "SmolLM2-135M-Instruct.Q4_1: header",
     ];
     let file = smollm2();
@@ -136,9 +136,7 @@ fn what_was_fetched_stays_while_it_is_fetched_and_while_it_is_served() {
     );
     hub.set_speed_after(u64::MAX, 1000);
     assert_eq!(loading.wait_with_output().unwrap().status.code(), Some(0));
-    let served = [FETCHED[0].replace("0..30", "whole"), FETCHED[1].to_owned()];
-    let served = served.each_ref().map(String::as_str);
-    assert_eq!(parts(&fleet.scratch, &cache), with_use(&served, true));
+    assert_eq!(parts(&fleet.scratch, &cache), with_use(&SERVED, true));
     let refused = models(
         &fleet.scratch,
         &cache,
@@ -161,7 +159,7 @@ fn what_was_fetched_stays_while_it_is_fetched_and_while_it_is_served() {
     assert_eq!(parts(&fleet.scratch, &cache), []);
     // The daemon fetches it again, as if it had never been here.
     fleet.json("a", &load);
-    assert_eq!(parts(&fleet.scratch, &cache), with_use(&served, true));
+    assert_eq!(parts(&fleet.scratch, &cache), with_use(&SERVED, true));
     fleet.end();
 }
 
@@ -314,4 +312,70 @@ fn nodes_use_what_other_programs_have_on_them() {
         from_a
     );
     fleet.end();
+}
+
+#[test]
+fn a_limit_drops_what_was_used_least_recently_and_says_so() {
+    const LIMIT: u64 = 200_000_000;
+    let mut fleet = Fleet::new();
+    fleet.start("a", &["--cache-limit", "200MB"]);
+    let token = fleet.token("a");
+    fleet.start("b", &["--cache-limit", "0.2GB", "--join", &token]);
+    fleet.wait_until_all_up();
+    let (model, plan) = (smollm2(), fleet.scratch.path("plan.json"));
+    let load = |cut: u32| {
+        let stage = |node, layers: [u32; 2]| json!({ "node": node, "layers": layers });
+        let stages = [stage("a", [0, cut]), stage("b", [cut, 30])];
+        let text_of = json!({ "schema": "brigade.plan/1", "stages": stages }).to_string();
+        fs::write(&plan, text_of).unwrap();
+        let usual = [
+            "load",
+            text(&model),
+            "--ctx=512",
+            "--threads=1",
+            "--yes",
+            "--plan",
+        ];
+        fleet.json("a", &[&usual[..], &[text(&plan)]].concat());
+    };
+    let cache = fleet.scratch.cache();
+    let used = ["0..10", "10..30"].map(|layers| format!("SmolLM2-135M-Instruct.Q4_1: {layers}"));
+    // Some 126 MB each way of cutting it.
+    load(15);
+    assert_eq!(fleet.run("a", &["unload"]).code, Some(0));
+    load(10);
+    let there = parts(&fleet.scratch, &cache);
+    let in_use: Vec<_> = there
+        .iter()
+        .filter(|part| part.1)
+        .map(|part| &part.0)
+        .collect();
+    assert_eq!(in_use, [&used[0], &used[1]]);
+    let listed = fleet.json("a", &["models"]);
+    assert_eq!(listed["limit_bytes"], LIMIT);
+    assert!(listed["used_bytes"].as_u64().unwrap() <= LIMIT, "{listed}");
+    wait_until("what was dropped is told", SOON, || {
+        let said = ["a", "b"].map(|node| fleet.node(node).stderr());
+        said.concat().contains("dropped from the cache")
+    });
+    // What does not fit is refused, and drops nothing.
+    let refused = fleet.complaint(
+        "a",
+        &["load", text(&gemma3()), "--on=a,b", "--yes", "--threads=1"],
+    );
+    assert!(refused.contains("raise --cache-limit"), "{refused}");
+
+    // A model that shall be loaded keeps its stages while its daemon is down.
+    fleet.kill("a");
+    wait_until("nothing is in use", SOON, || {
+        parts(&fleet.scratch, &cache).iter().all(|part| !part.1)
+    });
+    let refused = fleet.complaint("a", &["models", "remove", "SmolLM2-135M-Instruct.Q4_1"]);
+    for layers in ["/0..10", "/10..30"] {
+        let expected = format!("{layers} is needed by a model that is loaded");
+        assert!(refused.contains(&expected), "{refused}");
+    }
+    let there = parts(&fleet.scratch, &cache);
+    let there: Vec<_> = there.iter().map(|part| &part.0).collect();
+    assert_eq!(there, [&used[0], &used[1]]);
 }

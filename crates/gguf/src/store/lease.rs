@@ -49,7 +49,11 @@ fn hold(path: &Path) -> io::Result<File> {
 
 /// Takes a file for its removal; `None` where it is in use, or where that cannot be told.
 pub(super) fn take_unused(path: &Path) -> io::Result<Option<File>> {
-    let file = File::options().read(true).write(true).open(path)?;
+    // Network file systems want the right to write; elsewhere a file that lacks it can go as well.
+    let file = match File::options().read(true).write(true).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => File::open(path)?,
+        opened => opened?,
+    };
     for _ in 0..3 {
         match file.try_lock() {
             Ok(()) => return Ok(Some(file)),

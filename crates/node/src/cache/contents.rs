@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use brigade_gguf::{Layers, Need, Removal, Stored, StoredStage, stored_stages};
 use brigade_hub::RemoteFile;
 
-use super::{PUT, STAGES};
+use super::{Cache, PUT, STAGES};
 use crate::NodeError;
 use crate::delivery::places::{HEADER_LOCK, Places, WHOLE_LOCK};
 use crate::delivery::{FETCHED, described};
@@ -24,6 +24,8 @@ pub struct CachedModel {
     pub came: Came,
     /// What is there, stages in order.
     pub parts: Vec<CachedPart>,
+    /// The folder of its stages.
+    pub(super) stages: PathBuf,
 }
 
 /// How something came into the cache.
@@ -76,8 +78,37 @@ pub struct Removed {
     pub gone: Vec<String>,
     /// Bytes that are free now.
     pub freed_bytes: u64,
-    /// Parts that somebody needs.
-    pub kept: Vec<(String, Need)>,
+    /// Parts that stay.
+    pub kept: Vec<(String, Why)>,
+}
+
+/// Why something stays in the cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// Some process uses it.
+    Used,
+    /// It is being written or fetched.
+    Written,
+    /// A model that shall be loaded needs it.
+    Declared,
+}
+
+impl Why {
+    /// Why this stays now, if it does.
+    pub fn of(cache: &Cache, model: &CachedModel, part: &CachedPart) -> Option<Self> {
+        match part.stored.need() {
+            Need::Unused => cache.is_pinned(model, part).then_some(Self::Declared),
+            taken => Self::taken(taken),
+        }
+    }
+
+    fn taken(need: Need) -> Option<Self> {
+        match need {
+            Need::Unused => None,
+            Need::Used => Some(Self::Used),
+            Need::Written => Some(Self::Written),
+        }
+    }
 }
 
 /// The models in the cache, by name.
@@ -96,6 +127,7 @@ fn cut(cache: &Path) -> impl Iterator<Item = CachedModel> {
             model: without_hash(&name),
             name,
             came: Came::Cut(stages.iter().find_map(|stage| stage.source.clone())),
+            stages: folder,
             parts: stages.into_iter().map(CachedPart::from).collect(),
         }
     })
@@ -133,6 +165,7 @@ fn fetched(cache: &Path) -> impl Iterator<Item = CachedModel> {
             name,
             came: Came::Fetched(described(&folder).map_or_else(Vec::new, |offer| offer.remote)),
             parts,
+            stages: there.stages,
         }
     })
 }
@@ -153,8 +186,21 @@ fn put(cache: &Path) -> impl Iterator<Item = CachedModel> {
                 is_complete: true,
                 stored,
             }],
+            // It has none.
+            stages: PathBuf::new(),
         })
     })
+}
+
+impl CachedPart {
+    /// Bytes that it takes, or will take when it is complete.
+    pub(super) fn reserved_bytes(&self) -> u64 {
+        if self.is_complete {
+            self.stored.disk_bytes()
+        } else {
+            self.stored.full_bytes()
+        }
+    }
 }
 
 impl From<StoredStage> for CachedPart {
@@ -185,8 +231,8 @@ fn without_hash(folder: &str) -> String {
 
 /// Removes what a name means, as far as nobody needs it: a model of [`cached`], or a part of one as
 /// `NAME/0..15`, `NAME/whole`. A model may be called by what others are called too, if there are none.
-pub fn remove_cached(cache: &Path, name: &str) -> Result<Removed, NodeError> {
-    let models = cached(cache);
+pub fn remove_cached(cache: &Cache, name: &str) -> Result<Removed, NodeError> {
+    let models = cached(&cache.folder);
     let (model, part) = find(&models, name)?;
     let mut removed = Removed::default();
     for one in &model.parts {
@@ -199,6 +245,11 @@ pub fn remove_cached(cache: &Path, name: &str) -> Result<Removed, NodeError> {
         if !is_meant {
             continue;
         }
+        if cache.is_pinned(model, one) {
+            let why = Why::of(cache, model, one).unwrap_or(Why::Declared);
+            removed.kept.push((shown, why));
+            continue;
+        }
         let failed = |error: io::Error| NodeError::File {
             path: one.stored.paths.first().cloned().unwrap_or_default(),
             error,
@@ -208,7 +259,11 @@ pub fn remove_cached(cache: &Path, name: &str) -> Result<Removed, NodeError> {
                 removed.freed_bytes += bytes;
                 removed.gone.push(shown);
             }
-            Removal::Refused(need) => removed.kept.push((shown, need)),
+            Removal::Refused(need) => {
+                removed
+                    .kept
+                    .extend(Why::taken(need).map(|why| (shown, why)));
+            }
         }
     }
     Ok(removed)
@@ -278,6 +333,10 @@ mod tests {
             self.folder.path()
         }
 
+        fn unlimited(&self) -> Cache {
+            Cache::unlimited(self.cache().to_owned())
+        }
+
         fn names(&self) -> Vec<String> {
             let parts = |model: CachedModel| {
                 let name = model.name;
@@ -315,7 +374,7 @@ mod tests {
     #[test]
     fn a_name_that_is_not_one_says_what_there_is() {
         let fixture = Fixture::new();
-        let error = remove_cached(fixture.cache(), "tiny")
+        let error = remove_cached(&fixture.unlimited(), "tiny")
             .unwrap_err()
             .to_string();
         assert_eq!(
@@ -323,7 +382,7 @@ mod tests {
             "tiny may be models/tiny.gguf, tiny-0123456789abcdef, tiny-fedcba9876543210: name one"
         );
         for name in ["huge", "tiny-0123456789abcdef/0..4", "tiny/0..2", "..", ""] {
-            let error = remove_cached(fixture.cache(), name)
+            let error = remove_cached(&fixture.unlimited(), name)
                 .unwrap_err()
                 .to_string();
             assert!(
@@ -337,19 +396,19 @@ mod tests {
     #[test]
     fn a_part_goes_and_a_model_as_far_as_nobody_uses_it() {
         let fixture = Fixture::new();
-        let removed = remove_cached(fixture.cache(), "tiny-0123456789abcdef/2..4").unwrap();
+        let removed = remove_cached(&fixture.unlimited(), "tiny-0123456789abcdef/2..4").unwrap();
         assert_eq!(removed.gone, ["tiny-0123456789abcdef/2..4"]);
         assert!(removed.freed_bytes > 0 && removed.kept.is_empty());
 
         let lease = fixture.source.lease().unwrap();
-        let removed = remove_cached(fixture.cache(), "models/tiny.gguf").unwrap();
+        let removed = remove_cached(&fixture.unlimited(), "models/tiny.gguf").unwrap();
         assert_eq!(
             removed.kept,
-            [("models/tiny.gguf/whole".to_owned(), Need::Used)]
+            [("models/tiny.gguf/whole".to_owned(), Why::Used)]
         );
         assert_eq!((removed.freed_bytes, removed.gone.len()), (0, 0));
         drop(lease);
-        let removed = remove_cached(fixture.cache(), "models/tiny.gguf").unwrap();
+        let removed = remove_cached(&fixture.unlimited(), "models/tiny.gguf").unwrap();
         assert_eq!(removed.freed_bytes, fixture.source.model().file_bytes());
         assert_eq!(
             fixture.names(),

@@ -9,6 +9,7 @@ use brigade_wire::StageParams;
 
 use super::guards::Guards;
 use crate::NodeError;
+use crate::cache::Cache;
 use crate::daemon::{Amount, Host};
 use crate::listen::Listen;
 use crate::worker::{NodeOrder, RunParams, Shard};
@@ -52,7 +53,7 @@ pub struct ClusterSpec {
     /// Threads of each stage; without it, as many as its node has cores.
     pub threads: Option<u32>,
     /// Where stage files are kept on this machine.
-    pub cache: PathBuf,
+    pub cache: Cache,
     /// How the stages on this machine are connected; those of several machines always encrypt.
     pub links: Links,
 }

@@ -133,7 +133,7 @@ fn run(
                 Ok((brought, leases)) => {
                     let order = NodeOrder::Stage {
                         shard: brought,
-                        cache: shared.cache.clone(),
+                        cache: shared.delivery.cache(),
                         listen: shared.chain_listen(),
                     };
                     (order, leases)

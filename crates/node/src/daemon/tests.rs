@@ -30,7 +30,7 @@ fn config(folder: &Path, name: &str, build: &str) -> DaemonConfig {
         home: Home::open(folder).unwrap(),
         name: name.to_owned(),
         build: build.to_owned(),
-        cache: folder.join("cache"),
+        cache: crate::Cache::unlimited(folder.join("cache")),
         hub: brigade_hub::Client::new(brigade_hub::Settings::default()),
         listener: TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap(),
         stage_ports: None,

@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use brigade_gguf::{Claim, Layers, Lease, Source, WriteLock, claim_stage, pieces, pieces_in};
+use brigade_gguf::{
+    Claim, Layers, Lease, Source, Stored, WriteLock, claim_stage, pieces, pieces_in,
+};
 use brigade_hub::Resolved;
 
 use super::output::{Output, Wanted};
@@ -94,7 +96,7 @@ impl Delivery {
                 });
             }
         }
-        let output = open(&stage.folder(), &sizes)?;
+        let output = self.open(&stage.folder(), &sizes)?;
         let suppliers = self.suppliers(offer, nodes());
         let paths = deliver(output, &wanted, authority, suppliers, progress)?;
         Ok(brought(stage.finish(source, &paths)?.lease))
@@ -127,7 +129,7 @@ impl Delivery {
             return brought();
         }
         let sizes: Vec<u64> = source.files().iter().map(|file| file.stamp.bytes).collect();
-        let output = open(&begun, &sizes)?;
+        let output = self.open(&begun, &sizes)?;
         let wanted: Vec<Wanted> = (0..)
             .zip(pieces(source.model()))
             .map(|(number, piece)| Wanted {
@@ -154,6 +156,21 @@ impl Delivery {
             error,
         })?;
         brought()
+    }
+
+    /// Opens files to be filled, for which there must be room.
+    fn open(&self, folder: &Path, sizes: &[u64]) -> Result<Output, NodeError> {
+        let begun = Stored {
+            lock: None,
+            paths: vec![folder.to_owned()],
+        };
+        let wanted: u64 = sizes.iter().sum();
+        self.cache()
+            .make_room(wanted.saturating_sub(begun.full_bytes()))?;
+        Output::open(folder, sizes).map_err(|error| NodeError::File {
+            path: folder.to_owned(),
+            error,
+        })
     }
 
     fn suppliers(&self, offer: &Offer, nodes: Vec<HasPieces>) -> Vec<Supplier> {
@@ -191,13 +208,6 @@ impl Delivery {
         let brought = self.bring_whole(&offer, &source, &folder, None, Vec::new, progress)?;
         Ok(Source::open(&brought.path)?)
     }
-}
-
-fn open(folder: &Path, sizes: &[u64]) -> Result<Output, NodeError> {
-    Output::open(folder, sizes).map_err(|error| NodeError::File {
-        path: folder.to_owned(),
-        error,
-    })
 }
 
 /// Copies the first bytes of a file over those of another, and sees to it that all are kept.

@@ -1,12 +1,10 @@
 //! What lies in the cache, as a table and as JSON.
 
 use std::fmt::Write as _;
-use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use brigade_gguf::Need;
 use brigade_hub::{Kept, Location, Program, RemoteFile};
-use brigade_node::{CachedModel, Came, What};
+use brigade_node::{Cache, CachedModel, CachedPart, Came, What, Why};
 use serde_json::{Value, json};
 
 use crate::output;
@@ -24,19 +22,19 @@ struct Part {
     is_complete: bool,
     bytes: u64,
     last_used: Option<SystemTime>,
-    need: Need,
+    why: Option<Why>,
     paths: Vec<String>,
 }
 
 impl Listed {
-    pub(super) fn of(models: &[CachedModel]) -> Vec<Self> {
-        let part = |part: &brigade_node::CachedPart| Part {
+    pub(super) fn of(cache: &Cache, models: &[CachedModel]) -> Vec<Self> {
+        let part = |model: &CachedModel, part: &CachedPart| Part {
             what: part.what,
             is_complete: part.is_complete,
             bytes: part.stored.disk_bytes(),
             // To ask whether it is in use is not to use it.
             last_used: part.stored.last_used(),
-            need: part.stored.need(),
+            why: Why::of(cache, model, part),
             paths: part
                 .stored
                 .paths
@@ -48,7 +46,7 @@ impl Listed {
             name: model.name.clone(),
             model: model.model.clone(),
             came: model.came.clone(),
-            parts: model.parts.iter().map(part).collect(),
+            parts: model.parts.iter().map(|one| part(model, one)).collect(),
         };
         models.iter().map(listed).collect()
     }
@@ -106,8 +104,8 @@ impl Part {
             "complete": self.is_complete,
             "bytes": self.bytes,
             "last_used_unix_s": since.map(|since| since.as_secs()),
-            "in_use": self.need != Need::Unused,
-            "why": (self.need != Need::Unused).then(|| need(self.need)),
+            "in_use": matches!(self.why, Some(Why::Used | Why::Written)),
+            "why": self.why.map(why),
             "paths": self.paths,
         })
     }
@@ -122,15 +120,15 @@ fn place(file: &RemoteFile) -> String {
 }
 
 /// Why something stays.
-pub(super) fn need(need: Need) -> &'static str {
-    match need {
-        Need::Unused => "unused",
-        Need::Used => "in use",
-        Need::Written => "being written",
+pub(super) fn why(why: Why) -> &'static str {
+    match why {
+        Why::Used => "in use",
+        Why::Written => "being written or fetched",
+        Why::Declared => "needed by a model that is loaded",
     }
 }
 
-pub(super) fn json(folder: &Path, models: &[Listed], elsewhere: &[Kept]) -> Value {
+pub(super) fn json(cache: &Cache, models: &[Listed], elsewhere: &[Kept]) -> Value {
     let kept = |kept: &Kept| {
         json!({
             "by": match kept.by {
@@ -145,20 +143,22 @@ pub(super) fn json(folder: &Path, models: &[Listed], elsewhere: &[Kept]) -> Valu
     };
     json!({
         "schema": "brigade.models/1",
-        "folder": folder.display().to_string(),
+        "folder": cache.folder.display().to_string(),
+        "limit_bytes": cache.limit_bytes,
         "used_bytes": models.iter().map(Listed::bytes).sum::<u64>(),
         "models": models.iter().map(Listed::json).collect::<Vec<_>>(),
         "elsewhere": elsewhere.iter().map(kept).collect::<Vec<_>>(),
     })
 }
 
-pub(super) fn text(folder: &Path, models: &[Listed]) -> String {
+pub(super) fn text(cache: &Cache, models: &[Listed]) -> String {
     let all = models.iter().map(Listed::bytes).sum();
-    let mut text = format!(
-        "{} has {} of models\n",
-        folder.display(),
-        output::bytes(all)
-    );
+    let limit = match cache.limit_bytes {
+        Some(bytes) => format!("at most {}", output::bytes(bytes)),
+        None => "without a limit".to_owned(),
+    };
+    let (folder, all) = (cache.folder.display(), output::bytes(all));
+    let mut text = format!("{folder} has {all} of models, {limit}\n");
     let now = SystemTime::now();
     for model in models {
         let _ = writeln!(text, "\n{}  {}", model.name, model.came());
@@ -175,10 +175,7 @@ pub(super) fn text(folder: &Path, models: &[Listed]) -> String {
             let used = part
                 .last_used
                 .map_or_else(|| "-".to_owned(), |time| ago(now, time));
-            let state = match part.need {
-                Need::Unused => "",
-                taken => need(taken),
-            };
+            let state = part.why.map_or("", why);
             let line = format!(
                 "  {what:<24} {:>10}  {used:<12} {state}",
                 output::bytes(part.bytes)

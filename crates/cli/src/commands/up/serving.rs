@@ -8,7 +8,7 @@ mod slot;
 mod wanted;
 
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::bail;
@@ -16,7 +16,7 @@ use brigade_api::Settings;
 use brigade_fit::catalog::Catalog;
 use brigade_gguf::Source;
 use brigade_hub::ModelRef;
-use brigade_node::Daemon;
+use brigade_node::{Daemon, Pin};
 use tokio::sync::mpsc;
 
 use crate::control::{LoadOrder, Running};
@@ -96,6 +96,7 @@ impl Serving {
             shared.lock().push(Arc::clone(&slot));
             slot.keep(&shared, |_| {});
         }
+        shared.pin();
         Ok(Self {
             shared,
             server: Mutex::new(Some(server)),
@@ -193,6 +194,12 @@ impl Serving {
             server.stop();
         }
     }
+}
+
+/// What the models that the daemon with this state folder shall load need of a cache.
+pub(crate) fn pins(home: &Path, cache: &Path) -> anyhow::Result<Vec<Pin>> {
+    let declared = Store::open(home).read()?;
+    Ok(declared.iter().flat_map(|one| one.pins(cache)).collect())
 }
 
 /// Where a model was found, or its header put, that was not named by a path.
@@ -293,8 +300,20 @@ impl Shared {
 
     /// Writes down what is to come back.
     fn declare(&self) -> anyhow::Result<()> {
-        let slots = self.lock();
-        let declared: Vec<_> = slots.iter().map(|slot| slot.declared()).collect();
-        self.store.write(&declared)
+        let written = {
+            let slots = self.lock();
+            let declared: Vec<_> = slots.iter().map(|slot| slot.declared()).collect();
+            self.store.write(&declared)
+        };
+        self.pin();
+        written
+    }
+
+    /// Keeps what is to come back in the cache.
+    fn pin(&self) {
+        let declared: Vec<_> = self.lock().iter().map(|slot| slot.declared()).collect();
+        let cache = self.daemon.cache();
+        let pins = declared.iter().flat_map(|declared| declared.pins(cache));
+        self.daemon.pin(pins.collect());
     }
 }

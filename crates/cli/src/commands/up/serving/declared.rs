@@ -5,6 +5,9 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use brigade_gguf::{Layers, Source};
+use brigade_hub::ModelRef;
+use brigade_node::Pin;
 use serde::{Deserialize, Serialize};
 
 use crate::control::LoadOrder;
@@ -15,6 +18,32 @@ pub(super) struct Declared {
     /// What requests call it.
     pub(super) name: String,
     pub(super) order: LoadOrder,
+}
+
+impl Declared {
+    /// What it needs of a cache on this machine; nothing of files that are not here.
+    pub(super) fn pins(&self, cache: &Path) -> impl Iterator<Item = Pin> {
+        let LoadOrder {
+            model,
+            header,
+            on,
+            stages,
+            ..
+        } = &self.order;
+        let named = match model {
+            ModelRef::Path(path) => Some(path),
+            _ => header.as_ref(),
+        };
+        // A node may have been given a path of its own.
+        let paths = named
+            .into_iter()
+            .chain(on.iter().filter_map(|(_, path)| path.as_ref()));
+        paths.filter_map(move |path| {
+            let source = Source::open(path).ok()?;
+            let layers = stages.iter().map(|stage| Layers::from(stage.layers));
+            Some(Pin::new(&source, &self.name, cache, layers.collect()))
+        })
+    }
 }
 
 /// The file.

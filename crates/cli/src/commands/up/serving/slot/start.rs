@@ -35,7 +35,7 @@ impl Slot {
             placement = Placement::Stages(ranges);
         } else if source.is_hollow() {
             // llama.cpp's client reads all of the weights.
-            let (client, cache) = (crate::hub::client(), brigade_node::cache_dir()?);
+            let (client, cache) = (crate::hub::client(), shared.daemon.cache_rules());
             source = brigade_node::fetch_model(&client, &order.model, &cache, |step| {
                 progress(output::progress_text(&step));
                 break_off.check()
