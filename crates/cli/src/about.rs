@@ -82,6 +82,10 @@ impl About {
             .sum();
         let free = this_machine::available_bytes();
         self.facts.available_bytes = free.map(|free| (free + own).min(self.facts.memory_bytes));
+        let devices = self.facts.devices.iter_mut();
+        for cpu in devices.filter(|device| device.kind == DeviceKind::Cpu) {
+            cpu.free_bytes = self.facts.available_bytes.unwrap_or(cpu.free_bytes);
+        }
         self.load = fs::read_to_string("/proc/loadavg")
             .ok()
             .and_then(|text| text.split_whitespace().next()?.parse().ok());

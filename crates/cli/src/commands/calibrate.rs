@@ -10,19 +10,24 @@ use brigade_fit::speed::calibration::Calibration;
 
 use crate::about::Calibrations;
 use crate::calibrator::Measuring;
+use crate::commands::lab::Trial;
 use crate::output;
+use check::Compared;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Threads that compute [default: the cores of this machine]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     threads: Option<u32>,
-    /// Run this model on stages on this machine as well, and compare with what is predicted
+    /// Run this model in a lab as well, and compare with what is predicted
     #[arg(long, value_name = "MODEL")]
     check: Vec<PathBuf>,
     /// How many stages --check runs
     #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "2")]
     stages: Vec<u32>,
+    /// Links of the lab of --check, as `brigade lab` has them
+    #[arg(long, value_name = "[A-B:]LINK", requires = "check")]
+    link: Vec<String>,
     /// How many answers --check measures
     #[arg(long, value_name = "N", default_value_t = 5)]
     answers: u32,
@@ -33,7 +38,8 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from) as u32;
-    let measuring = Measuring::start(args.threads.unwrap_or(cores))?;
+    let threads = args.threads.unwrap_or(cores);
+    let measuring = Measuring::start(threads)?;
     let calibration = measuring.finish(|what| output::status(&format!("measuring {what}")))?;
     output::progress_done();
     let home = brigade_node::home_dir()?;
@@ -51,7 +57,13 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
     for model in &args.check {
         for &stages in &args.stages {
-            let compared = check::check(model, stages, args.answers, &calibration)?;
+            let compared = Compared::by(&Trial {
+                model,
+                nodes: stages,
+                threads,
+                links: &args.link,
+                answers: args.answers,
+            })?;
             output::line(&if args.json {
                 serde_json::to_string(&compared)?
             } else {

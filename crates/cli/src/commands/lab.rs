@@ -5,13 +5,15 @@ mod links;
 mod nodes;
 mod predicted;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::{fs, io, thread};
 
 use anyhow::bail;
+use brigade_fit::evidence::Estimate;
+use brigade_gguf::Source;
 use brigade_hub::ModelRef;
 use brigade_node::Placement;
 use serde_json::{Value, json};
@@ -27,6 +29,10 @@ use nodes::Nodes;
 
 /// Tokens of an answer whose speed is worth comparing with a prediction.
 const LEAST_TOKENS: u32 = 16;
+
+/// What is asked where only the speed counts, and the most tokens of an answer to that.
+const QUESTION: &str = "Tell me a long story about a bucket brigade.";
+const TRIAL_TOKENS: u32 = 64;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -93,28 +99,13 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     };
     let served = args.once.is_none() || args.serving.api.is_some();
     let mut nodes = Nodes::start(folder, args.nodes, api, wiring.as_ref())?;
-    // Evenly, and not by the memory that each node happens to see: they are one machine.
-    let ranges = match placement {
-        Placement::Stages(ranges) => ranges,
-        Placement::Whole | Placement::Rpc(_) => Vec::new(),
-    };
-    let given = ranges.iter().map(|layers| (layers.start, layers.end));
     let order = LoadOrder {
-        model: ModelRef::Path(source.path().to_owned()),
-        header: None,
-        on: nodes.names().map(|name| (name, None)).collect(),
-        given: nodes.names().zip(given).collect(),
         context: args.ctx,
         decoding: args.decoding,
-        threads: Some(threads),
         engine: args.engine,
-        stages: Vec::new(),
+        ..order(&source, placement, threads, &nodes)
     };
-    let reply = nodes.ask(&Request::Load(order), output::status);
-    output::progress_done();
-    let Reply::Serving(running) = reply? else {
-        bail!("the nodes answered something else than was asked");
-    };
+    let running = load(&nodes, order)?;
     if args.json {
         output::line(&ready_line(&nodes, &running, served).to_string())?;
     } else {
@@ -155,6 +146,81 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     } else {
         ExitCode::SUCCESS
     })
+}
+
+/// An order for a model over all nodes: evenly, and not by the memory that each node happens to see,
+/// as they are one machine.
+fn order(source: &Source, placement: Placement, threads: u32, nodes: &Nodes) -> LoadOrder {
+    let ranges = match placement {
+        Placement::Stages(ranges) => ranges,
+        Placement::Whole | Placement::Rpc(_) => Vec::new(),
+    };
+    let given = ranges.iter().map(|layers| (layers.start, layers.end));
+    LoadOrder {
+        model: ModelRef::Path(source.path().to_owned()),
+        header: None,
+        on: nodes.names().map(|name| (name, None)).collect(),
+        given: nodes.names().zip(given).collect(),
+        context: None,
+        decoding: Decoding::alone(0),
+        threads: Some(threads),
+        engine: None,
+        stages: Vec::new(),
+    }
+}
+
+fn load(nodes: &Nodes, order: LoadOrder) -> anyhow::Result<Running> {
+    let reply = nodes.ask(&Request::Load(order), output::status);
+    output::progress_done();
+    match reply? {
+        Reply::Serving(running) => Ok(running),
+        _ => bail!("the nodes answered something else than was asked"),
+    }
+}
+
+/// A lab that only measures.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Trial<'a> {
+    pub(super) model: &'a Path,
+    pub(super) nodes: u32,
+    pub(super) threads: u32,
+    /// As `--link` has them.
+    pub(super) links: &'a [String],
+    pub(super) answers: u32,
+}
+
+impl Trial<'_> {
+    /// What the planner predicts of an answer's tokens a second, and what each answer had.
+    pub(super) fn run(&self) -> anyhow::Result<(Option<Estimate>, Vec<f64>)> {
+        let source = model::open(self.model)?;
+        let (placement, _) = model::placement(&source, self.nodes, Some(Engine::Stages))?;
+        let wiring = links::wiring(self.links, self.nodes)?;
+        let folder = Folder::make()?;
+        let _interrupted = Interrupted::new(folder.path().to_owned())?;
+        let api = vec!["--api".into(), "127.0.0.1:0".into()];
+        let nodes = Nodes::start(folder, self.nodes, api, wiring.as_ref())?;
+        let order = order(&source, placement, self.threads, &nodes);
+        let running = load(&nodes, order)?;
+        let mut measured = Vec::new();
+        let mut context = 0;
+        // The first answer warms up.
+        for answer in 0..=self.answers {
+            let (prompt_tokens, told) = ask(&nodes, QUESTION, TRIAL_TOKENS, |_| {})?;
+            context = prompt_tokens as u32 + told.tokens / 2;
+            if told.tokens < LEAST_TOKENS {
+                bail!(
+                    "the model answers with {} tokens, too few to be timed",
+                    told.tokens
+                );
+            }
+            if answer > 0 {
+                measured.push(told.decode_tok_s());
+            }
+        }
+        let wiring = wiring.as_ref();
+        let predicted = predicted::decode_tok_s(&source, self.threads, context, &running, wiring)?;
+        Ok((predicted, measured))
+    }
 }
 
 /// What a signal does: until the lab only serves, it ends the program at once, and the nodes end
@@ -247,18 +313,27 @@ fn table(nodes: &Nodes, running: &Running) -> String {
 
 /// Asks, and prints the answer as it comes, where people read it.
 fn answer(nodes: &Nodes, question: &str, args: &Args) -> anyhow::Result<(usize, Told)> {
-    let request = Request::Ask {
-        question: question.to_owned(),
-        max_tokens: args.max_tokens,
-    };
     let mut written = Ok(());
-    let reply = nodes.ask(&request, |text| {
+    let answered = ask(nodes, question, args.max_tokens, |text| {
         if !args.json && written.is_ok() {
             written = output::piece(text);
         }
     });
     written?;
-    match reply? {
+    answered
+}
+
+fn ask(
+    nodes: &Nodes,
+    question: &str,
+    max_tokens: u32,
+    show: impl FnMut(&str),
+) -> anyhow::Result<(usize, Told)> {
+    let request = Request::Ask {
+        question: question.to_owned(),
+        max_tokens,
+    };
+    match nodes.ask(&request, show)? {
         Reply::Answered {
             prompt_tokens,
             told,
@@ -271,7 +346,7 @@ fn report(
     args: &Args,
     prompt_tokens: usize,
     told: &Told,
-    predicted: Option<&brigade_fit::evidence::Estimate>,
+    predicted: Option<&Estimate>,
 ) -> anyhow::Result<()> {
     if args.json {
         let line = json!({

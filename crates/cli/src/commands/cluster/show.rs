@@ -128,7 +128,7 @@ pub(super) fn devices(nodes: &[NodeView]) -> String {
     if !rows.is_empty() {
         let _ = writeln!(
             table,
-            "\n  {:<names$}  {:<devices$}  {:>memories$}  kind",
+            "\n  {:<names$}  {:<devices$}  {:>memories$}  what it is",
             "node", "device", "free memory"
         );
     }

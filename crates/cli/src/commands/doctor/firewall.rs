@@ -210,6 +210,16 @@ pub(super) fn linux(who: &str, gate: Option<Gate>, ports: Ports, reached: bool) 
     }
 }
 
+/// Where the kernel may filter packets and no tool has told how.
+pub(super) fn untold(is_root: bool) -> Check {
+    if is_root {
+        Check::unknown(NAME, "no tool here tells what the packet filter does")
+            .with_fix("install nftables, of which doctor asks `nft`, and run it again")
+    } else {
+        Check::unknown(NAME, "the packet filter tells only root").with_fix("sudo brigade doctor")
+    }
+}
+
 /// What `socketfilterfw --getglobalstate`, `--getblockall` and `--getappblocked PROGRAM` of macOS
 /// say. Their wording is from documentation and reports of macOS 13 to 15, not seen here.
 pub(super) fn macos(global: &str, block_all: &str, program: &str) -> Check {

@@ -77,6 +77,17 @@ fn a_shut_firewall_stops_a_node_that_others_reach() {
 }
 
 #[test]
+fn a_firewall_of_which_nobody_tells() {
+    let (user, root) = (firewall::untold(false), firewall::untold(true));
+    assert_eq!(
+        (user.outcome, root.outcome),
+        (Outcome::Unknown, Outcome::Unknown)
+    );
+    assert_eq!(user.fix.as_deref(), Some("sudo brigade doctor"));
+    assert!(!root.fix.unwrap().contains("sudo"));
+}
+
+#[test]
 fn the_firewall_of_a_mac() {
     let of = |global: &str, all: &str, program: &str| firewall::macos(global, all, program).outcome;
     let on = "Firewall is enabled. (State = 1)";
