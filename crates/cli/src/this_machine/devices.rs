@@ -38,6 +38,10 @@ pub(crate) enum DeviceKind {
 /// Marks the devices that a stage's layers lie on: those that were chosen, by name; else those that
 /// llama.cpp takes by itself, which are all GPUs, or the integrated ones where there is no other,
 /// or the processor.
+#[cfg_attr(
+    not(any(feature = "engine", test)),
+    expect(dead_code, reason = "only the engine asks for devices")
+)]
 pub(crate) fn mark(devices: &mut [Device], chosen: Option<&[String]>) {
     let is_gpu =
         |device: &Device| matches!(device.kind, DeviceKind::Gpu | DeviceKind::IntegratedGpu);

@@ -70,19 +70,22 @@ fn tokens(api: &str, seed: u64, begun: &Barrier, stop: &AtomicBool) -> Vec<Insta
 }
 
 /// The 99th percentile of the gaps between the tokens of three answers while a prompt of over
-/// 2,048 tokens is read, as a part of a chunk's pass through both stages.
+/// 2,048 tokens is read, as a part of a chunk's pass through both stages without company.
 fn gap_beside_a_prompt(api: &str, attempt: u32) -> f64 {
-    let read = |first: String| {
+    let read = |first: String, count: usize| {
         let start = Instant::now();
-        let (status, answer) = post(api, &chat(&words(2048, &first), 1, &json!({})));
+        let (status, answer) = post(api, &chat(&words(count, &first), 1, &json!({})));
         assert_eq!(status, 200, "{answer}");
         let tokens = answer["usage"]["prompt_tokens"].as_u64().unwrap();
-        assert!(tokens >= 2048, "{tokens} tokens");
-        (start, start.elapsed(), tokens.div_ceil(64))
+        assert!(tokens >= count as u64, "{tokens} tokens");
+        (start, start.elapsed(), tokens.div_ceil(64) as u32)
     };
-    let (_, alone, chunks) = read(format!("Alone {attempt}"));
-    // Two stages of even length: the last chunk leaves the first one after all others.
-    let pass = alone * 2 / (chunks as u32 + 1);
+    // Later chunks take longer, as they attend to more, and the longest gaps are beside them: so the
+    // pass is that of a chunk of the second half. The stages are even: in twice the time in which
+    // one chunk follows another.
+    let (_, half, half_chunks) = read(format!("Half {attempt}"), 1024);
+    let (_, whole, chunks) = read(format!("Alone {attempt}"), 2048);
+    let pass = whole.saturating_sub(half) * 2 / (chunks - half_chunks);
     let (begun, stop) = (Barrier::new(4), AtomicBool::new(false));
     let (gaps, window) = thread::scope(|scope| {
         let streams: Vec<_> = (0..3)
@@ -92,7 +95,7 @@ fn gap_beside_a_prompt(api: &str, attempt: u32) -> f64 {
             })
             .collect();
         begun.wait();
-        let (start, took, _) = read(format!("Beside {attempt}"));
+        let (start, took, _) = read(format!("Beside {attempt}"), 2048);
         stop.store(true, Ordering::Relaxed);
         let times: Vec<_> = streams.into_iter().map(|s| s.join().unwrap()).collect();
         (times, (start, start + took))

@@ -10,7 +10,7 @@ use brigade_engine::scheduler::{
 };
 use brigade_engine::sim::{SimChain, SimModel, SimStage, SimTiming};
 use brigade_engine::{Input, Stage};
-use brigade_wire::{SamplingParams, SeqId, Span, Step, Token, Want};
+use brigade_wire::{KvOp, SamplingParams, SeqId, Span, Step, Token, Want};
 
 pub(crate) const STOP: [Token; 2] = [0, 1];
 
@@ -202,17 +202,22 @@ impl<'a> World<'a> {
         self.scheduler.submit(request).unwrap();
     }
 
-    /// Whatever a request is doing, its tokens are gone from every stage with the next step,
-    /// which is sent at once.
+    /// Whatever a request is doing, its tokens are gone from every stage with the next step, which
+    /// is sent at once.
     fn cancel(&mut self, id: RequestId) {
         let mut sequences = (0..self.config.sequences).map(SeqId);
-        let held = sequences.any(|seq| self.scheduler.holder(seq) == Some(id));
+        let held = sequences.find(|&seq| self.scheduler.holder(seq) == Some(id));
         self.scheduler.cancel(id);
         self.ready_since.remove(&id);
-        self.send_all();
-        if held {
-            assert_eq!(self.kv_tokens(), self.scheduler.kv_tokens());
+        if let Some(seq) = held
+            && self.chain.stages()[0].lengths()[seq.0 as usize] > 0
+        {
+            let step = self.scheduler.next_step(self.chain.now_us()).unwrap();
+            let removal = KvOp::Remove { seq, from: 0 };
+            assert!(step.kv.contains(&removal), "{step:?}");
+            self.send(&step);
         }
+        self.send_all();
     }
 
     /// Tokens in every stage's KV cache.
@@ -228,21 +233,25 @@ impl<'a> World<'a> {
 
     fn send_all(&mut self) {
         while let Some(step) = self.scheduler.next_step(self.chain.now_us()) {
-            for started in self.scheduler.take_started() {
-                let id = started.request;
-                self.started.push(id);
-                self.cached_tokens += started.cached_tokens as usize;
-                let times = self.times.get_mut(&(id.0 as usize)).unwrap();
-                times.started_us.get_or_insert(self.chain.now_us());
-            }
-            let in_flight = self.scheduler.load().steps_in_flight;
-            // Four groups and four chunks for each stage, one at the door, and a change.
-            assert!(in_flight <= 8 * self.config.stages as usize + 4);
-            assert!(step.token_count() <= self.config.batch_tokens() as usize);
-            self.follow(&step);
-            // The stages check order, lengths and positions of the spans.
-            self.chain.send(&step).unwrap();
+            self.send(&step);
         }
+    }
+
+    fn send(&mut self, step: &Step) {
+        for started in self.scheduler.take_started() {
+            let id = started.request;
+            self.started.push(id);
+            self.cached_tokens += started.cached_tokens as usize;
+            let times = self.times.get_mut(&(id.0 as usize)).unwrap();
+            times.started_us.get_or_insert(self.chain.now_us());
+        }
+        let in_flight = self.scheduler.load().steps_in_flight;
+        // Four groups and four chunks for each stage, one at the door, and a change.
+        assert!(in_flight <= 8 * self.config.stages as usize + 4);
+        assert!(step.token_count() <= self.config.batch_tokens() as usize);
+        self.follow(step);
+        // The stages check order, lengths and positions of the spans.
+        self.chain.send(step).unwrap();
     }
 
     fn follow(&mut self, step: &Step) {
