@@ -103,10 +103,10 @@ impl Ledger {
         };
         let computed: u64 = result.compute_us.iter().map(|&us| u64::from(us)).sum();
         let beyond = now_us.saturating_sub(step.sent_us).saturating_sub(computed);
-        let network_us = match links() {
-            Some(links) if !step.alone => beyond.min(links.at(step.tokens as f64) as u64),
-            _ => beyond,
-        };
+        let links = if step.alone { None } else { links() };
+        let network_us = links.map_or(beyond, |links| {
+            beyond.min(links.at(step.tokens as f64) as u64)
+        });
         for (request, gives_token) in step.parts {
             let trip = Trip {
                 sent_us: step.sent_us,

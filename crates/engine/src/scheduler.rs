@@ -171,6 +171,11 @@ impl Scheduler {
         }
     }
 
+    /// What the links were measured to take for a step, all together.
+    pub fn links(&self) -> Option<timing::Line> {
+        self.timing.links()
+    }
+
     /// Takes a request; its answer comes out of [`on_result`](Self::on_result).
     pub fn submit(&mut self, request: Request) -> Result<(), SubmitError> {
         if request.prompt.is_empty() {

@@ -399,7 +399,7 @@ impl State {
             .scheduler
             .on_result(result, now_us)
             .map_err(|error| error.to_string())?;
-        let links = || self.scheduler.measured().links;
+        let links = || self.scheduler.links();
         self.ledger
             .returned(result, now_us, links, |request, trip| {
                 if let Some(open) = self.answers.get(&request) {

@@ -219,10 +219,7 @@ impl Scheduler {
                     seq: span.seq,
                     ticket: active.ticket,
                     want: span.want,
-                    tokens: match span.want {
-                        Want::Verify => span.tokens.len(),
-                        Want::Nothing | Want::Token | Want::TokenAndLogits => 1,
-                    },
+                    tokens: span.logits_rows(),
                 });
             }
         }

@@ -166,14 +166,9 @@ impl Timing {
         let lines = self.decode_lines()?;
         let on_links = self.links().unwrap_or_default();
         Some(move |tokens| {
-            let mut pass_us = on_links.at(tokens as f64);
-            let mut slowest_us = 0.0_f64;
-            for (stage, line) in self.stages.iter().zip(&lines) {
-                let us = stage.decode.at(tokens, *line);
-                pass_us += us;
-                slowest_us = slowest_us.max(us);
-            }
-            pass_us.max(groups as f64 * slowest_us)
+            let stages = self.stages.iter().zip(&lines);
+            let stages_us = stages.map(|(stage, line)| stage.decode.at(tokens, *line));
+            cycle_us(groups, on_links.at(tokens as f64), stages_us)
         })
     }
 
@@ -211,6 +206,15 @@ struct ChunkPass {
     slowest_us: f64,
 }
 
+/// Until a group has its next token: it must pass all stages and links, and the slowest stage must
+/// serve all groups.
+fn cycle_us(groups: usize, links_us: f64, stages_us: impl Iterator<Item = f64>) -> f64 {
+    let (pass_us, slowest_us) = stages_us.fold((links_us, 0.0_f64), |(pass, slowest), us| {
+        (pass + us, slowest.max(us))
+    });
+    pass_us.max(groups as f64 * slowest_us)
+}
+
 struct Decode {
     lines: Vec<Line>,
     links: Line,
@@ -220,14 +224,8 @@ struct Decode {
 impl Decode {
     fn cycle_us(&self, groups: usize) -> f64 {
         let tokens = self.sequences.div_ceil(groups.max(1)) as f64;
-        let mut pass_us = self.links.at(tokens);
-        let mut slowest_us = 0.0_f64;
-        for line in &self.lines {
-            let us = line.at(tokens);
-            pass_us += us;
-            slowest_us = slowest_us.max(us);
-        }
-        pass_us.max(groups as f64 * slowest_us)
+        let stages_us = self.lines.iter().map(|line| line.at(tokens));
+        cycle_us(groups, self.links.at(tokens), stages_us)
     }
 
     /// The fewest groups of about the shortest cycle, or `current` where that is about as good.

@@ -1,30 +1,11 @@
 //! Guesses that are verified: what they gain, and that they never cost much.
 
 use brigade_engine::scheduler::SchedulerConfig;
-use brigade_engine::sim::{SimModel, SimSpeed, SimTiming};
+use brigade_engine::sim::SimTiming;
 use brigade_wire::SamplingParams;
 
+use crate::speed::{COMPUTE, LARGE, MODEL, WEIGHTS};
 use crate::world::{Arrival, World};
-
-const MODEL: SimModel = SimModel {
-    layers: 16,
-    vocabulary: 24,
-    seed: 11,
-};
-
-/// Bound by computing.
-const COMPUTE: SimSpeed = SimSpeed {
-    step_us: 100,
-    weights_us: 0,
-    token_us: 100,
-};
-
-/// Bound by reading weights.
-const WEIGHTS: SimSpeed = SimSpeed {
-    step_us: 20,
-    weights_us: 2000,
-    token_us: 5,
-};
 
 /// An answer of 400 tokens that repeats itself, or hardly ever.
 fn arrival(repeats: bool) -> Arrival {
@@ -45,13 +26,8 @@ fn gain(arrivals: &[Arrival], timing: &SimTiming) -> f64 {
     let time_us = |draft_tokens| {
         let config = SchedulerConfig {
             stages: timing.stages.len() as u32,
-            sequences: 16,
-            context_tokens: 4096,
-            chunk_tokens: 64,
-            waiting_limit: 100,
-            keeps_prefixes: false,
-            preempt_after_tokens: 0,
             draft_tokens,
+            ..LARGE
         };
         let mut world = World::new(arrivals, MODEL, config, timing);
         world.play(None);

@@ -5,13 +5,13 @@ use brigade_engine::sim::{SimModel, SimSpeed, SimTiming};
 
 use crate::world::{Arrival, Times, World};
 
-const MODEL: SimModel = SimModel {
+pub(crate) const MODEL: SimModel = SimModel {
     layers: 16,
     vocabulary: 24,
     seed: 11,
 };
 
-const LARGE: SchedulerConfig = SchedulerConfig {
+pub(crate) const LARGE: SchedulerConfig = SchedulerConfig {
     stages: 4,
     sequences: 16,
     context_tokens: 4096,
@@ -23,14 +23,14 @@ const LARGE: SchedulerConfig = SchedulerConfig {
 };
 
 /// Bound by computing.
-const COMPUTE: SimSpeed = SimSpeed {
+pub(crate) const COMPUTE: SimSpeed = SimSpeed {
     step_us: 100,
     weights_us: 0,
     token_us: 100,
 };
 
 /// Bound by reading weights.
-const WEIGHTS: SimSpeed = SimSpeed {
+pub(crate) const WEIGHTS: SimSpeed = SimSpeed {
     step_us: 20,
     weights_us: 2000,
     token_us: 5,
