@@ -239,6 +239,12 @@ impl Calibrations {
     }
 }
 
+/// What is known of this machine with so many threads.
+pub(crate) fn calibration(home: &Path, facts: &Facts, threads: u32) -> Option<Calibration> {
+    let known = Calibrations::of(home, facts);
+    known.into_iter().find(|own| own.threads == threads)
+}
+
 const CALIBRATION: &str = "calibration.json";
 
 fn hardware(facts: &Facts) -> String {
@@ -281,6 +287,7 @@ mod tests {
             kv_gb_s: 1.0,
             vocabulary_ms: 0.1,
             types: Vec::new(),
+            checks: Vec::new(),
         }
     }
 

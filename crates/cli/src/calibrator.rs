@@ -202,6 +202,7 @@ fn measure(threads: u32) -> anyhow::Result<Calibration> {
         kv_gb_s,
         vocabulary_ms: sampling_ms()?,
         types,
+        checks: Vec::new(),
     })
 }
 

@@ -19,7 +19,8 @@ pub(crate) struct Args {
     /// Threads that compute [default: the cores of this machine]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     threads: Option<u32>,
-    /// Run this model in a lab as well, and compare with what is predicted
+    /// Run this model in a lab as well, compare with what is predicted, and let predictions of other
+    /// models learn from it
     #[arg(long, value_name = "MODEL")]
     check: Vec<PathBuf>,
     /// How many stages --check runs
@@ -40,7 +41,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from) as u32;
     let threads = args.threads.unwrap_or(cores);
     let measuring = Measuring::start(threads)?;
-    let calibration = measuring.finish(|what| output::status(&format!("measuring {what}")))?;
+    let mut calibration = measuring.finish(|what| output::status(&format!("measuring {what}")))?;
     output::progress_done();
     let home = brigade_node::home_dir()?;
     std::fs::create_dir_all(&home)?;
@@ -64,6 +65,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
                 links: &args.link,
                 answers: args.answers,
             })?;
+            calibration.checks.extend(compared.check());
+            Calibrations::keep(&home, &facts, &calibration)?;
             output::line(&if args.json {
                 serde_json::to_string(&compared)?
             } else {
@@ -82,6 +85,7 @@ fn table(calibration: &Calibration) -> String {
         kv_gb_s,
         vocabulary_ms,
         types,
+        checks: _,
     } = calibration;
     let mut table = format!(
         "{threads} threads: {step_ms:.3} ms a step, {:.1} µs a layer, KV cache at {kv_gb_s:.1} GB/s, \

@@ -5,6 +5,9 @@
 //!   + sampled · vocabulary
 //! ```
 //!
+//! A decode step takes that times the factor of the models that have run here ([`Check`]): what the
+//! parts cost together, where they are not alone with the caches and the cores.
+//!
 //! Rows are those of the matrices, as if all were as long as a hidden state is wide: short rows cost
 //! more for their bytes. Of several tokens at once, a type's part is operations ÷ its rate at so many tokens, between
 //! the batches that were measured by interpolation in logarithms.
@@ -55,6 +58,18 @@ pub struct Calibration {
     pub vocabulary_ms: f64,
     /// By type of weights.
     pub types: Vec<TypeRates>,
+    /// Models that were run after that.
+    #[serde(default)]
+    pub checks: Vec<Check>,
+}
+
+/// What a model did, against what its parts add up to.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Check {
+    /// The model's name.
+    pub model: String,
+    /// Time of a decode step as measured ÷ as the parts add up.
+    pub ratio: f64,
 }
 
 /// What was measured with one type of weights.
@@ -117,6 +132,19 @@ fn index_of(name: &str, bits: f64) -> usize {
 }
 
 impl Calibration {
+    /// How many times as long as its parts a decode step takes: the geometric mean of all checks.
+    pub fn factor(&self) -> f64 {
+        let logs = self.checks.iter().map(|check| check.ratio.ln());
+        (logs.sum::<f64>() / self.checks.len().max(1) as f64).exp()
+    }
+
+    /// The same without what this model has shown, for predictions that are compared with it.
+    #[must_use]
+    pub fn without(mut self, model: &str) -> Self {
+        self.checks.retain(|check| check.model != model);
+        self
+    }
+
     /// Seconds of a step.
     pub(super) fn step_s(&self, work: &Work) -> f64 {
         let tokens = f64::from(work.tokens.max(1));
@@ -145,7 +173,11 @@ impl Calibration {
                 work.attention_flops * pace
             }
         };
-        ms / 1e3 + weights + attention
+        let factor = match work.rate {
+            Rate::Decode => self.factor(),
+            Rate::Prefill => 1.0,
+        };
+        factor * (ms / 1e3 + weights + attention)
     }
 
     /// The mean of something over types with these shares; of a type that was not measured, that
@@ -213,6 +245,7 @@ mod tests {
             kv_gb_s: 5.0,
             vocabulary_ms: 0.3,
             types: vec![rates("Q4_0", 20.0), rates("Q8_0", 30.0)],
+            checks: Vec::new(),
         }
     }
 
@@ -285,5 +318,26 @@ mod tests {
             let rate = known.each(&mix(near, near).layers, |rates| rates.decode_gb_s);
             assert!((rate - as_measured).abs() < 1e-9, "{near}");
         }
+    }
+
+    #[test]
+    fn what_models_have_shown_counts_for_others() {
+        let plain = calibration();
+        let check = |model: &str, ratio| Check {
+            model: model.to_owned(),
+            ratio,
+        };
+        let mut checked = plain.clone();
+        checked.checks = vec![check("a", 1.2), check("b", 1.2 * 1.2 * 1.2)];
+        let times = |of: &Calibration, rate, tokens| {
+            let work = work(rate, tokens);
+            of.step_s(&work) / plain.step_s(&work)
+        };
+        assert!((times(&checked, Rate::Decode, 1) - 1.44).abs() < 1e-9);
+        assert!((times(&checked, Rate::Decode, 8) - 1.44).abs() < 1e-9);
+        assert!((times(&checked, Rate::Prefill, 64) - 1.0).abs() < 1e-9);
+        let others = checked.without("b");
+        assert!((times(&others, Rate::Decode, 1) - 1.2).abs() < 1e-9);
+        assert!((others.without("a").factor() - 1.0).abs() < 1e-9);
     }
 }

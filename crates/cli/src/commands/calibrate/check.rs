@@ -4,6 +4,7 @@
 //! them nothing: what is predicted is one answer alone.
 
 use brigade_fit::evidence::Estimate;
+use brigade_fit::speed::calibration::Check;
 
 use crate::commands::lab::Trial;
 use crate::model;
@@ -15,6 +16,8 @@ pub(super) struct Compared {
     stages: u32,
     links: Vec<String>,
     predicted_tok_s: Option<Estimate>,
+    /// What the model's stages took, against their parts.
+    ratio: Option<f64>,
     /// Of each answer, in order.
     measured_tok_s: Vec<f64>,
 }
@@ -22,13 +25,24 @@ pub(super) struct Compared {
 impl Compared {
     /// Runs a lab.
     pub(super) fn by(trial: &Trial<'_>) -> anyhow::Result<Self> {
-        let (predicted_tok_s, measured_tok_s) = trial.run()?;
-        Ok(Self {
+        let (predicted, measured_tok_s) = trial.run()?;
+        let mut compared = Self {
             model: model::name(&model::open(trial.model)?),
             stages: trial.nodes,
             links: trial.links.to_vec(),
-            predicted_tok_s,
+            predicted_tok_s: predicted.map(|predicted| predicted.decode_tok_s),
+            ratio: None,
             measured_tok_s,
+        };
+        compared.ratio = predicted.map(|predicted| predicted.ratio(compared.middle()));
+        Ok(compared)
+    }
+
+    /// What it says of other models.
+    pub(super) fn check(&self) -> Option<Check> {
+        Some(Check {
+            model: self.model.clone(),
+            ratio: self.ratio?,
         })
     }
 
@@ -78,6 +92,7 @@ mod tests {
                 high: 140.0,
                 evidence: Evidence::MeasuredNear,
             }),
+            ratio: None,
             measured_tok_s: vec![90.0, 300.0, 100.0],
         };
         assert_eq!(

@@ -3,27 +3,47 @@
 use brigade_fit::evidence::Estimate;
 use brigade_fit::model::Model;
 use brigade_fit::placement::HOP_SOFTWARE_MS;
+use brigade_fit::speed::calibration::Calibration;
 use brigade_fit::verdict::{self, Ask};
 use brigade_gguf::Source;
 use brigade_node::Wiring;
 
-use crate::about::Calibrations;
 use crate::control::Running;
 use crate::model::Engine;
 use crate::{about, planner, this_machine};
+
+/// A prediction, and what it was made of.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Predicted {
+    /// Tokens a second of one answer.
+    pub(crate) decode_tok_s: Estimate,
+    /// Seconds of a token between the stages.
+    pub(super) hops_s: f64,
+    /// By how much models that ran here were slower than their parts.
+    pub(super) factor: f64,
+}
+
+impl Predicted {
+    /// What the stages took for a token in this measurement, against what their parts add up to.
+    pub(crate) fn ratio(&self, measured_tok_s: f64) -> f64 {
+        let stages = |tok_s: f64| (1.0 / tok_s - self.hops_s).max(1e-6);
+        self.factor * stages(measured_tok_s) / stages(self.decode_tok_s.mid)
+    }
+}
 
 /// Tokens a second of one answer of stages on this machine's CPU, or on the one memory of its chip.
 ///
 /// Stages on one machine compute in turn, each with `threads` threads, so that a token costs what
 /// it costs the whole model with as many, and the hops between them. What llama-rpc makes of it
-/// the planner does not know.
+/// the planner does not know. What a calibration knows of the model `apart` is left out.
 pub(super) fn decode_tok_s(
     source: &Source,
     threads: u32,
     context: u32,
     running: &Running,
     wiring: Option<&Wiring>,
-) -> anyhow::Result<Option<Estimate>> {
+    apart: Option<&str>,
+) -> anyhow::Result<Option<Predicted>> {
     if running.engine == Engine::LlamaRpc {
         return Ok(None);
     }
@@ -36,14 +56,18 @@ pub(super) fn decode_tok_s(
     // GPUs come first and the processor's own memory last; the lab uses no discrete GPU.
     machine.pools.drain(..machine.pools.len().saturating_sub(1));
     if let ([pool], true) = (&mut machine.pools[..], only) {
-        let known = Calibrations::of(&brigade_node::home_dir()?, &facts);
-        pool.calibration = known.into_iter().find(|own| own.threads == threads);
+        let known = about::calibration(&brigade_node::home_dir()?, &facts, threads);
+        pool.calibration = known.map(|own| match apart {
+            Some(model) => own.without(model),
+            None => own,
+        });
     }
     let calibration = machine
         .pools
         .first()
         .and_then(|pool| pool.calibration.as_ref());
     let step_s = calibration.map_or(0.0, |own| own.step_ms / 1e3);
+    let factor = calibration.map_or(1.0, Calibration::factor);
     let ask = Ask {
         context,
         quant: model.quants.first().map(|quant| quant.name.clone()),
@@ -57,7 +81,11 @@ pub(super) fn decode_tok_s(
     )?;
     let stages = running.stages.len() as u32;
     let hops_s = hops_s(stages, model.hidden, wiring) + f64::from(stages.max(1) - 1) * step_s;
-    Ok(verdict.decode_tok_s.map(|whole| after(whole, hops_s)))
+    Ok(verdict.decode_tok_s.map(|whole| Predicted {
+        decode_tok_s: after(whole, hops_s),
+        hops_s,
+        factor,
+    }))
 }
 
 /// Seconds between the stages of a token, the first of which lies on node 1, the second on node 2:
@@ -131,6 +159,27 @@ mod tests {
         );
         assert!(line(&predicted, 42.0).ends_with("outside its interval"));
     }
+
+    /// Whatever had been known before, the ratio is to the bare parts.
+    #[test]
+    fn a_measurement_is_compared_with_the_parts_of_the_stages() {
+        let tok_s = |seconds: f64| 1.0 / seconds;
+        let predicted = |factor: f64| Predicted {
+            decode_tok_s: Estimate {
+                low: 0.0,
+                mid: tok_s(0.010 * factor + 0.002),
+                high: 0.0,
+                evidence: Evidence::MeasuredNear,
+            },
+            hops_s: 0.002,
+            factor,
+        };
+        for factor in [1.0, 1.1, 0.9] {
+            let ratio = predicted(factor).ratio(tok_s(0.0125 + 0.002));
+            assert!((ratio - 1.25).abs() < 1e-9, "{ratio}");
+        }
+    }
+
     #[test]
     fn a_token_takes_its_hops() {
         // Two hops of 2,048 bytes and one back, over loopback.
