@@ -219,13 +219,13 @@ pub(crate) fn placement(
         bail!("a model needs at least one node");
     }
     match engine {
-        Some(Engine::LlamaRpc) => Ok((Placement::Rpc(nodes), None)),
+        Some(Engine::LlamaRpc) => Ok((Placement::Rpc(alike(source, nodes)?), None)),
         None if Architecture::of(source.header()).is_err() => {
             let remark = format!(
                 "Stages do not support the architecture '{}' yet: llama-rpc runs it.",
                 source.header().architecture()?
             );
-            Ok((Placement::Rpc(nodes), Some(remark)))
+            Ok((Placement::Rpc(alike(source, nodes)?), Some(remark)))
         }
         Some(Engine::Stages) | None => Ok((Placement::Stages(even(source, nodes)?), None)),
     }
@@ -233,10 +233,19 @@ pub(crate) fn placement(
 
 /// Layer ranges of even work that the architecture allows.
 pub(crate) fn even(source: &Source, stages: u32) -> anyhow::Result<Vec<Layers>> {
-    let header = source.header();
-    let ranges = plan_even(header.block_count()?, head_layers(header)?, stages)?;
+    let ranges = alike(source, stages)?;
     brigade_gguf::check_stages(source.header(), &ranges)?;
     Ok(ranges)
+}
+
+/// Layer ranges of even work, whatever stages make of the architecture.
+pub(crate) fn alike(source: &Source, nodes: u32) -> anyhow::Result<Vec<Layers>> {
+    let header = source.header();
+    Ok(plan_even(
+        header.block_count()?,
+        head_layers(header)?,
+        nodes,
+    )?)
 }
 
 /// Layer ranges between the given cuts.
@@ -283,8 +292,7 @@ pub(crate) fn spec(
     decoding.check(&source)?;
     let sharing = match &placement {
         Placement::Whole => 1,
-        Placement::Stages(ranges) => ranges.len() as u32,
-        Placement::Rpc(nodes) => *nodes,
+        Placement::Stages(ranges) | Placement::Rpc(ranges) => ranges.len() as u32,
     };
     Ok(ClusterSpec {
         name: name(&source),

@@ -331,18 +331,26 @@ pub(crate) fn ask(context: u32, sequences: u32, quant: Option<String>) -> Ask {
     }
 }
 
-/// llama.cpp's RPC spreads a model over nodes by itself: there is nothing to plan.
-pub(crate) fn spread(hosts: &[Host], remark: Option<String>) -> Placed {
+/// A model for llama.cpp's RPC of which the planner lacks a fact: its layers are divided evenly, and
+/// no memory is reserved.
+pub(crate) fn spread(hosts: &[Host], model: &Model, remark: Option<String>) -> Placed {
     let stage = |host: &Host| PlacedStage {
         id: host.key.id().to_string(),
         node: host.name.clone(),
         layers: (0, 0),
         needs: Vec::new(),
     };
-    let text = "llama-rpc: llama.cpp spreads the layers over these nodes by itself".to_owned();
+    let text = format!(
+        "llama-rpc: the layers are divided evenly and no memory is reserved, because it is not known \
+         {}",
+        model.missing.join(", nor ")
+    );
     Placed {
         stages: hosts.iter().map(stage).collect(),
-        text: remark.map_or(text.clone(), |remark| format!("{remark}\n{text}")),
+        text: match remark {
+            Some(remark) => format!("{remark}\n{text}"),
+            None => text,
+        },
         header: None,
         page: serde_json::Value::Null,
         question: None,

@@ -43,6 +43,16 @@ impl Layers {
         self.end == layer_count
     }
 
+    /// Whether they are none.
+    pub fn is_empty(self) -> bool {
+        self.start >= self.end
+    }
+
+    /// How many they are.
+    pub fn len(self) -> u32 {
+        self.end.saturating_sub(self.start)
+    }
+
     /// Whether they are all layers of a model with `layer_count` of them.
     pub fn is_whole(self, layer_count: u32) -> bool {
         self.is_first() && self.is_last(layer_count)

@@ -4,7 +4,6 @@ mod batch;
 mod capture;
 
 use std::ffi::{CString, c_void};
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::ptr::NonNull;
 use std::rc::Rc;
@@ -18,7 +17,7 @@ use capture::{Capture, copy_hidden_state};
 
 use crate::{
     EmbeddingTable, LlamaError, MemoryUse, device, grammar::Grammar, initialize, log, model::Model,
-    rpc, vocabulary::c_path,
+    rpc,
 };
 
 /// Where a stage stands in the chain.
@@ -56,7 +55,7 @@ pub struct StageConfig {
     /// Threads that compute.
     pub threads: u32,
     /// RPC servers that hold the layers instead of this machine's devices.
-    pub rpc: Vec<SocketAddr>,
+    pub rpc: Vec<rpc::Share>,
     /// [`Setup::Stage`], except for comparisons.
     pub setup: Setup,
     /// This machine's devices that hold the layers, by name (see [`devices`](crate::devices)); an
@@ -97,30 +96,14 @@ impl LlamaStage {
             devices,
         } = config;
         log::take_buffers();
-        let c_path = c_path(&path)?;
-        let mut devices = match devices {
-            _ if !rpc.is_empty() => Some(rpc::devices(&rpc)?),
-            Some(names) => Some(device::find(&names)?),
-            None => None,
-        };
-        // SAFETY: the parameters are llama.cpp's defaults with fields changed; the path and the
-        // null-terminated device list outlive the call.
-        let model = unsafe {
-            let mut model_params = sys::llama_model_default_params();
-            // Mapped weights that ggml repacks would be held twice; read into place instead.
-            model_params.load_mode = sys::LLAMA_LOAD_MODE_NONE;
-            model_params.n_gpu_layers = -1;
-            if let Some(devices) = &mut devices {
-                devices.push(std::ptr::null_mut());
-                model_params.devices = devices.as_mut_ptr();
+        let model = Rc::new(match devices {
+            _ if !rpc.is_empty() => {
+                let devices = rpc::devices(&rpc)?;
+                Model::load(&path, Some(devices), Some(&rpc::split(&rpc)))?
             }
-            sys::llama_model_load_from_file(c_path.as_ptr(), model_params)
-        };
-        let model = NonNull::new(model).ok_or_else(|| LlamaError::Load {
-            path: path.clone(),
-            reason: log::take_errors(),
-        })?;
-        let model = Rc::new(Model(model));
+            Some(names) => Model::load(&path, Some(device::find(&names)?), None)?,
+            None => Model::load(&path, None, None)?,
+        });
 
         let gives_logits = matches!(role, Role::Whole | Role::Last);
         let takes_tokens = matches!(role, Role::Whole);

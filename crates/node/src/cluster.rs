@@ -38,7 +38,7 @@ pub struct NodeInfo {
     pub name: String,
     /// The process of its stage or RPC server.
     pub stage_pid: u32,
-    /// Its layers; llama.cpp does not tell where RPC puts which.
+    /// Its layers.
     pub layers: Option<Layers>,
     /// Bytes of its weights.
     pub bytes: Option<u64>,
@@ -150,7 +150,7 @@ impl Cluster {
             Placement::Rpc(_) if spec.source.is_hollow() => {
                 return Err(brigade_gguf::GgufError::Hollow.into());
             }
-            Placement::Rpc(nodes) if *nodes as usize == seats.len() => {
+            Placement::Rpc(ranges) if ranges.len() == seats.len() => {
                 let threads = spec.threads;
                 let jobs = seats.iter().map(|_| Job::Rpc { threads }).collect();
                 // Its client, which stands for all stages, runs here.
@@ -191,7 +191,11 @@ impl Cluster {
                 Ready::Stage(stage) => stages.push(stage),
                 Ready::Rpc(address) => {
                     let (address, tunnel) = ground.lead(index, address)?;
-                    servers.push(address);
+                    let Placement::Rpc(ranges) = &spec.placement else {
+                        return Err(NodeError::Chain("an RPC server among stages".to_owned()));
+                    };
+                    member.info.layers = Some(ranges[index]);
+                    servers.push((address, ranges[index].len()));
                     tunnels.extend(tunnel);
                 }
             }
@@ -205,6 +209,7 @@ impl Cluster {
             }
             client = Some(member.info.clone());
             members.push(member);
+            ground.filled(&spec.name);
         }
 
         let route = match &client {

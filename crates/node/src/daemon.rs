@@ -28,7 +28,7 @@ mod tunnel;
 mod view;
 
 use std::fmt;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::thread;
@@ -337,9 +337,19 @@ impl Daemon {
         host.ok_or_else(|| NodeError::Daemon(format!("{asked} is not up")))
     }
 
-    /// Asks a node to run something that takes this of its memory; its reports come over the link, which ends with the node.
+    /// Asks a node to run something that takes this of its memory; its reports come over the link,
+    /// which ends with the node.
     pub(crate) fn run_on(&self, host: &Host, job: Job, claim: Claim) -> Result<Link, NodeError> {
         self.shared.ask(host, &Opening::Run(job, claim))
+    }
+
+    /// Tells a node that the RPC servers of a model, which run there for this one, have their
+    /// weights.
+    pub(crate) fn filled(&self, host: &Host, model: &str) -> Result<(), NodeError> {
+        let link = self.shared.ask(host, &Opening::Filled(model.to_owned()))?;
+        // What is bound stays open otherwise.
+        let _ = link.socket().shutdown(Shutdown::Both);
+        Ok(())
     }
 
     /// Whether this is the daemon's own node.

@@ -38,8 +38,8 @@ pub struct StageOrder {
     pub params: StageParams,
     /// Threads that compute.
     pub threads: u32,
-    /// RPC servers that hold the layers instead of this machine's devices.
-    pub rpc: Vec<SocketAddr>,
+    /// RPC servers that hold the layers instead of this machine's devices, and how many each.
+    pub rpc: Vec<(SocketAddr, u32)>,
     /// Where it listens.
     pub listen: Listen,
     /// What its connections are guarded by; without it they are not encrypted.
@@ -122,8 +122,8 @@ pub(crate) enum NodeOrder {
         path: PathBuf,
         /// How.
         run: RunParams,
-        /// RPC servers that hold the layers instead of this machine's devices.
-        rpc: Vec<SocketAddr>,
+        /// RPC servers that hold the layers instead of this machine's devices, and how many each.
+        rpc: Vec<(SocketAddr, u32)>,
         /// What its connections are guarded by.
         guard: Option<Guard>,
     },

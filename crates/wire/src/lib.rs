@@ -34,7 +34,7 @@ pub use message::{
 };
 
 /// Version of this protocol; a peer that speaks another one is refused by name.
-pub const PROTOCOL_VERSION: u16 = 5;
+pub const PROTOCOL_VERSION: u16 = 6;
 
 /// The longest grammar of [`SamplingParams`], in bytes. A step that starts one sequence fits its
 /// frame with it.

@@ -26,6 +26,7 @@ use crate::server::ApiArgs;
 use crate::signals::Signals;
 use folder::Folder;
 use nodes::Nodes;
+use predicted::Predicted;
 
 /// Tokens of an answer whose speed is worth comparing with a prediction.
 const LEAST_TOKENS: u32 = 16;
@@ -126,9 +127,13 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         // reason to fail.
         let context = prompt_tokens as u32 + told.tokens / 2;
         let predicted = (told.tokens >= LEAST_TOKENS)
-            .then(|| predicted::decode_tok_s(&source, threads, context, &running, wiring.as_ref()))
+            .then(|| {
+                let wiring = wiring.as_ref();
+                predicted::decode_tok_s(&source, threads, context, &running, wiring, None)
+            })
             .and_then(Result::unwrap_or_default);
-        report(args, prompt_tokens, &told, predicted.as_ref())?;
+        let predicted = predicted.as_ref().map(|predicted| &predicted.decode_tok_s);
+        report(args, prompt_tokens, &told, predicted)?;
     }
     if args.once.is_some() {
         return Ok(ExitCode::SUCCESS);
@@ -152,8 +157,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 /// as they are one machine.
 fn order(source: &Source, placement: Placement, threads: u32, nodes: &Nodes) -> LoadOrder {
     let ranges = match placement {
-        Placement::Stages(ranges) => ranges,
-        Placement::Whole | Placement::Rpc(_) => Vec::new(),
+        Placement::Stages(ranges) | Placement::Rpc(ranges) => ranges,
+        Placement::Whole => Vec::new(),
     };
     let given = ranges.iter().map(|layers| (layers.start, layers.end));
     LoadOrder {
@@ -190,8 +195,9 @@ pub(super) struct Trial<'a> {
 }
 
 impl Trial<'_> {
-    /// What the planner predicts of an answer's tokens a second, and what each answer had.
-    pub(super) fn run(&self) -> anyhow::Result<(Option<Estimate>, Vec<f64>)> {
+    /// What the planner predicts of an answer, by what it knows without this model, and each answer's
+    /// tokens a second.
+    pub(super) fn run(&self) -> anyhow::Result<(Option<Predicted>, Vec<f64>)> {
         let source = model::open(self.model)?;
         let (placement, _) = model::placement(&source, self.nodes, Some(Engine::Stages))?;
         let wiring = links::wiring(self.links, self.nodes)?;
@@ -218,7 +224,8 @@ impl Trial<'_> {
             }
         }
         let wiring = wiring.as_ref();
-        let predicted = predicted::decode_tok_s(&source, self.threads, context, &running, wiring)?;
+        let (threads, own) = (self.threads, Some(running.model.as_str()));
+        let predicted = predicted::decode_tok_s(&source, threads, context, &running, wiring, own)?;
         Ok((predicted, measured))
     }
 }

@@ -19,6 +19,7 @@ mod gateway;
 mod grammar;
 mod keys;
 mod lab;
+mod limits;
 mod machines;
 mod models;
 mod parity;

@@ -1,11 +1,13 @@
 //! The other engine: llama.cpp's RPC.
 
+use std::fs;
+
 use brigade_gguf::testing::TinyModel;
 use serde_json::{Value, json};
 
 use crate::support::{
-    Event, Fleet, GONE, Lab, Scratch, Signal, Stream, chat, command_line, internlm2, is_alive,
-    post, send, smollm2, text, tree, wait_until, wait_until_gone,
+    Event, Fleet, GONE, Lab, SOON, Scratch, Signal, Stream, chat, command_line, internlm2,
+    is_alive, post, resident, send, smollm2, text, tree, wait_until, wait_until_gone,
 };
 
 fn lab() -> Lab {
@@ -118,7 +120,7 @@ fn gemma3_with_62_layers() {
     let model = scratch.tiny("tiny.gguf", &TinyModel::gemma3(62));
     let args = ["--engine", "llama-rpc", "--nodes", "2"];
     let lab = Lab::start(scratch, &model, &args);
-    assert_eq!(lab.ready["nodes"][0]["layers"], Value::Null);
+    assert_eq!(lab.ready["nodes"][0]["layers"], json!([0, 31]));
     assert_eq!(post(lab.api(), &chat("hi", 4, &json!({}))).0, 200);
     lab.end(Signal::TERM);
 }
@@ -171,6 +173,50 @@ fn on_a_cluster_servers_are_reached_through_its_links() {
     assert_eq!(post(api, &chat("hi", 4, &json!({}))).0, 503);
     assert_eq!(fleet.run("b", &["unload"]).code, Some(0));
     wait_until_gone(&pids, GONE);
+}
+
+/// A plan is a plan for either engine: servers hold what it says, and its nodes reserve it.
+#[test]
+fn servers_hold_the_layers_of_the_plan() {
+    let fleet = Fleet::cluster(&["a", "b"]);
+    let file = smollm2();
+    let stages = json!([{"node": "a", "layers": [0, 4]}, {"node": "b", "layers": [4, 30]}]);
+    let plan = fleet.scratch.path("plan.json");
+    let said = json!({"schema": "brigade.plan/1", "stages": stages});
+    fs::write(&plan, said.to_string()).unwrap();
+    let load = [
+        "load",
+        text(&file),
+        "--ctx",
+        "512",
+        "--threads",
+        "1",
+        "--yes",
+    ];
+    let engine = ["--engine", "llama-rpc", "--plan", text(&plan)];
+    let running = fleet.json("a", &[&load[..], &engine].concat());
+    let stages = running["models"][0]["stages"].as_array().unwrap();
+    assert_eq!(stages[1]["layers"], json!([4, 30]));
+    let resident = |stage: &Value| {
+        let pid = stage["pid"].as_u64().unwrap() as u32;
+        resident(&[pid]) as f64
+    };
+    let (few, many) = (resident(&stages[0]), resident(&stages[1]));
+    assert!(many > 2.0 * few, "{many} with 26 layers, {few} with 4");
+    wait_until("it is held and known to be in use", SOON, || {
+        let nodes = fleet.json("a", &["nodes"]);
+        let nodes = nodes["nodes"].as_array().unwrap();
+        nodes.iter().all(|node| node["held"][0]["loaded"] == true)
+    });
+    assert_eq!(
+        post(fleet.node("a").api(), &chat("hi", 4, &json!({}))).0,
+        200
+    );
+    assert_eq!(fleet.run("a", &["unload"]).code, Some(0));
+    let nodes = fleet.json("a", &["nodes"]);
+    let nodes = nodes["nodes"].as_array().unwrap();
+    assert!(nodes.iter().all(|node| node["held"] == json!([])));
+    fleet.end();
 }
 
 /// What stages refuse, a cluster runs by itself with the other engine, and says so.

@@ -5,6 +5,7 @@ mod http;
 mod lab;
 mod machines;
 mod models;
+mod mounts;
 mod process;
 
 use std::path::{Path, PathBuf};
@@ -21,9 +22,10 @@ pub(crate) use http::{Event, Stream, chat, get, measure, metric, post, post_with
 pub(crate) use lab::Lab;
 pub(crate) use machines::{Machines, address, second_address};
 pub(crate) use models::{damaged, huge, internlm2};
+pub(crate) use mounts::{Mount, meminfo};
 pub(crate) use process::wait as wait_for_end;
 pub(crate) use process::{
-    children, command_line, cpu_ticks, is_alive, send, tree, with_environment,
+    children, command_line, cpu_ticks, is_alive, resident, send, tree, with_environment,
 };
 pub(crate) use rustix::process::Signal;
 

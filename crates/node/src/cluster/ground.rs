@@ -45,6 +45,19 @@ impl Ground<'_> {
         }
     }
 
+    /// Tells the members' nodes that the memory which this model reserved is in use now: an RPC
+    /// server gets its weights after it is ready. Without that a node counts them twice.
+    pub(super) fn filled(self, model: &str) {
+        let Self::Cluster(daemon, seats) = self else {
+            return;
+        };
+        for seat in seats {
+            if let Err(error) = daemon.filled(&seat.host, model) {
+                tracing::warn!(%error, "a node does not hear that its memory is in use");
+            }
+        }
+    }
+
     /// Where the chain's ends find each other: in a cluster by the ways that its nodes use between
     /// each other now.
     pub(super) fn route(self, ready: &[StageReady]) -> Result<Route, NodeError> {

@@ -25,8 +25,8 @@ pub enum Placement {
     Whole,
     /// One node for each layer range.
     Stages(Vec<Layers>),
-    /// This many nodes serve llama.cpp's RPC, which spreads the model over them by itself.
-    Rpc(u32),
+    /// One node for each layer range serves llama.cpp's RPC.
+    Rpc(Vec<Layers>),
 }
 
 /// A model and how to run it.
@@ -131,10 +131,10 @@ impl ClusterSpec {
                 };
                 shards.map(order).collect()
             }
-            Placement::Rpc(nodes) => {
+            Placement::Rpc(ranges) => {
                 let threads = self.threads;
                 let order = |index| (name(index), NodeOrder::Rpc { threads });
-                (0..*nodes as usize).map(order).collect()
+                (0..ranges.len()).map(order).collect()
             }
         })
     }
@@ -158,7 +158,7 @@ impl ClusterSpec {
         Ok(ranges.iter().enumerate().map(shard).collect())
     }
 
-    pub(super) fn whole(&self, rpc: Vec<SocketAddr>, guards: Option<&Guards>) -> NodeOrder {
+    pub(super) fn whole(&self, rpc: Vec<(SocketAddr, u32)>, guards: Option<&Guards>) -> NodeOrder {
         NodeOrder::Whole {
             path: self.source.path().to_owned(),
             run: self.run_params(),

@@ -131,6 +131,13 @@ fn serve(
             }
             Err(refusal) => refuse(&mut link, "?", refusal),
         },
+        Opening::Filled(model) => match trusted(shared, peer.key) {
+            Ok(()) => {
+                stages::filled(shared, peer.key, &model);
+                send_value(&mut link, &Answer::Granted)
+            }
+            Err(refusal) => refuse(&mut link, "?", refusal),
+        },
         Opening::Api => match trusted(shared, peer.key) {
             Ok(()) => {
                 drop(place);

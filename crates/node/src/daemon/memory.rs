@@ -92,6 +92,13 @@ impl Ledger {
         }
     }
 
+    /// All that a node has reserved for this model is in use.
+    pub(super) fn filled(&mut self, coordinator: &str, model: &str) {
+        for (_, held) in &mut self.held {
+            held.loaded |= held.coordinator == coordinator && held.model == model;
+        }
+    }
+
     /// Gives it back.
     pub(super) fn release(&mut self, ticket: Ticket) {
         self.held.retain(|(own, _)| *own != ticket);

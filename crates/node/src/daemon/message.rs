@@ -60,6 +60,8 @@ pub(super) enum Opening {
     /// Pieces of the model with this key. Which are here follows, as half-open ranges; then what
     /// [`crate::delivery::peer`] has.
     Pieces(String),
+    /// To say that the RPC servers of this model, which run for whoever asks, have their weights.
+    Filled(String),
     /// A connection to the API, where this node passes on requests of its clients. HTTP follows.
     Api,
 }
@@ -78,7 +80,8 @@ pub(super) enum Answer {
         /// The cluster.
         members: Vec<Member>,
     },
-    /// To who wants something that runs, a way to it, pieces of a model or the API: it comes.
+    /// To who wants something that runs, a way to it, pieces of a model or the API: it comes. To
+    /// who says something: it is noted.
     Granted,
     /// To anybody.
     Refused(Refusal),

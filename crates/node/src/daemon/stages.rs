@@ -11,6 +11,7 @@ use brigade_wire::{FrameError, NodeKey};
 
 use super::memory::{Claim, Ticket};
 use super::message::{Answer, Refusal};
+use super::state::State;
 use super::{Shared, delivering};
 use crate::child::{self, ChildProcess};
 use crate::link::Link;
@@ -25,8 +26,7 @@ struct Reservation<'a> {
 impl<'a> Reservation<'a> {
     fn new(shared: &'a Shared, coordinator: NodeKey, claim: &Claim) -> Result<Self, Refusal> {
         let mut state = shared.lock();
-        let member = state.members.get(coordinator);
-        let name = member.map_or_else(String::new, |member| member.name.clone());
+        let name = name_of(&state, coordinator);
         let ticket = state.memory.reserve(&name, claim)?;
         state.news();
         drop(state);
@@ -50,6 +50,20 @@ impl Drop for Reservation<'_> {
         drop(state);
         self.shared.changed.notify_all();
     }
+}
+
+/// What a coordinator is called in the ledger.
+fn name_of(state: &State, coordinator: NodeKey) -> String {
+    let member = state.members.get(coordinator);
+    member.map_or_else(String::new, |member| member.name.clone())
+}
+
+/// The RPC servers that a coordinator has here for a model have their weights.
+pub(super) fn filled(shared: &Shared, coordinator: NodeKey, model: &str) {
+    let mut state = shared.lock();
+    let name = name_of(&state, coordinator);
+    state.memory.filled(&name, model);
+    state.news();
 }
 
 /// Runs a stage until it or the coordinator is gone.

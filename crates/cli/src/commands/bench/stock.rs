@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::cores::pin;
 use super::{Args, Speed};
+use crate::model;
 use crate::workers::load_stage;
 
 /// Stock llama.cpp on the original file, in a process of its own.
@@ -36,11 +37,12 @@ impl Stock {
     pub(super) fn rpc(spec: &ClusterSpec, args: &Args, cores: &[usize]) -> anyhow::Result<Self> {
         let mut servers = Vec::new();
         let mut addresses = Vec::new();
-        for index in 0..args.stages as usize {
+        let ranges = model::alike(&spec.source, args.stages)?.into_iter();
+        for (index, layers) in ranges.enumerate() {
             let (mut process, mut reports) = child::spawn("rpc-server", "the RPC server")?;
             process.order(&RpcOrder { threads: 1 })?;
             match reports.read()? {
-                Some(RpcReport::Ready(address)) => addresses.push(address),
+                Some(RpcReport::Ready(address)) => addresses.push((address, layers.len())),
                 Some(RpcReport::Failed(reason)) => bail!("the RPC server: {reason}"),
                 None => return Err(process.gone().into()),
             }
@@ -54,7 +56,7 @@ impl Stock {
         spec: &ClusterSpec,
         args: &Args,
         cores: &[usize],
-        rpc: Vec<SocketAddr>,
+        rpc: Vec<(SocketAddr, u32)>,
         servers: Vec<ChildProcess>,
     ) -> anyhow::Result<Self> {
         let (mut process, reports) = child::spawn("bench-stock", "stock llama.cpp")?;

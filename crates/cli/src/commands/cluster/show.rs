@@ -287,7 +287,7 @@ pub(super) fn running(running: &Running) -> String {
     if running.engine == Engine::LlamaRpc {
         let _ = writeln!(
             table,
-            "\nllama.cpp spreads the layers by itself (llama-rpc)."
+            "\nllama.cpp's RPC runs them, one node at a time (llama-rpc)."
         );
     }
     if let Some(remark) = &running.remark {

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
-use std::process::Child;
+use std::process::{Child, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::process::wait;
-use super::{Ended, GONE, SOON, Scratch, Signal, is_alive, send, wait_until};
+use super::{Ended, GONE, Mount, SOON, Scratch, Signal, is_alive, send, wait_until};
 
 /// Daemons that end with the test.
 #[derive(Debug)]
@@ -19,6 +19,8 @@ pub(crate) struct Fleet {
     pub(crate) scratch: Scratch,
     /// Where models are fetched from; each node then has a cache of its own.
     hub: Option<String>,
+    /// What the node that is being started has mounted.
+    mounts: Vec<Mount>,
 }
 
 /// A running `brigade up`.
@@ -58,6 +60,7 @@ impl Fleet {
             nodes: Vec::new(),
             scratch: Scratch::new(),
             hub: None,
+            mounts: Vec::new(),
         }
     }
 
@@ -72,6 +75,7 @@ impl Fleet {
             nodes: Vec::new(),
             scratch,
             hub: None,
+            mounts: Vec::new(),
         };
         fleet.grow(names);
         fleet
@@ -109,6 +113,14 @@ impl Fleet {
         self.scratch.path(&format!("home-{name}"))
     }
 
+    /// The same, with mounts that no other node has.
+    pub(crate) fn start_with(&mut self, mounts: Vec<Mount>, name: &str, args: &[&str]) -> &Up {
+        self.mounts = mounts;
+        self.start(name, args);
+        self.mounts.clear();
+        self.nodes.last().unwrap()
+    }
+
     /// Starts a node on any ports, if the arguments name none for the API. It does not measure its
     /// machine, which would disturb the tests.
     pub(crate) fn start(&mut self, name: &str, args: &[&str]) -> &Up {
@@ -132,6 +144,11 @@ impl Fleet {
                 .env("BRIGADE_CACHE", self.cache(name))
                 .env("HOME", self.user(name))
                 .env("HF_ENDPOINT", hub);
+        }
+        if !self.mounts.is_empty() {
+            command = Mount::before(&self.mounts, &command);
+            command.stdin(Stdio::null());
+            command.stdout(Stdio::piped()).stderr(Stdio::piped());
         }
         let mut child = command.spawn().unwrap();
         let stderr = Arc::new(Mutex::new(String::new()));

@@ -99,17 +99,7 @@ impl Machines {
     pub(crate) fn on(&self, machine: usize, command: &Command) -> Command {
         let mut inside = Command::new("ip");
         inside.args(["netns", "exec", &self.names[machine]]);
-        inside.arg(command.get_program()).args(command.get_args());
-        for (name, value) in command.get_envs() {
-            match value {
-                Some(value) => inside.env(name, value),
-                None => inside.env_remove(name),
-            };
-        }
-        if let Some(folder) = command.get_current_dir() {
-            inside.current_dir(folder);
-        }
-        inside
+        within(inside, command)
     }
 
     /// Pulls a machine's cable out of the switch, or plugs it in: `down` or `up`.
@@ -135,6 +125,21 @@ impl Machines {
             ip(&[&["-n", &self.names[here]], &route[..]].concat()).unwrap();
         }
     }
+}
+
+/// A command with all of its surroundings, as the last arguments of one that becomes it.
+pub(super) fn within(mut outer: Command, command: &Command) -> Command {
+    outer.arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => outer.env(name, value),
+            None => outer.env_remove(name),
+        };
+    }
+    if let Some(folder) = command.get_current_dir() {
+        outer.current_dir(folder);
+    }
+    outer
 }
 
 impl Drop for Machines {

@@ -62,6 +62,16 @@ pub(crate) fn cpu_ticks(pid: u32) -> u64 {
     stat(pid).map_or(0, |stat| stat.ticks)
 }
 
+/// Resident memory of processes, pages that they share counted once, in bytes.
+pub(crate) fn resident(pids: &[u32]) -> u64 {
+    let of = |pid: &u32| -> Option<u64> {
+        let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
+        let line = text.lines().find_map(|line| line.strip_prefix("Pss:"))?;
+        line.trim().strip_suffix(" kB")?.parse().ok()
+    };
+    pids.iter().map(|pid| of(pid).unwrap() << 10).sum()
+}
+
 struct Stat {
     state: char,
     parent: u32,

@@ -33,10 +33,11 @@ impl Shared {
         let context = model::context(source, order.context)?;
         let hosts = self.named(order)?;
         let (placement, remark) = model::placement(source, 1, order.engine)?;
-        if Engine::of(&placement) == Engine::LlamaRpc {
-            return Ok(placing::spread(&hosts, remark));
-        }
+        let engine = Engine::of(&placement);
         let fit = Model::from_gguf(source.model(), &model::name(source))?;
+        if engine == Engine::LlamaRpc && !fit.missing.is_empty() {
+            return Ok(placing::spread(&hosts, &fit, remark));
+        }
         let quant = fit.quants.first().map(|quant| quant.name.clone());
         let nodes = self.known_nodes();
         let cluster = placing::cluster(&nodes, &self.daemon.links(), &self.catalog, order.threads);
@@ -50,7 +51,7 @@ impl Shared {
                 .iter()
                 .map(|(node, (start, end))| Ok((id(&self.host(node)?), *start..*end)));
             Choice::Given(given.collect::<anyhow::Result<_>>()?)
-        } else if order.on.is_empty() {
+        } else if order.on.is_empty() && engine == Engine::Stages {
             Choice::Planner
         } else {
             let mut ids = Vec::new();
@@ -67,7 +68,16 @@ impl Shared {
             Choice::All(ids)
         };
         let ask = placing::ask(context, order.decoding.streams, quant);
-        placing::place(&self.catalog, &fit, &cluster, &ask, &choice)
+        let mut placed = placing::place(&self.catalog, &fit, &cluster, &ask, &choice)?;
+        if engine == Engine::LlamaRpc {
+            placed.text.push_str(
+                "  llama-rpc: one node computes at a time; what that makes of the speed is not known\n",
+            );
+        }
+        if let Some(remark) = remark {
+            placed.text = format!("{remark}\n{}", placed.text);
+        }
+        Ok(placed)
     }
 
     /// The nodes; those that are up and have not yet said what machine they are get a moment.

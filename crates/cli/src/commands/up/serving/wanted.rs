@@ -194,7 +194,8 @@ impl Shared {
             context: None,
             decoding: Decoding::default(),
             threads: None,
-            // Of what llama.cpp's RPC spreads by itself the planner cannot say whether it fits.
+            // llama.cpp's RPC is for those who ask for it: of some models that only it runs nobody
+            // can say whether they fit.
             engine: Some(Engine::Stages),
             given: Vec::new(),
             stages: Vec::new(),

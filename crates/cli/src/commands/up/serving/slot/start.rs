@@ -28,12 +28,20 @@ impl Slot {
         let context_tokens = model::context(&source, order.context)?;
         let (mut placement, remark) = model::placement(&source, seats.len() as u32, order.engine)?;
         let engine = Engine::of(&placement);
-        if engine == Engine::Stages {
-            let stages = order.stages.iter().map(|stage| stage.layers);
-            let ranges: Vec<Layers> = stages.map(Layers::from).collect();
-            check_stages(source.header(), &ranges)?;
-            placement = Placement::Stages(ranges);
-        } else if source.is_hollow() {
+        let stages = order.stages.iter().map(|stage| stage.layers);
+        let ranges: Vec<Layers> = stages.map(Layers::from).collect();
+        match &mut placement {
+            Placement::Rpc(planned) if ranges.iter().all(|range| !range.is_empty()) => {
+                *planned = ranges;
+            }
+            // Nothing was planned for them.
+            Placement::Rpc(_) => {}
+            Placement::Whole | Placement::Stages(_) => {
+                check_stages(source.header(), &ranges)?;
+                placement = Placement::Stages(ranges);
+            }
+        }
+        if engine == Engine::LlamaRpc && source.is_hollow() {
             // llama.cpp's client reads all of the weights.
             let (client, cache) = (crate::hub::client(), shared.daemon.cache_rules());
             source = brigade_node::fetch_model(&client, &order.model, &cache, |step| {
