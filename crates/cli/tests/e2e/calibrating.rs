@@ -1,8 +1,13 @@
 //! A node measures its machine without being asked.
 
+use std::time::Duration;
+
 use brigade_gguf::testing::TinyModel;
 
-use crate::support::{Fleet, SOON, children, command_line, text, wait_until};
+use crate::support::{Fleet, SOON, children, command_line, smollm2, text, wait_until};
+
+/// How long a measurement may take, some ten seconds of all cores, beside other tests.
+const MEASURED: Duration = Duration::from_secs(240);
 
 #[test]
 fn a_node_measures_its_machine_until_it_is_needed() {
@@ -26,9 +31,16 @@ fn a_node_measures_its_machine_until_it_is_needed() {
         machine(&fleet)["calibrating"] == false
     });
     // What was broken off tells nothing.
-    assert_eq!(
-        machine(&fleet)["calibrations"].as_array().map(Vec::len),
-        Some(0)
-    );
+    let measured = || machine(&fleet)["calibrations"].as_array().map(Vec::len);
+    assert_eq!(measured(), Some(0));
+
+    // Idle again, it measures to the end, and the planner goes by it.
+    assert_eq!(fleet.run("a", &["unload"]).code, Some(0));
+    wait_until("it is measured", MEASURED, || measured() == Some(1));
+    assert_eq!(machine(&fleet)["calibrating"], false);
+    let plan = fleet.json("a", &["plan", text(&smollm2()), "--cluster"]);
+    let decode = &plan["verdict"]["decode_tok_s"];
+    assert_eq!(decode["evidence"], "measured-near", "{decode}");
+    assert!(!measures(), "once is enough");
     fleet.end();
 }
