@@ -8,6 +8,7 @@ mod combo;
 pub mod doc;
 mod everywhere;
 pub mod format;
+mod formats;
 pub(crate) mod grid;
 mod guide;
 mod index;
@@ -20,6 +21,7 @@ mod parts;
 mod plan;
 mod thresholds;
 mod verdict;
+mod words;
 
 use serde::Serialize;
 

@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::Page;
 use super::doc::Doc;
+use super::formats;
 use super::parts::{self, Counts, Head, RuntimeRow};
 use crate::FitError;
 use crate::catalog::Catalog;
@@ -174,11 +175,11 @@ impl ComboPage {
             worked: worked.map(|verdict| {
                 let model = catalog.models.iter().find(|model| model.id == verdict.id);
                 Worked {
-                    format: model.and_then(|model| parts::format_of(model, &verdict.quant)),
+                    format: model.and_then(|model| formats::of(model, &verdict.quant)),
                     ..Worked::from(verdict)
                 }
             }),
-            format_note: parts::formats_note(catalog, verdicts).unwrap_or_default(),
+            format_note: formats::notes(catalog, verdicts).unwrap_or_default(),
             opportunities: opportunities::find(&facts, &splits)?,
             splits,
             runtimes: parts::runtime_rows(catalog, cluster),

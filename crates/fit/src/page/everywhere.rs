@@ -5,7 +5,9 @@ use serde::Serialize;
 use super::Page;
 use super::doc::{Block, Cell, Doc, Figure, Row, Section, Table, Target};
 use super::format::{and, count, gb, gib, thousands, times};
-use super::parts::{self, Counts, Stamp};
+use super::formats;
+use super::parts::{Counts, Stamp};
+use super::words;
 use crate::FitError;
 use crate::catalog::Catalog;
 use crate::cluster::Cluster;
@@ -122,7 +124,7 @@ impl EverywherePage {
             },
             format_note: places
                 .iter()
-                .find_map(|place| parts::format_note(catalog, model, &place.quant))
+                .find_map(|place| formats::note(catalog, model, &place.quant))
                 .unwrap_or_default(),
             places,
             counts,
@@ -257,7 +259,7 @@ pub(super) fn answer(page: &EverywherePage) -> Vec<String> {
         page.smallest(kind).map(|place| {
             let rate = place.decode_tok_s.as_ref();
             let rate = rate.map_or_else(String::new, |rate| {
-                format!(", {}", parts::rate_words_at(rate, page.context))
+                format!(", {}", words::rate_at(rate, page.context))
             });
             format!(
                 "the smallest comfortable {what} is {} ({}){}{rate}",

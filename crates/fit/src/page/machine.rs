@@ -6,8 +6,10 @@ use super::Page;
 use super::combo::{ModelRow, layout, sort, tables};
 use super::doc::{Block, Cell, Doc, Section, Table, Target};
 use super::format::{gb, gib, percent, sentence};
+use super::formats;
 use super::parts::{self, Counts, Head};
 use super::thresholds;
+use super::words;
 use crate::catalog::Catalog;
 use crate::catalog::hardware::SoldMachine;
 use crate::cluster::Cluster;
@@ -62,7 +64,7 @@ impl MachinePage {
                 .collect(),
             source: format!("{} ({})", sold.source, sold.date),
             note: sold.note.clone().unwrap_or_default(),
-            format_note: parts::formats_note(catalog, verdicts).unwrap_or_default(),
+            format_note: formats::notes(catalog, verdicts).unwrap_or_default(),
         }
     }
 }
@@ -127,7 +129,7 @@ fn answer(page: &MachinePage) -> Vec<String> {
         let rate = row.decode_tok_s.as_ref();
         let context = row.context(page.head.context);
         let rate = rate.map_or_else(String::new, |rate| {
-            format!(", {}", parts::rate_words_at(rate, context))
+            format!(", {}", words::rate_at(rate, context))
         });
         answer.push(format!(
             "The largest comfortable model is {} at {} ({}), {} of effective memory{rate}.",

@@ -7,7 +7,8 @@ use serde::Serialize;
 use super::backtest::{self, BacktestPage};
 use super::doc::{Block, Cell, Doc, Figure, Row, Section, Table};
 use super::format::{count, gib, short, thousands};
-use super::parts::{Stamp, format_name};
+use super::formats;
+use super::parts::Stamp;
 use super::{Page, thresholds};
 use crate::catalog::Catalog;
 use crate::effective::{CLUSTER_SHARE, DAEMON_BYTES, TRANSPORT_BYTES};
@@ -301,7 +302,7 @@ fn sizes(page: &Method) -> Section {
         };
         Row::new(vec![
             Cell::text(bits.name.clone()),
-            Cell::text(format_name(bits.format)),
+            Cell::text(formats::name(bits.format)),
             Cell::text(range),
             Cell::text(thousands(bits.models as i64)),
         ])

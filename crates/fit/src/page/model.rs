@@ -6,7 +6,7 @@ use super::Page;
 use super::doc::{Block, Cell, Doc, Figure, Row, Section, Table};
 use super::everywhere::{self, EverywherePage};
 use super::format::{count, gb, gib, params, sentence, short, thousands};
-use super::parts::format_name;
+use super::formats;
 use super::thresholds;
 use super::verdict::exactness;
 use crate::memory::{KvType, Load, kv_bytes, state_bytes};
@@ -287,7 +287,7 @@ impl ModelPage {
         let rows = self.quants.iter().map(|quant| {
             Row::new(vec![
                 Cell::text(quant.name.clone()),
-                Cell::text(format_name(quant.format)),
+                Cell::text(formats::name(quant.format)),
                 Cell::text(short(quant.bits_per_weight)),
                 Cell::text(gb(quant.weights_bytes)),
                 Cell::text(if quant.production { "yes" } else { "" }),

@@ -1,20 +1,17 @@
 //! What several pages say.
 
-use std::collections::BTreeMap;
-
 use serde::Serialize;
 
 use super::doc::{Cell, Row, Table, Target};
-use super::format::{and, count, gib, percent, sentence, short, thousands, times, tokens};
+use super::format::{and, gib, sentence, short, times};
 use super::link;
 use crate::catalog::Catalog;
 use crate::catalog::runtimes::RuntimeFit;
 use crate::cluster::{Cluster, Link, Links};
 use crate::effective;
-use crate::evidence::{Estimate, Evidence};
+use crate::evidence::Evidence;
 use crate::memory::Item;
-use crate::model::{Format, Model};
-use crate::verdict::{Alternative, Ask, Split, Tier, Verdict};
+use crate::verdict::{Alternative, Ask, Tier};
 
 /// What a page of `brigade.fit/1` starts with.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -341,103 +338,6 @@ pub(super) fn links_of(cluster: &Cluster) -> Vec<(Link, usize)> {
     kinds
 }
 
-/// `about 18 tok/s (14–23, estimated)`.
-pub(super) fn rate_words(estimate: &Estimate) -> String {
-    use super::format::brief;
-    format!(
-        "about {} tok/s ({}–{}, {})",
-        brief(estimate.mid),
-        brief(estimate.low),
-        brief(estimate.high),
-        estimate.evidence.name()
-    )
-}
-
-/// `about 18 tok/s with 8,192 tokens in context (14–23, estimated)`.
-pub(super) fn rate_words_at(estimate: &Estimate, context: u32) -> String {
-    let tokens = tokens(context);
-    rate_words(estimate).replacen(" (", &format!(" with {tokens} in context ("), 1)
-}
-
-/// A verdict in one sentence.
-pub(super) fn verdict_words(verdict: &Verdict) -> String {
-    let quant = if verdict.quant.is_empty() {
-        "an unknown quantization".to_owned()
-    } else {
-        format!(
-            "{} ({})",
-            verdict.quant,
-            super::format::gb(verdict.weights_bytes)
-        )
-    };
-    let binding = verdict
-        .binding_node
-        .as_deref()
-        .unwrap_or("the binding node");
-    let share = verdict.utilization.map(percent).unwrap_or_default();
-    let context = super::format::tokens(verdict.load.context);
-    match verdict.tier {
-        Tier::Comfortable => format!(
-            "Yes, comfortably: {} at {quant} with {context} of context takes {share} of effective memory on {binding}.",
-            verdict.name
-        ),
-        Tier::Borderline => format!(
-            "Borderline: {} at {quant} with {context} of context takes {share} of effective memory on {binding}.",
-            verdict.name
-        ),
-        Tier::NotPractical => format!(
-            "No: {} at {quant} does not fit, whichever way it is split.",
-            verdict.name
-        ),
-        Tier::Unknown => {
-            let reasons = verdict.reasons.iter();
-            let reasons = reasons.map(|why| unknown_words(&verdict.name, why));
-            let reasons: Vec<String> = reasons.map(|why| sentence(&why)).collect();
-            format!("Unknown: {}", reasons.join(" "))
-        }
-    }
-}
-
-/// Why a model's verdict is unknown, in words that stand beside its name.
-pub(super) fn unknown_words(name: &str, why: &str) -> String {
-    let fact = why
-        .strip_prefix(name)
-        .and_then(|why| why.strip_prefix(" has no known "));
-    match fact.map(|fact| fact.trim_end_matches('.')) {
-        Some("architecture") => "its architecture is not known to this catalog.".into(),
-        Some(fact) => format!("not known of it: {fact}."),
-        None => why.to_owned(),
-    }
-}
-
-/// `4 nodes`, `one machine`.
-pub(super) fn nodes_words(nodes: usize) -> String {
-    if nodes == 1 {
-        "one machine".into()
-    } else {
-        count(nodes, "node")
-    }
-}
-
-/// A split's name for people.
-pub(super) fn split_name(split: Split) -> &'static str {
-    match split {
-        Split::OneNode => "one node",
-        Split::Replicas => "replicas",
-        Split::Pipeline => "layer pipeline",
-        Split::Tensor => "tensor parallel",
-    }
-}
-
-/// A format's name for people.
-pub(super) fn format_name(format: Format) -> &'static str {
-    match format {
-        Format::Gguf => "GGUF",
-        Format::Mlx => "MLX",
-        Format::Safetensors => "safetensors",
-    }
-}
-
 /// The runtimes of the catalog and what they do on a cluster: first those that can.
 pub(super) fn runtime_rows(catalog: &Catalog, cluster: &Cluster) -> Vec<RuntimeRow> {
     let mut rows: Vec<RuntimeRow> = catalog
@@ -449,7 +349,10 @@ pub(super) fn runtime_rows(catalog: &Catalog, cluster: &Cluster) -> Vec<RuntimeR
                 .iter()
                 .find(|runtime| runtime.id == here.id);
             let formats = runtime.map_or_else(String::new, |runtime| {
-                let names = runtime.formats.iter().map(|format| format_name(*format));
+                let names = runtime
+                    .formats
+                    .iter()
+                    .map(|format| super::formats::name(*format));
                 let names = names.collect::<Vec<_>>().join(", ");
                 runtime.formats_note.clone().unwrap_or(names)
             });
@@ -464,76 +367,6 @@ pub(super) fn runtime_rows(catalog: &Catalog, cluster: &Cluster) -> Vec<RuntimeR
     rows
 }
 
-/// What to know about a quantization whose format is not the one that Brigade runs.
-pub(super) fn format_note(catalog: &Catalog, model: &Model, quant: &str) -> Option<String> {
-    let format = format_of(model, quant).filter(|format| *format != Format::Gguf)?;
-    let own = model.production_quant(Some(Format::Gguf));
-    let own = own.map(|own| own.name.as_str());
-    Some(format!("{quant} is {}", foreign(catalog, format, own)))
-}
-
-/// The same of a page of many models: how many stand in such a format.
-pub(super) fn formats_note(catalog: &Catalog, verdicts: &[Verdict]) -> Option<String> {
-    let known = |verdict: &Verdict| {
-        let model = catalog.models.iter().find(|model| model.id == verdict.id)?;
-        Some((model, format_of(model, &verdict.quant)?))
-    };
-    let known: Vec<(&Model, Format)> = verdicts.iter().filter_map(known).collect();
-    let parts = [Format::Mlx, Format::Safetensors].map(|format| {
-        let of_it: Vec<&Model> = known
-            .iter()
-            .filter(|(_, own)| *own == format)
-            .map(|(model, _)| *model)
-            .collect();
-        // The quantization that most of them have of Brigade's own format.
-        let own = of_it
-            .iter()
-            .filter_map(|model| model.production_quant(Some(Format::Gguf)))
-            .fold(BTreeMap::<&str, usize>::new(), |mut names, quant| {
-                *names.entry(&quant.name).or_default() += 1;
-                names
-            });
-        let own = own.into_iter().max_by_key(|(_, models)| *models);
-        (!of_it.is_empty()).then(|| {
-            format!(
-                "{} of the {} stand in {}",
-                thousands(of_it.len() as i64),
-                count(verdicts.len(), "model"),
-                foreign(catalog, format, own.map(|(name, _)| name))
-            )
-        })
-    });
-    let parts: Vec<String> = parts.into_iter().flatten().collect();
-    (!parts.is_empty()).then(|| parts.join(" "))
-}
-
-/// `MLX, for exo and mlx-lm; Brigade runs GGUF: add --quant Q4_K_M.`
-fn foreign(catalog: &Catalog, format: Format, own: Option<&str>) -> String {
-    let made_for = catalog
-        .runtimes
-        .iter()
-        .filter(|runtime| runtime.formats.first() == Some(&format))
-        .map(|runtime| runtime.name.trim_end_matches(" distributed").to_owned());
-    let made_for: Vec<String> = made_for.collect();
-    let made_for = match &made_for[..] {
-        [] => String::new(),
-        some => format!(", for {}", and(some)),
-    };
-    let own = own.map_or_else(
-        || " and the catalog has none of it".to_owned(),
-        |own| format!(": add --quant {own}"),
-    );
-    format!("{}{made_for}; Brigade runs GGUF{own}.", format_name(format))
-}
-
-/// The format of a model's quantization.
-pub(super) fn format_of(model: &Model, quant: &str) -> Option<Format> {
-    let mut quants = model.quants.iter();
-    quants
-        .find(|own| own.name == quant)
-        .map(|quant| quant.format)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -545,20 +378,5 @@ mod tests {
         assert_eq!(limit_words(rule), all);
         let free = limit_words(&format!("22.4 GB are free now; {rule}"));
         assert!(free.ends_with(": 90 % of what is free (a rule)"), "{free}");
-    }
-
-    #[test]
-    fn what_is_unknown_is_said_of_the_model() {
-        let words = |why| unknown_words("Foo 7B", why);
-        assert_eq!(
-            words("Foo 7B has no known architecture."),
-            "its architecture is not known to this catalog."
-        );
-        assert_eq!(
-            words("Foo 7B has no known num_hidden_layers."),
-            "not known of it: num_hidden_layers."
-        );
-        let other = "No size of Foo 7B is known at 4 bits a weight or more.";
-        assert_eq!(words(other), other);
     }
 }

@@ -5,8 +5,9 @@ use serde::Serialize;
 use super::Page;
 use super::doc::{Block, Cell, Doc, Row, Section, Table};
 use super::format::{gb, gib, sentence, short};
+use super::formats;
 use super::link::hop_ms;
-use super::parts::{self, Head, Stamp};
+use super::parts::{Head, Stamp};
 use super::{ledger, verdict};
 use crate::FitError;
 use crate::catalog::Catalog;
@@ -101,8 +102,8 @@ impl PlanPage {
             stages,
             plan,
             sources: verdict::sources(model, &verdict.quant),
-            format: parts::format_of(model, &verdict.quant),
-            format_note: parts::format_note(catalog, model, &verdict.quant).unwrap_or_default(),
+            format: formats::of(model, &verdict.quant),
+            format_note: formats::note(catalog, model, &verdict.quant).unwrap_or_default(),
             verdict,
             catalog: head.catalog,
         }

@@ -5,9 +5,11 @@ use serde::Serialize;
 use super::Page;
 use super::doc::{Block, Chart, Doc, Figure, Point, Section};
 use super::format::{brief, count, gb, gib, interval, percent, sentence, thousands, tokens};
+use super::formats;
 use super::ledger;
 use super::parts::{self, Counts, Head};
 use super::thresholds;
+use super::words;
 use crate::FitError;
 use crate::catalog::Catalog;
 use crate::cluster::Cluster;
@@ -72,8 +74,8 @@ impl VerdictPage {
             head: Head::new(catalog, cluster, &ask),
             counts: Counts::of(std::iter::once(verdict.tier)),
             sources: sources(model, &verdict.quant),
-            format: parts::format_of(model, &verdict.quant),
-            format_note: parts::format_note(catalog, model, &verdict.quant).unwrap_or_default(),
+            format: formats::of(model, &verdict.quant),
+            format_note: formats::note(catalog, model, &verdict.quant).unwrap_or_default(),
             models: vec![verdict],
             decode_by_context,
         })
@@ -135,10 +137,10 @@ impl Page for VerdictPage {
 
 /// The verdict in two sentences, and what to know about the format.
 pub(super) fn answer(verdict: &Verdict, format_note: &str) -> Vec<String> {
-    let mut answer = vec![parts::verdict_words(verdict)];
+    let mut answer = vec![words::verdict(verdict)];
     let mut more = Vec::new();
     if let Some(rate) = &verdict.decode_tok_s {
-        let rate = parts::rate_words_at(rate, verdict.load.context);
+        let rate = words::rate_at(rate, verdict.load.context);
         more.push(format!("one stream decodes {rate}"));
     }
     if let Some(context) = verdict.max_context.filter(|context| *context > 0) {

@@ -6,6 +6,7 @@ use crate::page::doc::{Block, Cell, Row, Section, Table, Target};
 use crate::page::format::sentence;
 use crate::page::parts::{self, RuntimeRow};
 use crate::page::thresholds;
+use crate::page::words;
 
 pub(super) fn splits(page: &ComboPage) -> Option<Section> {
     if page.splits.is_empty() {
@@ -32,7 +33,7 @@ pub(super) fn runtimes(rows: &[RuntimeRow]) -> Option<Section> {
         let splits: Vec<&str> = here
             .splits
             .iter()
-            .map(|split| parts::split_name(*split))
+            .map(|split| words::split(*split))
             .collect();
         Row::new(vec![
             Cell::text(here.name.clone()),

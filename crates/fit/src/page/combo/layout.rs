@@ -7,6 +7,7 @@ use crate::page::format::{count, fine_percent, gb, gib, percent, sentence, short
 use crate::page::ledger;
 use crate::page::parts::{self, Head};
 use crate::page::thresholds;
+use crate::page::words;
 
 pub(super) fn doc(page: &ComboPage) -> Doc {
     let mut sections = vec![summary(page), topology(page), memory(page)];
@@ -38,7 +39,7 @@ fn answer(page: &ComboPage) -> Vec<String> {
         let row = page.models.iter().find(|row| row.id == worked.id);
         let rate = row
             .and_then(|row| {
-                let rate = parts::rate_words_at(&row.decode_tok_s?, row.context(head.context));
+                let rate = words::rate_at(&row.decode_tok_s?, row.context(head.context));
                 Some(format!(", {rate}"))
             })
             .unwrap_or_default();
@@ -74,8 +75,8 @@ pub(in crate::page) fn figures(head: &Head) -> Vec<Figure> {
             "Memory",
             gib(head.total_bytes),
             match head.nodes.len() {
-                1 => parts::nodes_words(1),
-                several => format!("over {}", parts::nodes_words(several)),
+                1 => words::nodes(1),
+                several => format!("over {}", words::nodes(several)),
             },
         ),
         Figure::new(

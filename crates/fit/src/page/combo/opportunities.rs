@@ -7,7 +7,7 @@ use crate::cluster::{Cluster, Node};
 use crate::effective;
 use crate::evidence::{Estimate, Evidence};
 use crate::page::format::{brief, gb, gib, percent, tokens};
-use crate::page::parts::rate_words;
+use crate::page::words;
 use crate::verdict::{Split, Tier, Verdict, assess};
 
 /// The measurements, the most telling first.
@@ -43,7 +43,7 @@ fn overhead(picks: &Picks, splits: &[SplitCase]) -> Result<Option<Opportunity>, 
     );
     let mut against = String::new();
     if let Some((name, rate)) = larger(picks, verdict)? {
-        expected = format!("{expected}; {} on {name}", rate_words(&rate));
+        expected = format!("{expected}; {} on {name}", words::rate(&rate));
         against = format!(", against a single {name}");
     }
     Ok(Some(Opportunity {
@@ -139,10 +139,10 @@ fn tensor(splits: &[SplitCase]) -> Option<Opportunity> {
             way.runtimes.join(" or ")
         ),
         expected: match (way.decode_tok_s, one.decode_tok_s) {
-            (Some(rate), _) => rate_words(&rate),
+            (Some(rate), _) => words::rate(&rate),
             (None, Some(rate)) => format!(
                 "unknown: no published figure for these machines; {} with {}",
-                rate_words(&rate),
+                words::rate(&rate),
                 one.name
             ),
             (None, None) => "unknown: no published figure for these machines".into(),
@@ -184,7 +184,7 @@ fn widest(picks: &Picks) -> Option<Opportunity> {
         })?;
     Some(Opportunity {
         measure: format!("decode of {} at {}", verdict.name, verdict.quant),
-        expected: rate_words(&rate),
+        expected: words::rate(&rate),
         tells:
             "the least certain rate of all that fits here; one row narrows it and its neighbours"
                 .into(),

@@ -3,7 +3,8 @@
 use super::ModelRow;
 use crate::page::doc::{Block, Cell, Row, Section, Table, Target};
 use crate::page::format::{gb, sentence, thousands};
-use crate::page::{parts, thresholds};
+use crate::page::thresholds;
+use crate::page::words;
 use crate::verdict::{NO_LONG_CONTEXT, Tier};
 
 /// The models, a section for each tier that has some.
@@ -123,7 +124,7 @@ fn too_large(rows: &[&ModelRow]) -> Table {
 fn unknown(rows: &[&ModelRow]) -> Table {
     let rows = rows.iter().map(|row| {
         let why = row.reasons.first().map_or("", String::as_str);
-        let why = parts::unknown_words(&row.name, why);
+        let why = words::unknown(&row.name, why);
         Row::new(vec![
             Cell::model(&row.name, &row.id),
             Cell::text(sentence(&why).trim_end_matches('.')),
