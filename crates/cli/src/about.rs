@@ -115,10 +115,7 @@ impl About {
     /// The machine for the planner; what was measured holds for as many threads only.
     pub(crate) fn machine(&self, catalog: &Catalog, threads: Option<u32>) -> Machine {
         let (mut machine, _) = this_machine::machine(&self.facts, catalog);
-        // llama.cpp computed where it computes by itself: on the fastest device.
-        if let Some(pool) = machine.pools.first_mut() {
-            pool.calibration = self.calibration(threads).cloned();
-        }
+        calibrate(&mut machine, self.calibration(threads).cloned());
         machine
     }
 
@@ -236,6 +233,14 @@ impl Calibrations {
         let path = home.join(CALIBRATION);
         brigade_node::write_private(&path, &serde_json::to_vec_pretty(&all)?)
             .with_context(|| format!("cannot write {}", path.display()))
+    }
+}
+
+/// Lets the planner know what a machine was measured to do. llama.cpp computed where it computes by
+/// itself: on the fastest device.
+pub(crate) fn calibrate(machine: &mut Machine, calibration: Option<Calibration>) {
+    if let Some(pool) = machine.pools.first_mut() {
+        pool.calibration = calibration;
     }
 }
 

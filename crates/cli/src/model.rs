@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use brigade_api::{ChatMessage, ChatTemplate, ModelFacts, Role};
 use brigade_gguf::{Architecture, Layers, Source, head_layers, plan_cuts, plan_even};
 use brigade_hub::ModelRef;
@@ -143,7 +143,19 @@ fn open_file(path: &Path) -> anyhow::Result<Source> {
             absolute.display()
         );
     }
-    Ok(Source::open(&absolute)?)
+    Source::open(&absolute).map_err(|error| {
+        // The name of a model, such as the catalog's: `brigade fit` takes those.
+        let is_name = path.extension().is_none() && path.components().count() == 1;
+        if is_name && !absolute.exists() {
+            anyhow!(
+                "there is no file {}: name a GGUF file, hf:owner/repo:QUANT, an address or \
+                 ollama:NAME (the names that `brigade fit` knows are for planning)",
+                path.display()
+            )
+        } else {
+            error.into()
+        }
+    })
 }
 
 /// A model of which only the headers were read.

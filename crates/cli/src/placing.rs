@@ -279,10 +279,10 @@ fn summary(page: &PlanPage, given: Option<&Given>) -> String {
         for pool in ledger.into_iter().flat_map(|own| &own.pools) {
             let _ = writeln!(
                 text,
-                "  {:<width$}  layers {:>3}-{:<3}  {:>6.2} of {:>6.2} GB {} ({:.0} %)",
+                "  {:<width$}  layers {:>3}..{:<3}  {:>6.2} of {:>6.2} GB {} ({:.0} %)",
                 stage.node,
                 stage.layers.0,
-                stage.layers.1.saturating_sub(1),
+                stage.layers.1,
                 gb(pool.working_set_bytes),
                 gb(pool.effective_bytes),
                 pool.pool,

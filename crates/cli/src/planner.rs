@@ -179,11 +179,31 @@ fn cluster(catalog: &Catalog, on: Option<&str>) -> anyhow::Result<Cluster> {
         }
         return Ok(cluster);
     }
-    let (machine, notes) = this_machine::look(catalog, None);
+    let (machine, notes) = here(catalog);
     for note in notes {
         output::note(&note);
     }
     Ok(alone(machine))
+}
+
+/// This machine, with what it was measured to do and notes on how it was seen.
+#[cfg(feature = "engine")]
+fn here(catalog: &Catalog) -> (Machine, Vec<String>) {
+    use crate::about;
+    let facts = about::facts(catalog, None);
+    let (mut machine, mut notes) = this_machine::machine(&facts, catalog);
+    let home = brigade_node::home_dir().ok();
+    let known = home.and_then(|home| about::calibration(&home, &facts, facts.cores as u32));
+    if known.is_none() {
+        notes.push("`brigade calibrate` measures what it does, for closer figures".to_owned());
+    }
+    about::calibrate(&mut machine, known);
+    (machine, notes)
+}
+
+#[cfg(not(feature = "engine"))]
+fn here(catalog: &Catalog) -> (Machine, Vec<String>) {
+    this_machine::machine(&this_machine::facts(catalog, None), catalog)
 }
 
 /// A cluster of this machine alone.

@@ -68,14 +68,7 @@ enum Kind {
 
 const GIB: f64 = (1u64 << 30) as f64;
 
-/// This machine, and what its owner should know of how it was seen, a sentence each.
-///
-/// `threads` compute on the CPU; without a number, one on each core.
-pub(crate) fn look(catalog: &Catalog, threads: Option<usize>) -> (Machine, Vec<String>) {
-    machine(&facts(catalog, threads), catalog)
-}
-
-/// What this machine is.
+/// What this machine is. `threads` compute on the CPU; without a number, one on each core.
 pub(crate) fn facts(catalog: &Catalog, threads: Option<usize>) -> Facts {
     let mut facts = of_system();
     // The bandwidth of a known chip is in the catalog; a CPU's depends on what was plugged in.

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use axum::{
     extract::Request,
-    http::{StatusCode, header::CONTENT_TYPE},
+    http::{
+        HeaderMap, StatusCode,
+        header::{CONTENT_TYPE, ORIGIN},
+    },
 };
 use tokio_stream::StreamExt;
 
@@ -22,11 +25,7 @@ const MAX_DRAINED_BYTES: usize = 64 * 1024 * 1024;
 
 /// The body of a JSON request.
 pub(crate) async fn read(request: Request) -> Result<Vec<u8>, ApiError> {
-    let json = request
-        .headers()
-        .get(CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .is_some_and(is_json);
+    let json = may_be_json(request.headers());
     tokio::time::timeout(MAX_TIME, collect(request, json))
         .await
         .map_err(|_| {
@@ -71,7 +70,15 @@ async fn collect(request: Request, json: bool) -> Result<Vec<u8>, ApiError> {
     Ok(bytes)
 }
 
-fn is_json(content_type: &str) -> bool {
+/// Whether the body is JSON: said, or by a program that says nothing of it, as `curl -d` does. A web
+/// page must say it, because browsers ask before they send that to another origin.
+fn may_be_json(headers: &HeaderMap) -> bool {
+    let from_page = headers.contains_key(ORIGIN);
+    let Some(content_type) = headers.get(CONTENT_TYPE) else {
+        return !from_page;
+    };
+    let content_type = content_type.to_str().unwrap_or_default();
     let essence = content_type.split(';').next().unwrap_or_default().trim();
-    essence.eq_ignore_ascii_case("application/json")
+    let is = |name| essence.eq_ignore_ascii_case(name);
+    is("application/json") || (!from_page && is("application/x-www-form-urlencoded"))
 }

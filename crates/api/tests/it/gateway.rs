@@ -156,10 +156,11 @@ async fn what_cannot_be_passed_on_is_refused_at_the_gateway() {
     assert_eq!(reply.json()["error"]["message"], "far is not up");
     let broken = post(pair.router(), "/v1/chat/completions", "{").await;
     assert_eq!(broken.status, StatusCode::BAD_REQUEST);
-    let typeless = Request::post("/v1/messages")
+    let no_json = Request::post("/v1/messages")
+        .header("content-type", "text/plain")
         .body(Body::from("{}"))
         .unwrap();
-    let reply = call(pair.router(), typeless).await;
+    let reply = call(pair.router(), no_json).await;
     assert_eq!(reply.status, StatusCode::UNSUPPORTED_MEDIA_TYPE);
     assert!(
         reply.body.starts_with(r#"{"type":"error""#),

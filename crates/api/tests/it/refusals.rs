@@ -407,14 +407,27 @@ async fn bodies_too_large_or_of_another_type() {
     assert_eq!((status, code.as_deref()), (413, Some("request_too_large")));
     assert_eq!(message, "the body must have at most 4194304 bytes");
 
-    for content_type in [
-        None,
-        Some("text/plain"),
+    let (page, form) = (
+        Some("http://elsewhere.example"),
         Some("application/x-www-form-urlencoded"),
-    ] {
+    );
+    let types = [
+        (None, None, false),
+        // As `curl -d` sends it.
+        (form, None, false),
+        (Some("text/plain"), None, true),
+        // A web page's, which browsers send without asking.
+        (None, page, true),
+        (form, page, true),
+        (Some("text/plain"), page, true),
+        (Some("application/json"), page, false),
+    ];
+    for (content_type, origin, refused) in types {
         let mut request = Request::post(path);
-        if let Some(value) = content_type {
-            request = request.header("content-type", value);
+        for (name, value) in [("content-type", content_type), ("origin", origin)] {
+            if let Some(value) = value {
+                request = request.header(name, value);
+            }
         }
         let reply = call(
             Fake::hello().router(),
@@ -422,10 +435,8 @@ async fn bodies_too_large_or_of_another_type() {
         )
         .await;
         let (status, _, code, _) = error(&reply);
-        assert_eq!(
-            (status, code.as_deref()),
-            (415, Some("unsupported_media_type"))
-        );
+        let found = status == 415 && code.as_deref() == Some("unsupported_media_type");
+        assert_eq!(found, refused, "{content_type:?} of {origin:?}: {status}");
     }
 }
 

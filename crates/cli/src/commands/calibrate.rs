@@ -65,13 +65,18 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
                 links: &args.link,
                 answers: args.answers,
             })?;
-            calibration.checks.extend(compared.check());
-            Calibrations::keep(&home, &facts, &calibration)?;
             output::line(&if args.json {
                 serde_json::to_string(&compared)?
             } else {
                 compared.line()
             })?;
+            match compared.check() {
+                Ok(check) => {
+                    calibration.checks.push(check);
+                    Calibrations::keep(&home, &facts, &calibration)?;
+                }
+                Err(why) => output::note(&format!("Nothing is learnt from that: {why}.")),
+            }
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -71,7 +71,7 @@ pub(crate) struct LoadArgs {
     /// that are up [default: those that the planner takes]
     #[arg(long, value_name = "NODE[=PATH],…", value_delimiter = ',')]
     on: Vec<String>,
-    /// A plan to keep to: the JSON of `brigade plan --json` or of --dry-run --json
+    /// A plan to keep to: the JSON of `brigade plan MODEL --cluster --json` or of --dry-run --json
     #[arg(long, value_name = "FILE", conflicts_with = "on")]
     plan: Option<PathBuf>,
     /// Show the plan and load nothing

@@ -118,7 +118,7 @@ fn remove(args: &RemoveArgs) -> anyhow::Result<ExitCode> {
             gone, freed_bytes, ..
         } = &removed;
         output::note(&format!(
-            "removed {}: {freed_bytes} bytes ({}) are free",
+            "removed {}: {freed_bytes} bytes ({}) freed",
             gone.join(", "),
             output::bytes(*freed_bytes)
         ));

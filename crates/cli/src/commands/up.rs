@@ -65,7 +65,7 @@ pub(crate) struct Args {
     /// for what comes, and nothing that is needed [default: `BRIGADE_CACHE_LIMIT`, else none]
     #[arg(long, value_name = "SIZE", value_parser = crate::cache::size)]
     cache_limit: Option<u64>,
-    /// What this node is called [default: the machine's name]
+    /// What this node is called [default: as it was called last, else the machine's name]
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
     /// Join the cluster that this token of `brigade invite` is for
@@ -139,7 +139,10 @@ fn serve(args: &Args) -> anyhow::Result<ExitCode> {
     let api_address = api.listener.local_addr()?;
     let commands = ControlListener::bind(home.folder())?;
     let id = home.identity().id();
-    let name = args.name.clone().unwrap_or_else(machine_name);
+    let own = home.identity().public();
+    // As it was called last.
+    let known = home.members()?.get(own).map(|own| own.name.clone());
+    let name = args.name.clone().or(known).unwrap_or_else(machine_name);
     let daemon = Arc::new(Daemon::start(DaemonConfig {
         home,
         name: name.clone(),

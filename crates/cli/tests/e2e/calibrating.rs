@@ -4,14 +4,15 @@ use std::time::Duration;
 
 use brigade_gguf::testing::TinyModel;
 
-use crate::support::{Fleet, SOON, children, command_line, smollm2, text, wait_until};
+use crate::support::{Fleet, SOON, Scratch, children, command_line, smollm2, text, wait_until};
 
-/// How long a measurement may take, some ten seconds of all cores, beside other tests.
+/// How long a measurement of some ten seconds may take that is repeated where it was disturbed.
 const MEASURED: Duration = Duration::from_secs(240);
 
 #[test]
 fn a_node_measures_its_machine_until_it_is_needed() {
-    let mut fleet = Fleet::new();
+    // Beside other tests its figures would be such that it does not keep them.
+    let mut fleet = Fleet::within(Scratch::undisturbed());
     fleet.start_as_usual("a", &[]);
     let pid = fleet.node("a").pid();
     let measures = || {
@@ -31,12 +32,12 @@ fn a_node_measures_its_machine_until_it_is_needed() {
         machine(&fleet)["calibrating"] == false
     });
     // What was broken off tells nothing.
-    let measured = || machine(&fleet)["calibrations"].as_array().map(Vec::len);
-    assert_eq!(measured(), Some(0));
+    let kept = || machine(&fleet)["calibrations"].as_array().map(Vec::len);
+    assert_eq!(kept(), Some(0));
 
     // Idle again, it measures to the end, and the planner goes by it.
     assert_eq!(fleet.run("a", &["unload"]).code, Some(0));
-    wait_until("it is measured", MEASURED, || measured() == Some(1));
+    wait_until("it is measured", MEASURED, || kept() == Some(1));
     assert_eq!(machine(&fleet)["calibrating"], false);
     let plan = fleet.json("a", &["plan", text(&smollm2()), "--cluster"]);
     let decode = &plan["verdict"]["decode_tok_s"];

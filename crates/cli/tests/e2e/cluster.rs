@@ -324,6 +324,13 @@ fn a_node_that_is_started_again_needs_no_invitation() {
     fleet.wait_until_all_up();
     let after = fleet.view("a");
     assert_eq!(after[1].1, before[1].1, "it is the same node");
+    // Nor the name that it was given once.
+    fleet.kill("b");
+    let b = fleet.nodes.pop().unwrap();
+    wait_until_gone(&[b.pid()], GONE);
+    drop(b);
+    assert_eq!(fleet.start_unnamed("b").name(), "b");
+    fleet.wait_until_all_up();
     fleet.end();
 }
 

@@ -42,7 +42,7 @@ const AT_ONCE: usize = 2;
 const MARK: &str = "BRIGADE_E2E";
 
 /// A folder for everything that one test writes, and a place among the tests that compute. A test
-/// holds one of them at a time, or all would wait for each other.
+/// takes all that it needs at once, or all would wait for each other.
 #[derive(Debug)]
 pub(crate) struct Scratch {
     folder: TempDir,
@@ -61,7 +61,15 @@ pub(crate) struct Ended {
 
 impl Scratch {
     pub(crate) fn new() -> Self {
-        let turn = Turn::take();
+        Self::with(Turn::take(1))
+    }
+
+    /// The same for a test beside which no other computes.
+    pub(crate) fn undisturbed() -> Self {
+        Self::with(Turn::take(AT_ONCE))
+    }
+
+    fn with(turn: Turn) -> Self {
         let folder = TempDir::with_prefix_in("e2e-", env!("CARGO_TARGET_TMPDIR")).unwrap();
         Self {
             folder,
@@ -207,27 +215,27 @@ pub(crate) fn wait_until(what: &str, limit: Duration, mut condition: impl FnMut(
     }
 }
 
-/// One of [`AT_ONCE`] places, given back when dropped.
+/// So many of [`AT_ONCE`] places, given back when dropped.
 #[derive(Debug)]
-struct Turn;
+struct Turn(usize);
 
 static BUSY: Mutex<usize> = Mutex::new(0);
 static FREED: Condvar = Condvar::new();
 
 impl Turn {
-    fn take() -> Self {
+    fn take(places: usize) -> Self {
         let busy = BUSY.lock().unwrap_or_else(PoisonError::into_inner);
         let mut busy = FREED
-            .wait_while(busy, |busy| *busy >= AT_ONCE)
+            .wait_while(busy, |busy| *busy + places > AT_ONCE)
             .unwrap_or_else(PoisonError::into_inner);
-        *busy += 1;
-        Self
+        *busy += places;
+        Self(places)
     }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        *BUSY.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
-        FREED.notify_one();
+        *BUSY.lock().unwrap_or_else(PoisonError::into_inner) -= self.0;
+        FREED.notify_all();
     }
 }

@@ -43,6 +43,13 @@ pub const TYPES: [(&str, f64); 12] = [
     ("Q6_K", 6.5625),
 ];
 
+/// No machine takes longer for a step of next to nothing, in milliseconds.
+const MOST_STEP_MS: f64 = 20.0;
+/// No type of weights is read so many times as fast as the middle one, or as slow.
+const MOST_APART: f64 = 6.0;
+/// Several tokens at once are never computed at less than this part of the rate of one.
+const LEAST_GAIN: f64 = 0.4;
+
 /// What was measured of a pool.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Calibration {
@@ -143,6 +150,37 @@ impl Calibration {
     pub fn without(mut self, model: &str) -> Self {
         self.checks.retain(|check| check.model != model);
         self
+    }
+
+    /// What no machine does, and so was something else that ran here: for whoever measures again.
+    pub fn oddity(&self) -> Option<String> {
+        if self.step_ms > MOST_STEP_MS {
+            return Some(format!(
+                "{:.1} ms for a step of next to nothing",
+                self.step_ms
+            ));
+        }
+        let mut rates: Vec<f64> = self.types.iter().map(|own| own.decode_gb_s).collect();
+        rates.sort_by(f64::total_cmp);
+        let middle = rates.get(rates.len() / 2).copied().unwrap_or_default();
+        for own in &self.types {
+            let apart = own.decode_gb_s / middle;
+            if !(1.0 / MOST_APART..MOST_APART).contains(&apart) {
+                return Some(format!(
+                    "{} at {:.1} GB/s where half of the types are at {middle:.1} or less",
+                    own.ggml_type, own.decode_gb_s
+                ));
+            }
+            let alone = own.batches.first().map_or(0.0, |&(_, rate)| rate);
+            let slower = |&&(_, rate): &&(u32, f64)| rate < alone * LEAST_GAIN;
+            if let Some((tokens, rate)) = own.batches.iter().find(slower) {
+                return Some(format!(
+                    "{} at {rate:.0} GFLOP/s for {tokens} tokens at once, {alone:.0} for one",
+                    own.ggml_type
+                ));
+            }
+        }
+        None
     }
 
     /// Seconds of a step.
@@ -318,6 +356,25 @@ mod tests {
             let rate = known.each(&mix(near, near).layers, |rates| rates.decode_gb_s);
             assert!((rate - as_measured).abs() < 1e-9, "{near}");
         }
+    }
+
+    #[test]
+    fn what_no_machine_does_is_odd() {
+        let check = |change: fn(&mut Calibration)| {
+            let mut changed = calibration();
+            changed.types.push(changed.types[0].clone());
+            change(&mut changed);
+            changed.oddity()
+        };
+        assert_eq!(check(|_| {}), None);
+        // As seen beside other programs.
+        let step = check(|own| own.step_ms = 219.7).unwrap();
+        assert_eq!(step, "219.7 ms for a step of next to nothing");
+        let fast = check(|own| own.types[1].decode_gb_s = 107_774.0).unwrap();
+        assert!(fast.starts_with("Q8_0 at 107774.0 GB/s"), "{fast}");
+        assert!(check(|own| own.types[1].decode_gb_s = 2.0).is_some());
+        let batch = check(|own| own.types[0].batches[1].1 = 3.0).unwrap();
+        assert_eq!(batch, "Q4_0 at 3 GFLOP/s for 64 tokens at once, 10 for one");
     }
 
     #[test]

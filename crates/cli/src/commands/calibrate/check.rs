@@ -9,6 +9,13 @@ use brigade_fit::speed::calibration::Check;
 use crate::commands::lab::Trial;
 use crate::model;
 
+/// Half of the answers have at least this part of the quickest one's speed where nothing else keeps
+/// the machine busy.
+const STEADY: f64 = 0.75;
+
+/// Stages do not take so many times as long as their parts, nor as short.
+const MOST_OFF: f64 = 2.0;
+
 /// A prediction and what came.
 #[derive(Debug, serde::Serialize)]
 pub(super) struct Compared {
@@ -38,12 +45,27 @@ impl Compared {
         Ok(compared)
     }
 
-    /// What it says of other models.
-    pub(super) fn check(&self) -> Option<Check> {
-        Some(Check {
+    /// What it says of other models, or why it says nothing.
+    pub(super) fn check(&self) -> Result<Check, String> {
+        let ratio = self.ratio.ok_or("there was no prediction")?;
+        let (middle, best) = (self.middle(), self.best());
+        if middle < best * STEADY {
+            return Err(format!(
+                "half of the answers had {middle:.1} tok/s or less, one {best:.1}"
+            ));
+        }
+        if !(1.0 / MOST_OFF..MOST_OFF).contains(&ratio) {
+            return Err(format!("it took {ratio:.1} times as long as its parts"));
+        }
+        Ok(Check {
             model: self.model.clone(),
-            ratio: self.ratio?,
+            ratio,
         })
+    }
+
+    /// The quickest answer, in tokens a second.
+    fn best(&self) -> f64 {
+        self.measured_tok_s.iter().copied().fold(0.0, f64::max)
     }
 
     /// Half of the answers were at least so fast.
@@ -55,7 +77,7 @@ impl Compared {
 
     pub(super) fn line(&self) -> String {
         let measured = self.middle();
-        let best = self.measured_tok_s.iter().copied().fold(0.0, f64::max);
+        let best = self.best();
         let mut head = format!("{} on {} stages", self.model, self.stages);
         if !self.links.is_empty() {
             head = format!("{head} over {}", self.links.join(" "));
@@ -102,5 +124,17 @@ mod tests {
         );
         compared.predicted_tok_s = None;
         assert!(compared.line().ends_with("and no prediction"));
+        // Nothing is learnt of an unsteady machine, or of what cannot be.
+        assert!(compared.check().is_err());
+        compared.ratio = Some(1.1);
+        let unsteady = compared.check().unwrap_err();
+        assert_eq!(
+            unsteady,
+            "half of the answers had 100.0 tok/s or less, one 300.0"
+        );
+        compared.measured_tok_s = vec![90.0, 110.0, 100.0];
+        assert_eq!(compared.check().unwrap().model, "m");
+        compared.ratio = Some(12.5);
+        assert!(compared.check().is_err());
     }
 }

@@ -23,14 +23,20 @@ pub(super) enum Calibrate {
 /// often loads a model next.
 const IDLE_LOOKS: usize = 2;
 
+/// The same after a measurement that came to nothing, because something else kept the machine busy:
+/// ten minutes.
+const LATER_LOOKS: usize = 300;
+
 /// How often it is seen whether the measurement is done.
 const AGAIN: Duration = Duration::from_millis(200);
 
 /// What became of a measurement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
-    /// It is kept, or it cannot be: both need no second one.
-    Over,
+    /// It is kept.
+    Kept,
+    /// It came to nothing.
+    Failed,
     /// Something was to run on the node.
     BrokenOff,
 }
@@ -40,6 +46,8 @@ enum End {
 pub(super) struct Calibrating {
     when: Calibrate,
     idle_looks: usize,
+    /// So many are needed.
+    needed_looks: usize,
     running: Option<JoinHandle<End>>,
 }
 
@@ -48,6 +56,7 @@ impl Calibrating {
         Self {
             when,
             idle_looks: 0,
+            needed_looks: IDLE_LOOKS,
             running: None,
         }
     }
@@ -55,10 +64,13 @@ impl Calibrating {
     /// Begins to measure if it is time to; called at every look at the machine. Returns whether a
     /// measurement is under way.
     pub(super) fn look(&mut self, about: &About, daemon: &Arc<Daemon>) -> bool {
-        if let Some(running) = self.running.take_if(|running| running.is_finished())
-            && running.join().unwrap_or(End::Over) == End::Over
-        {
-            self.when = Calibrate::Never;
+        if let Some(running) = self.running.take_if(|running| running.is_finished()) {
+            self.idle_looks = 0;
+            match running.join().unwrap_or(End::Failed) {
+                End::Kept => self.when = Calibrate::Never,
+                End::Failed => self.needed_looks = LATER_LOOKS,
+                End::BrokenOff => self.needed_looks = IDLE_LOOKS,
+            }
         }
         self.idle_looks = if daemon.is_busy() {
             0
@@ -67,7 +79,7 @@ impl Calibrating {
         };
         if self.when == Calibrate::WhenIdle
             && self.running.is_none()
-            && self.idle_looks >= IDLE_LOOKS
+            && self.idle_looks >= self.needed_looks
             && about.calibration(None).is_none()
         {
             let (facts, daemon) = (about.facts.clone(), Arc::clone(daemon));
@@ -94,12 +106,17 @@ fn measure(facts: &Facts, daemon: &Daemon) -> End {
         kept.transpose()
     });
     match kept {
-        Ok(Some(())) => tracing::info!("this machine is measured; the planner uses it"),
+        Ok(Some(())) => {
+            tracing::info!("this machine is measured; the planner uses it");
+            End::Kept
+        }
         Ok(None) => {
             tracing::info!("measuring is broken off: the node is needed");
-            return End::BrokenOff;
+            End::BrokenOff
         }
-        Err(error) => tracing::warn!(error = format!("{error:#}"), "this machine is not measured"),
+        Err(error) => {
+            tracing::warn!(error = format!("{error:#}"), "this machine is not measured");
+            End::Failed
+        }
     }
-    End::Over
 }

@@ -56,9 +56,14 @@ impl Up {
 impl Fleet {
     /// No nodes yet.
     pub(crate) fn new() -> Self {
+        Self::within(Scratch::new())
+    }
+
+    /// The same in a folder that is there already.
+    pub(crate) fn within(scratch: Scratch) -> Self {
         Self {
             nodes: Vec::new(),
-            scratch: Scratch::new(),
+            scratch,
             hub: None,
             mounts: Vec::new(),
         }
@@ -71,12 +76,7 @@ impl Fleet {
 
     /// The same in a folder that is there already.
     pub(crate) fn cluster_in(scratch: Scratch, names: &[&str]) -> Self {
-        let mut fleet = Self {
-            nodes: Vec::new(),
-            scratch,
-            hub: None,
-            mounts: Vec::new(),
-        };
+        let mut fleet = Self::within(scratch);
         fleet.grow(names);
         fleet
     }
@@ -129,7 +129,17 @@ impl Fleet {
 
     /// The same as users start it.
     pub(crate) fn start_as_usual(&mut self, name: &str, args: &[&str]) -> &Up {
-        let mut all = vec!["up", "--json", "--name", name];
+        self.start_process(name, &[&["--name", name], args].concat())
+    }
+
+    /// Starts a node again without telling it what it is called.
+    pub(crate) fn start_unnamed(&mut self, home_of: &str) -> &Up {
+        self.start_process(home_of, &["--no-calibrate"])
+    }
+
+    /// Starts a node with the state folder of this name.
+    fn start_process(&mut self, name: &str, args: &[&str]) -> &Up {
+        let mut all = vec!["up", "--json"];
         if !args.contains(&"--listen") {
             all.extend(["--listen", "127.0.0.1:0"]);
         }
