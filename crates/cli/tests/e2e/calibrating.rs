@@ -7,7 +7,7 @@ use brigade_gguf::testing::TinyModel;
 use crate::support::{Fleet, SOON, Scratch, children, command_line, smollm2, text, wait_until};
 
 /// How long a measurement of some ten seconds may take that is repeated where it was disturbed.
-const MEASURED: Duration = Duration::from_secs(240);
+const MEASURED: Duration = Duration::from_secs(600);
 
 #[test]
 fn a_node_measures_its_machine_until_it_is_needed() {
@@ -37,11 +37,21 @@ fn a_node_measures_its_machine_until_it_is_needed() {
 
     // Idle again, it measures to the end, and the planner goes by it.
     assert_eq!(fleet.run("a", &["unload"]).code, Some(0));
-    wait_until("it is measured", MEASURED, || kept() == Some(1));
-    assert_eq!(machine(&fleet)["calibrating"], false);
+    // Unless other machines on this host make such figures of it that it does not keep them.
+    let gives_up = || {
+        fleet
+            .node("a")
+            .stderr()
+            .contains("this machine is not measured")
+    };
+    wait_until("it is over", MEASURED, || kept() == Some(1) || gives_up());
+    wait_until("it says so", SOON, || {
+        machine(&fleet)["calibrating"] == false
+    });
     let plan = fleet.json("a", &["plan", text(&smollm2()), "--cluster"]);
     let decode = &plan["verdict"]["decode_tok_s"];
-    assert_eq!(decode["evidence"], "measured-near", "{decode}");
+    let learnt = decode["evidence"] == "measured-near";
+    assert_eq!(learnt, kept() == Some(1), "{decode}");
     assert!(!measures(), "once is enough");
     fleet.end();
 }
