@@ -154,7 +154,15 @@ impl Home {
             }
             Err(error) => return Err(failed(error)),
         };
-        serde_json::from_slice(&text).map_err(|error| failed(error.into()))
+        serde_json::from_slice(&text).map_err(|error| {
+            failed(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!(
+                    "it is not the table of members any more ({error}); put a copy of it back, or \
+                     delete it and join the cluster again"
+                ),
+            ))
+        })
     }
 
     /// Writes the table.

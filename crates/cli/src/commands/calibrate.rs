@@ -11,26 +11,27 @@ use brigade_fit::speed::calibration::Calibration;
 use crate::about::Calibrations;
 use crate::calibrator::Measuring;
 use crate::commands::lab::Trial;
-use crate::output;
+use crate::{model, output};
 use check::Compared;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Threads that compute [default: the cores of this machine]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=512))]
     threads: Option<u32>,
     /// Run this model in a lab as well, compare with what is predicted, and let predictions of other
     /// models learn from it
     #[arg(long, value_name = "MODEL")]
     check: Vec<PathBuf>,
     /// How many stages --check runs
-    #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "2")]
+    #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "2",
+        value_parser = clap::value_parser!(u32).range(1..))]
     stages: Vec<u32>,
     /// Links of the lab of --check, as `brigade lab` has them
     #[arg(long, value_name = "[A-B:]LINK", requires = "check")]
     link: Vec<String>,
     /// How many answers --check measures
-    #[arg(long, value_name = "N", default_value_t = 5)]
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     answers: u32,
     /// Print JSON
     #[arg(long)]
@@ -38,8 +39,23 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from) as u32;
-    let threads = args.threads.unwrap_or(cores);
+    let threads = model::threads(args.threads, 1)?;
+    let mut trials = Vec::new();
+    for model in &args.check {
+        for &nodes in &args.stages {
+            trials.push(Trial {
+                model,
+                nodes,
+                threads,
+                links: &args.link,
+                answers: args.answers,
+            });
+        }
+    }
+    // What cannot work is said before anything is measured.
+    for trial in &trials {
+        trial.check()?;
+    }
     let measuring = Measuring::start(threads)?;
     let mut calibration = measuring.finish(|what| output::status(&format!("measuring {what}")))?;
     output::progress_done();
@@ -56,27 +72,19 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             "The planner uses this from now on, here and, where the daemon runs, in its cluster.",
         );
     }
-    for model in &args.check {
-        for &stages in &args.stages {
-            let compared = Compared::by(&Trial {
-                model,
-                nodes: stages,
-                threads,
-                links: &args.link,
-                answers: args.answers,
-            })?;
-            output::line(&if args.json {
-                serde_json::to_string(&compared)?
-            } else {
-                compared.line()
-            })?;
-            match compared.check() {
-                Ok(check) => {
-                    calibration.checks.push(check);
-                    Calibrations::keep(&home, &facts, &calibration)?;
-                }
-                Err(why) => output::note(&format!("Nothing is learnt from that: {why}.")),
+    for trial in &trials {
+        let compared = Compared::by(trial)?;
+        output::line(&if args.json {
+            serde_json::to_string(&compared)?
+        } else {
+            compared.line()
+        })?;
+        match compared.check() {
+            Ok(check) => {
+                calibration.checks.push(check);
+                Calibrations::keep(&home, &facts, &calibration)?;
             }
+            Err(why) => output::note(&format!("Nothing is learnt from that: {why}.")),
         }
     }
     Ok(ExitCode::SUCCESS)

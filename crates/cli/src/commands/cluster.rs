@@ -89,7 +89,7 @@ pub(crate) struct LoadArgs {
     #[arg(long, value_enum)]
     engine: Option<Engine>,
     /// Threads of each stage [default: the cores of its node]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=512))]
     threads: Option<u32>,
     /// Print JSON
     #[arg(long)]

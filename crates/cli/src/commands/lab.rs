@@ -56,7 +56,7 @@ pub(crate) struct Args {
     #[arg(long, value_enum)]
     engine: Option<Engine>,
     /// Threads of each stage [default: the cores divided by the nodes]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=512))]
     threads: Option<u32>,
     /// Links that behave so, between all nodes or two of them: tb5, wifi6 and what else
     /// `brigade names links` shows, or rtt=0.3ms,bw=40gbit,jitter=0.05ms; 1-2:10gbe for a pair
@@ -195,6 +195,14 @@ pub(super) struct Trial<'a> {
 }
 
 impl Trial<'_> {
+    /// Fails where the model or the links are none.
+    pub(super) fn check(&self) -> anyhow::Result<()> {
+        let source = model::open(self.model)?;
+        model::placement(&source, self.nodes, Some(Engine::Stages))?;
+        links::wiring(self.links, self.nodes)?;
+        Ok(())
+    }
+
     /// What the planner predicts of an answer, by what it knows without this model, and each answer's
     /// tokens a second.
     pub(super) fn run(&self) -> anyhow::Result<(Option<Predicted>, Vec<f64>)> {

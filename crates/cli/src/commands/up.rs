@@ -97,6 +97,9 @@ impl Args {
     }
 }
 
+/// After a command could not be heard.
+const DEAF: Duration = Duration::from_millis(100);
+
 /// What a daemon tells a lab that has started it.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Report {
@@ -188,7 +191,16 @@ fn serve(args: &Args) -> anyhow::Result<ExitCode> {
     }
     let (answering, asked) = (Arc::clone(&serving), Arc::clone(&daemon));
     thread::spawn(move || {
-        while let Ok(conversation) = commands.accept() {
+        loop {
+            let conversation = match commands.accept() {
+                Ok(conversation) => conversation,
+                Err(error) => {
+                    // Too many open files, or a command that is gone already: neither lasts.
+                    tracing::warn!(%error, "cannot hear commands");
+                    thread::sleep(DEAF);
+                    continue;
+                }
+            };
             let (serving, daemon) = (Arc::clone(&answering), Arc::clone(&asked));
             thread::spawn(move || converse(conversation, &daemon, &serving));
         }

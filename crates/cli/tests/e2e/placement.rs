@@ -5,7 +5,10 @@ use std::fs;
 use brigade_gguf::testing::TinyModel;
 use serde_json::{Value, json};
 
-use crate::support::{Fleet, SOON, chat, get, post, text, wait_until, wait_until_gone};
+use crate::support::{
+    Fleet, GONE, SOON, Signal, chat, children, get, is_alive, post, send, text, wait_until,
+    wait_until_gone,
+};
 
 fn running(fleet: &Fleet, node: &str) -> Vec<Value> {
     fleet.json(node, &["ps"])["models"]
@@ -147,6 +150,30 @@ fn several_models_at_once_and_each_goes_by_its_name() {
         ["one", "two"].map(|name| ask(&fleet, "a", name)),
         [404, 200]
     );
+    fleet.end();
+}
+
+/// A process that hangs does not keep its memory: who unloads is told the truth.
+#[test]
+fn what_hangs_is_ended_when_it_is_unloaded() {
+    let fleet = Fleet::cluster(&["a", "b"]);
+    let model = fleet.scratch.tiny("tiny.gguf", &TinyModel::llama(6));
+    for engine in ["stages", "llama-rpc"] {
+        let args = ["load", text(&model), "--ctx", "256", "--on", "a,b"];
+        let engine = ["--threads", "1", "--engine", engine];
+        let running = fleet.json("a", &[&args[..], &engine].concat());
+        let pid = running["models"][0]["stages"][1]["pid"].as_u64().unwrap() as u32;
+        let mut nodes = children(fleet.node("b").pid()).into_iter();
+        let runs_it = |node: u32| children(node).iter().any(|&(child, _)| child == pid);
+        let (node, _) = nodes.find(|&(node, _)| runs_it(node)).unwrap();
+        send(node, Signal::STOP);
+        assert_eq!(fleet.run("a", &["unload"]).code, Some(0));
+        assert!(!is_alive(node), "it is left");
+        let nodes = fleet.json("b", &["nodes"])["nodes"].clone();
+        let mut nodes = nodes.as_array().unwrap().iter();
+        assert!(nodes.all(|node| node["held"] == json!([])));
+        wait_until_gone(&[pid], GONE);
+    }
     fleet.end();
 }
 

@@ -109,7 +109,8 @@ impl Errand {
             let _ = socket.peek(&mut [0]);
             watched.over.store(true, Ordering::Release);
             if let Some(process) = &mut *watched.process() {
-                process.release();
+                // Also one that hangs: whoever let go of it counts on its memory.
+                process.end();
             }
         });
         errand

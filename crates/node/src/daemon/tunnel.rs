@@ -12,6 +12,7 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use brigade_wire::frame::send_value;
 use brigade_wire::{FrameError, NodeKey};
@@ -43,10 +44,17 @@ impl Daemon {
         let closed = Arc::new(AtomicBool::new(false));
         let (shared, host, over) = (Arc::clone(&self.shared), host.clone(), Arc::clone(&closed));
         thread::spawn(move || {
-            while let Ok((client, _)) = listener.accept() {
-                if over.load(Ordering::Relaxed) {
-                    return;
-                }
+            while !over.load(Ordering::Relaxed) {
+                let client = match listener.accept() {
+                    Ok((client, _)) if !over.load(Ordering::Relaxed) => client,
+                    Ok(_) => return,
+                    Err(error) => {
+                        // Too many open files, or a client that is gone already: neither lasts.
+                        tracing::debug!(%error, "cannot accept");
+                        thread::sleep(Duration::from_millis(10));
+                        continue;
+                    }
+                };
                 let (shared, host) = (Arc::clone(&shared), host.clone());
                 thread::spawn(move || {
                     let carried = shared.ask(&host, &Opening::Tunnel(port)).map(|link| {

@@ -176,7 +176,10 @@ impl Shared {
                         return Err(BackendError::UnknownModel(name.to_owned()));
                     };
                     let _turn = folder.turn.lock().unwrap_or_else(PoisonError::into_inner);
-                    self.load_from(&path, name)?;
+                    // While others had their turn, another node may have begun.
+                    if matches!(self.whereabouts(name), Whereabouts::Nowhere) {
+                        self.load_from(&path, name)?;
+                    }
                 }
             }
         }
