@@ -1,21 +1,29 @@
 //! Serving a router on a socket.
 
-use std::{future::Future, io, time::Duration};
+use std::{future::Future, io, pin::pin, time::Duration};
 
 use axum::{
     Router,
     serve::{Listener, ListenerExt},
 };
-use tokio::{
-    net::TcpListener,
-    sync::{mpsc::UnboundedReceiver, oneshot},
+use hyper::server::conn::http1;
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    server::graceful::GracefulShutdown,
+    service::TowerToHyperService,
 };
+use tokio::{net::TcpListener, sync::mpsc::UnboundedReceiver};
 
 use crate::BoxedStream;
 
 /// How long answers in progress may go on after the shutdown has begun. A backend that shuts
 /// down with the server fails its generations, and this is time to tell the clients so.
 const GRACE: Duration = Duration::from_secs(2);
+
+/// How long the head of a request may take to come, so that who sends half of one does not hold a
+/// connection, and with it a file descriptor, for ever. Connections that are kept without a request
+/// end after that time as well.
+const HEAD: Duration = Duration::from_secs(30);
 
 /// Serves until `shutdown` resolves; then takes no more connections, gives answers in progress
 /// two seconds, and returns. Needs a tokio runtime with I/O and time.
@@ -71,31 +79,34 @@ async fn serve_with_grace(
 }
 
 async fn finish<L>(
-    listener: L,
+    mut listener: L,
     router: Router,
     shutdown: impl Future<Output = ()> + Send + 'static,
     grace: Duration,
 ) -> io::Result<()>
 where
     L: Listener,
-    L::Addr: std::fmt::Debug,
 {
-    let (began, start) = oneshot::channel();
-    let server = axum::serve(listener, router).with_graceful_shutdown(async move {
-        shutdown.await;
-        // Nobody listens if the server has ended by itself.
-        let _ = began.send(());
-    });
-    let out_of_time = async {
-        // An error means that the server ended by itself, and then the other branch is ready.
-        if start.await.is_ok() {
-            tokio::time::sleep(grace).await;
-        } else {
-            std::future::pending::<()>().await;
-        }
-    };
-    tokio::select! {
-        result = server.into_future() => result,
-        () = out_of_time => Ok(()),
+    // What `axum::serve` does, which knows no limit of time.
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(HEAD);
+    let graceful = GracefulShutdown::new();
+    let mut shutdown = pin!(shutdown);
+    loop {
+        let stream = tokio::select! {
+            (stream, _) = listener.accept() => stream,
+            () = &mut shutdown => break,
+        };
+        let service = TowerToHyperService::new(router.clone());
+        let connection = http.serve_connection(TokioIo::new(stream), service);
+        let connection = graceful.watch(connection);
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "a connection ended");
+            }
+        });
     }
+    drop(listener);
+    let _ = tokio::time::timeout(grace, graceful.shutdown()).await;
+    Ok(())
 }

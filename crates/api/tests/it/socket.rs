@@ -4,6 +4,7 @@ use std::{
     future::pending,
     io,
     net::{Ipv4Addr, SocketAddr, TcpListener},
+    time::Duration,
 };
 
 use axum::Router;
@@ -13,6 +14,7 @@ use tokio::{
     net::TcpStream,
     sync::oneshot,
     task::JoinHandle,
+    time::{Instant, sleep},
 };
 
 use crate::fake::{Fake, held, send_text};
@@ -47,6 +49,27 @@ async fn read_until(connection: &mut TcpStream, wanted: &str) -> String {
         text.push_str(std::str::from_utf8(&buffer[..length]).unwrap());
     }
     text
+}
+
+/// Half of a request's head holds a connection for a while; an answer that takes long is left alone.
+#[tokio::test(start_paused = true)]
+async fn an_unfinished_head_is_given_up_and_a_slow_answer_is_not() {
+    let (fake, mut generations) = held();
+    let (address, _server) = start(fake.router(), pending());
+    let mut streaming = send_chat(address, "true").await;
+    read_until(&mut streaming, "word").await;
+    let generation = generations.recv().await.unwrap();
+
+    let begun = Instant::now();
+    let mut half = TcpStream::connect(address).await.unwrap();
+    let head = "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\n";
+    half.write_all(head.as_bytes()).await.unwrap();
+    let mut rest = Vec::new();
+    half.read_to_end(&mut rest).await.unwrap();
+    let taken = begun.elapsed().as_secs();
+    assert!((30..60).contains(&taken), "{taken} s");
+    sleep(Duration::from_secs(300)).await;
+    assert!(!generation.is_closed());
 }
 
 #[tokio::test]
