@@ -17,7 +17,7 @@ use check::Compared;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Threads that compute [default: the cores of this machine]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=512))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     threads: Option<u32>,
     /// Run this model in a lab as well, compare with what is predicted, and let predictions of other
     /// models learn from it

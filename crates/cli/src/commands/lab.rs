@@ -56,7 +56,7 @@ pub(crate) struct Args {
     #[arg(long, value_enum)]
     engine: Option<Engine>,
     /// Threads of each stage [default: the cores divided by the nodes]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=512))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     threads: Option<u32>,
     /// Links that behave so, between all nodes or two of them: tb5, wifi6 and what else
     /// `brigade names links` shows, or rtt=0.3ms,bw=40gbit,jitter=0.05ms; 1-2:10gbe for a pair

@@ -69,6 +69,10 @@ fn two_loads_at_once_do_not_get_the_same_memory() {
     for engine in ["stages", "llama-rpc"] {
         let engine = format!("--engine={engine}");
         let plan = [&load(&first)[..], &[&engine, "--dry-run"]].concat();
+        wait_until("all of it is free", SOON, || {
+            let planned = fleet.run("a", &plan);
+            planned.code == Some(0) && !planned.stdout.contains("borderline")
+        });
         let (takes, _) = fullest(&fleet.json("a", &plan));
         // Enough for one of them.
         for node in ["a", "b"] {

@@ -74,9 +74,12 @@ fn each_request_is_told_where_its_time_went() {
     });
     let label = r#"model="SmolLM2-135M-Instruct.Q4_1""#;
     for at in ["stage 1", "stage 2", "links"] {
-        let name = format!(r#"brigade_step_fixed_seconds{{{label},at="{at}"}}"#);
-        let fixed = Duration::from_secs_f64(measure(lab.api(), &name));
-        assert!(fixed > Duration::ZERO, "{at}");
+        let seconds = |of: &str| {
+            let name = format!(r#"brigade_step_{of}_seconds{{{label},at="{at}"}}"#);
+            Duration::from_secs_f64(measure(lab.api(), &name))
+        };
+        let fixed = seconds("fixed");
+        assert!(fixed + seconds("token") > Duration::ZERO, "{at}");
         let is_network = at == "links";
         let crossing = Duration::from_secs_f64(0.99 * ROUND_TRIP_MS / 1e3);
         assert_eq!(fixed >= crossing, is_network, "{at}: {fixed:?}");

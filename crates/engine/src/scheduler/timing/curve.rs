@@ -94,7 +94,8 @@ impl Curve {
             0.0
         };
         Some(Line {
-            fixed_us: time - token_us * tokens,
+            // Rounding would make less than nothing of it.
+            fixed_us: (time - token_us * tokens).max(0.0),
             token_us,
         })
     }

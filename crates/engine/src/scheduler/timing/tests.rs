@@ -94,3 +94,16 @@ fn one_machine_lets_a_decode_step_wait_for_one_chunk() {
     assert_eq!(plan.chunks_beside, 1);
     assert_eq!(plan.chunks_alone, 3);
 }
+
+/// A time that is all for each token leaves nothing, and by rounding a little less.
+#[test]
+fn no_part_of_a_time_is_negative() {
+    for unit in 1..2000 {
+        let mut curve = Curve::default();
+        for (step, tokens) in [1, 3, 7, 64, 61, 1].into_iter().enumerate() {
+            curve.observe(tokens, tokens as f64 * f64::from(unit) * 0.1, step as u64);
+        }
+        let line = curve.line(None, 6).unwrap();
+        assert!(line.fixed_us >= 0.0 && line.token_us >= 0.0, "{line:?}");
+    }
+}
