@@ -3,7 +3,7 @@
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use brigade_wire::SamplingParams;
 use serde::{Deserialize, Serialize};
@@ -214,6 +214,10 @@ pub struct Spent {
     pub prefill: PhaseSpent,
     /// From there on.
     pub decode: PhaseSpent,
+    /// When the prompt began to be read, as whoever measured it saw it: the event may come later.
+    pub began: Option<Instant>,
+    /// When the first token was there.
+    pub answered: Option<Instant>,
 }
 
 /// A part of [`Spent`]. What is missing to the time that passed was spent waiting.

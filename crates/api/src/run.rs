@@ -265,8 +265,12 @@ impl Run {
 
     pub(crate) fn timing(&self) -> Timing {
         let end = self.ended.unwrap_or_else(Instant::now);
-        let started = self.started.unwrap_or(end);
-        let first = self.first.unwrap_or(end);
+        let spent = self.account.as_ref().map(Account::spent);
+        let spent = spent.unwrap_or_default();
+        let started = spent.began.map(Instant::from_std).or(self.started);
+        let started = started.unwrap_or(end);
+        let first = spent.answered.map(Instant::from_std).or(self.first);
+        let first = first.unwrap_or(end);
         Timing {
             queue: started.saturating_duration_since(self.arrived),
             prefill: first.saturating_duration_since(started),

@@ -187,13 +187,14 @@ impl Backend for LocalBackend {
         tokio::spawn(forward(answer, logprobs, sender));
         Ok(Generation {
             prompt_tokens,
-            account: Some(Account::new(move || spent(account.spent()))),
+            account: Some(Account::new(move || spent(&account))),
             events,
         })
     }
 }
 
-fn spent(spent: ledger::Spent) -> Spent {
+fn spent(account: &brigade_node::Account) -> Spent {
+    let spent = account.spent();
     let duration = |us: f64| Duration::from_secs_f64(us / 1e6);
     let phase = |phase: ledger::Phase| PhaseSpent {
         stages: phase.stages_us.into_iter().map(duration).collect(),
@@ -202,6 +203,8 @@ fn spent(spent: ledger::Spent) -> Spent {
     Spent {
         prefill: phase(spent.prefill),
         decode: phase(spent.decode),
+        began: spent.begun_us.map(|us| account.moment(us)),
+        answered: spent.answered_us.map(|us| account.moment(us)),
     }
 }
 

@@ -52,9 +52,12 @@ pub struct Spent {
     pub prefill: Phase,
     /// From there on.
     pub decode: Phase,
+    /// When its first step was sent, on the clock of whoever asks the scheduler, in microseconds.
+    pub begun_us: Option<u64>,
+    /// When the first token of the answer came back.
+    pub answered_us: Option<u64>,
     /// Until when everything is charged.
     charged_us: u64,
-    answered: bool,
 }
 
 /// A part of [`Spent`].
@@ -123,11 +126,12 @@ impl Ledger {
 impl Spent {
     /// Charges a step.
     pub fn charge(&mut self, trip: Trip<'_>) {
+        self.begun_us.get_or_insert(trip.sent_us);
         let begin = trip.sent_us.max(self.charged_us);
         let computed: u64 = trip.compute_us.iter().map(|&us| u64::from(us)).sum();
         let way = (trip.returned_us - trip.sent_us).max(computed).max(1);
         let share = trip.returned_us.saturating_sub(begin) as f64 / way as f64;
-        let phase = if self.answered {
+        let phase = if self.answered_us.is_some() {
             &mut self.decode
         } else {
             &mut self.prefill
@@ -138,6 +142,8 @@ impl Spent {
         }
         phase.network_us += trip.network_us as f64 * share;
         self.charged_us = trip.returned_us;
-        self.answered |= trip.gives_token;
+        if trip.gives_token {
+            self.answered_us.get_or_insert(trip.returned_us);
+        }
     }
 }

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::net::{Shutdown, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use brigade_engine::ledger::{Ledger, Spent};
 use brigade_engine::sampling::Sampled;
@@ -126,17 +126,33 @@ pub struct Answer {
 }
 
 /// Where an answer's time goes; it can be read while the answer is made, and afterwards.
-#[derive(Debug, Clone, Default)]
-pub struct Account(Arc<Mutex<Spent>>);
+#[derive(Debug, Clone)]
+pub struct Account {
+    spent: Arc<Mutex<Spent>>,
+    /// Where the scheduler's time begins.
+    begin: Instant,
+}
 
 impl Account {
+    fn new(begin: Instant) -> Self {
+        Self {
+            spent: Arc::default(),
+            begin,
+        }
+    }
+
+    /// A moment that [`Spent`] names.
+    pub fn moment(&self, us: u64) -> Instant {
+        self.begin + Duration::from_micros(us)
+    }
+
     /// What was spent until now.
     pub fn spent(&self) -> Spent {
         self.lock().clone()
     }
 
     fn lock(&self) -> MutexGuard<'_, Spent> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.spent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -249,7 +265,7 @@ impl Instance {
             want_logits: prompt.want_logits,
         })?;
         state.next_id += 1;
-        let account = Account::default();
+        let account = Account::new(state.begin);
         state.answers.insert(
             id,
             Open {

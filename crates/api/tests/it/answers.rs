@@ -171,6 +171,7 @@ async fn the_time_of_an_answer_is_divided_and_adds_up() {
         let spent = Spent {
             prefill: phase([3, 2], 1),
             decode: phase([8, 4], 5),
+            ..Spent::default()
         };
         generation.account = Some(Account::new(move || spent.clone()));
         tokio::spawn(async move {
