@@ -109,6 +109,11 @@ fn two_loads_at_once_do_not_get_the_same_memory() {
         } else {
             ("a", &first)
         };
+        wait_until("the other node has heard of it", SOON, || {
+            let nodes = fleet.json(other, &["nodes"]);
+            let mut nodes = nodes["nodes"].as_array().unwrap().iter();
+            nodes.all(|node| node["held"] == json!([]))
+        });
         let again = fleet.run(other, &[&load(model)[..], &[&engine]].concat());
         assert_eq!(again.code, Some(0), "{}", again.stderr);
         assert_eq!(fleet.run(other, &["unload"]).code, Some(0));
