@@ -107,6 +107,11 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         ..order(&source, placement, threads, &nodes)
     };
     let running = load(&nodes, order)?;
+    let question = args.once.as_ref().or(args.ask.as_ref());
+    if question.is_none() {
+        // Before it is told: whoever reads that it is ready may end it at once.
+        interrupted.serves();
+    }
     if args.json {
         output::line(&ready_line(&nodes, &running, served).to_string())?;
     } else {
@@ -121,7 +126,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             links::told(wiring.as_ref()),
         ));
     }
-    if let Some(question) = args.once.as_ref().or(args.ask.as_ref()) {
+    if let Some(question) = question {
         let (prompt_tokens, told) = answer(&nodes, question, args)?;
         // Of an answer of a few tokens, the speed is chance. What the planner cannot say is no
         // reason to fail.
@@ -266,8 +271,13 @@ impl Interrupted {
         })
     }
 
-    fn wait(&self) -> &'static str {
+    /// From now on the lab only serves.
+    fn serves(&self) {
         self.serving.store(true, Ordering::SeqCst);
+    }
+
+    fn wait(&self) -> &'static str {
+        self.serves();
         self.signals.recv().unwrap_or("interrupted")
     }
 }
