@@ -14,6 +14,7 @@ use brigade_node::{Amount, Host, LinkView, NodeState, NodeView};
 use serde::{Deserialize, Serialize};
 
 use crate::about::About;
+use crate::model::Engine;
 use crate::planner;
 
 /// What TCP achieves between nodes until it is measured, in 10⁹ bytes a second: 1 Gbit Ethernet.
@@ -143,6 +144,7 @@ pub(crate) fn place(
     (cluster, ids): &(Cluster, Vec<String>),
     ask: &Ask,
     choice: &Choice,
+    engine: Engine,
 ) -> anyhow::Result<Placed> {
     let speed = planner::speed(catalog);
     let index = |id: &String| {
@@ -172,6 +174,7 @@ pub(crate) fn place(
                     &(cluster.clone(), ids.clone()),
                     ask,
                     &Choice::Planner,
+                    engine,
                 )?;
                 placed.refusal = Some(format!(
                     "{} cannot be divided over all of the nodes that were named: without --on the \
@@ -226,7 +229,7 @@ pub(crate) fn place(
     let refusal = refusal.or_else(|| stages.is_empty().then(|| self::refusal(verdict)));
     Ok(Placed {
         stages,
-        text: summary(&page, given.as_ref()),
+        text: summary(&page, given.as_ref(), engine),
         header: None,
         page: serde_json::to_value(&page)?,
         question,
@@ -260,7 +263,7 @@ fn refusal(verdict: &Verdict) -> String {
 }
 
 /// The plan in a few lines: who holds what of how much, how fast, and why so.
-fn summary(page: &PlanPage, given: Option<&Given>) -> String {
+fn summary(page: &PlanPage, given: Option<&Given>, engine: Engine) -> String {
     use std::fmt::Write as _;
     let verdict = &page.verdict;
     let gb = |bytes: u64| bytes as f64 / 1e9;
@@ -291,6 +294,10 @@ fn summary(page: &PlanPage, given: Option<&Given>) -> String {
         }
     }
     match &verdict.decode_tok_s {
+        // The plan's speed is that of stages.
+        _ if engine == Engine::LlamaRpc => text.push_str(
+            "  llama-rpc: one node computes at a time; what that makes of the speed is not known\n",
+        ),
         Some(decode) => {
             let _ = writeln!(
                 text,

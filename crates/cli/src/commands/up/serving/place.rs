@@ -68,12 +68,7 @@ impl Shared {
             Choice::All(ids)
         };
         let ask = placing::ask(context, order.decoding.streams, quant);
-        let mut placed = placing::place(&self.catalog, &fit, &cluster, &ask, &choice)?;
-        if engine == Engine::LlamaRpc {
-            placed.text.push_str(
-                "  llama-rpc: one node computes at a time; what that makes of the speed is not known\n",
-            );
-        }
+        let mut placed = placing::place(&self.catalog, &fit, &cluster, &ask, &choice, engine)?;
         if let Some(remark) = remark {
             placed.text = format!("{remark}\n{}", placed.text);
         }
