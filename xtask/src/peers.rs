@@ -25,7 +25,8 @@ pub(crate) fn run(goal: Goal) -> Result<()> {
     let output = Command::new(binary)
         .arg("bench")
         .arg(&model)
-        .arg("--peers")
+        // Eight of each, in some fifteen minutes.
+        .args(["--peers", "--rounds", "4", "--pairs", "2"])
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())
         .output()

@@ -205,6 +205,11 @@ impl ApiError {
         } else {
             tracing::debug!(status = self.status.as_u16(), error = %self.detail.message, "request refused");
         }
+        self.unlogged(body)
+    }
+
+    /// The same where an error is an answer like any other.
+    pub(crate) fn unlogged(&self, body: &impl Serialize) -> Response {
         let mut response = (self.status, Json(body)).into_response();
         if let Some(seconds) = self.retry_after_s {
             response

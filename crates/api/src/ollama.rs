@@ -1,5 +1,5 @@
-//! Ollama's routes over the same core: `/api/chat`, `/api/generate`, `/api/tags`, `/api/show` and
-//! `/api/version`.
+//! Ollama's routes over the same core: `/api/chat`, `/api/generate`, `/api/tags`, `/api/ps`,
+//! `/api/show` and `/api/version`.
 //!
 //! Sampling defaults are Ollama's (temperature 0.8, `top_k` 40, `top_p` 0.9), except that nothing
 //! is penalised. Options that say how to use the machine are accepted without effect.
@@ -143,15 +143,31 @@ fn loaded_at(model: &ModelInfo) -> String {
 }
 
 pub(crate) async fn tags<B: Backend>(State(gateway): State<Arc<Gateway<B>>>) -> Response {
+    listed(&*gateway, |model, entry| {
+        entry["modified_at"] = json!(loaded_at(model));
+    })
+}
+
+/// What is loaded, which is all that is listed; nothing is unloaded by itself.
+pub(crate) async fn ps<B: Backend>(State(gateway): State<Arc<Gateway<B>>>) -> Response {
+    listed(&*gateway, |model, entry| {
+        entry["expires_at"] = json!("9999-12-31T23:59:59Z");
+        entry["size_vram"] = json!(model.facts.size_bytes);
+        entry["context_length"] = json!(model.context_tokens);
+    })
+}
+
+fn listed<B: Backend>(gateway: &Gateway<B>, add: impl Fn(&ModelInfo, &mut Value)) -> Response {
     let models = gateway.backend.models().into_iter().map(|model| {
-        json!({
+        let mut entry = json!({
             "name": model.id,
             "model": model.id,
-            "modified_at": loaded_at(&model),
             "size": model.facts.size_bytes,
             "digest": "",
             "details": details(&model),
-        })
+        });
+        add(&model, &mut entry);
+        entry
     });
     Json(json!({"models": models.collect::<Vec<_>>()})).into_response()
 }

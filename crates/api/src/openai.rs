@@ -59,13 +59,13 @@ fn usage_value(usage: Usage) -> Value {
 /// Not OpenAI's: where the time went, in milliseconds.
 fn timing_value(run: &Run) -> Value {
     let ms = |duration: Duration| (duration.as_secs_f64() * 1e6).round() / 1e3;
-    let timing = run.timing();
+    let (timing, phases) = run.account();
     let mut value = json!({
         "queue_ms": ms(timing.queue),
         "prefill_ms": ms(timing.prefill),
         "decode_ms": ms(timing.decode),
     });
-    if let Some(phases) = run.phases() {
+    if let Some(phases) = phases {
         for (name, phase) in ["prefill", "decode"].into_iter().zip(phases) {
             value[name] = json!({
                 "stages_ms": phase.stages.into_iter().map(ms).collect::<Vec<_>>(),

@@ -62,6 +62,7 @@ fn table<B: Backend>() -> Vec<Route<B>> {
         (Method::POST, "/api/chat", post(ollama::chat::<B>)),
         (Method::POST, "/api/generate", post(ollama::generate::<B>)),
         (Method::GET, "/api/tags", get(ollama::tags::<B>)),
+        (Method::GET, "/api/ps", get(ollama::ps::<B>)),
         (Method::POST, "/api/show", post(ollama::show::<B>)),
         (Method::GET, "/api/version", get(ollama::version)),
     ]
@@ -201,9 +202,14 @@ async fn answer(mut run: Run, shape: Shape) -> Result<Response, ApiError> {
 }
 
 /// 200 where a request would be taken, 503 where it would not.
-async fn ready<B: Backend>(State(gateway): State<Arc<Gateway<B>>>) -> Result<Response, ApiError> {
-    let load = gateway.backend.load()?;
-    Ok(Json(json!({"waiting": load.waiting, "active": load.active})).into_response())
+async fn ready<B: Backend>(State(gateway): State<Arc<Gateway<B>>>) -> Response {
+    match gateway.backend.load() {
+        Ok(load) => Json(json!({"waiting": load.waiting, "active": load.active})).into_response(),
+        Err(error) => {
+            let error = ApiError::from(error);
+            error.unlogged(&error.body())
+        }
+    }
 }
 
 async fn metrics<B: Backend>(State(gateway): State<Arc<Gateway<B>>>) -> Response {

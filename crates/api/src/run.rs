@@ -264,24 +264,25 @@ impl Run {
     }
 
     pub(crate) fn timing(&self) -> Timing {
+        self.account().0
+    }
+
+    /// The same, with how prefill and decode are divided, where that was measured.
+    pub(crate) fn account(&self) -> (Timing, Option<[Phase; 2]>) {
         let end = self.ended.unwrap_or_else(Instant::now);
-        let spent = self.account.as_ref().map(Account::spent);
-        let spent = spent.unwrap_or_default();
+        let measured = self.account.as_ref().map(Account::spent);
+        let is_measured = measured.is_some();
+        let spent = measured.unwrap_or_default();
         let started = spent.began.map(Instant::from_std).or(self.started);
         let started = started.unwrap_or(end);
         let first = spent.answered.map(Instant::from_std).or(self.first);
         let first = first.unwrap_or(end);
-        Timing {
+        let timing = Timing {
             queue: started.saturating_duration_since(self.arrived),
             prefill: first.saturating_duration_since(started),
             decode: end.saturating_duration_since(first),
-        }
-    }
-
-    /// How prefill and decode are divided, where that was measured.
-    pub(crate) fn phases(&self) -> Option<[Phase; 2]> {
-        let account = self.account.as_ref()?;
-        Some(self.timing().divided(account.spent()))
+        };
+        (timing, is_measured.then(|| timing.divided(spent)))
     }
 
     fn take(&mut self, index: usize, event: Option<Event>) -> Result<Option<Step>, ApiError> {
@@ -400,10 +401,9 @@ impl Stream for Run {
 
 impl Drop for Run {
     fn drop(&mut self) {
-        let (usage, timing) = (self.usage(), self.timing());
+        let (usage, (timing, phases)) = (self.usage(), self.account());
         let ms = |duration: Duration| duration.as_secs_f64() * 1e3;
-        let spent = self.account.as_ref().map(Account::spent);
-        let [prefill, decode] = timing.divided(spent.unwrap_or_default());
+        let [prefill, decode] = phases.unwrap_or_else(|| timing.divided(Spent::default()));
         let stages = |phase: &Phase| -> Vec<f64> { phase.stages.iter().copied().map(ms).collect() };
         self.metrics.end(self.outcome, usage, timing);
         tracing::info!(

@@ -31,7 +31,12 @@ pub(crate) enum Request {
     /// A node to go.
     Forget(String),
     /// Where a model would go.
-    Plan(LoadOrder),
+    Plan {
+        /// The model.
+        order: LoadOrder,
+        /// Only to know it: it may be loaded already.
+        dry_run: bool,
+    },
     /// A model to run.
     Load(LoadOrder),
     /// A model to go, by its name; without one, the only one.
@@ -92,8 +97,13 @@ pub(crate) enum Reply {
     },
     /// To [`Request::Links`].
     Links(Vec<LinkView>),
-    /// To [`Request::Forget`]: its name.
-    Forgot(String),
+    /// To [`Request::Forget`].
+    Forgot {
+        /// Its name.
+        node: String,
+        /// Models with a stage there, which this node coordinates.
+        models: Vec<String>,
+    },
     /// To [`Request::Plan`].
     Planned(Box<Placed>),
     /// To [`Request::Load`].

@@ -79,7 +79,9 @@ pub(crate) enum Command {
 fn usual_log(command: &Command) -> &'static str {
     match command {
         #[cfg(unix)]
-        Command::Up(_) if !child::has_parent() => "error,brigade_node=info",
+        Command::Up(_) if !child::has_parent() => {
+            "error,brigade_node=info,brigade::commands::up=info"
+        }
         // What a limit drops is told by whoever writes something else instead.
         _ => "error,brigade_node::cache=info",
     }

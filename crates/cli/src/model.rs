@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use anyhow::{Context, anyhow, bail};
 use brigade_api::{ChatMessage, ChatTemplate, ModelFacts, Role};
-use brigade_gguf::{Architecture, Layers, Source, head_layers, plan_cuts, plan_even};
+use brigade_gguf::{Architecture, Balance, Layers, Source, head_layers, plan_cuts, plan_even};
 use brigade_hub::ModelRef;
 use brigade_node::{ClusterSpec, Links, Placement, Text, Tokenizer, VocabularyFacts};
 
@@ -231,32 +231,38 @@ pub(crate) fn placement(
         bail!("a model needs at least one node");
     }
     match engine {
-        Some(Engine::LlamaRpc) => Ok((Placement::Rpc(alike(source, nodes)?), None)),
+        Some(Engine::LlamaRpc) => Ok((Placement::Rpc(alike(source, nodes, Balance::Both)?), None)),
         None if Architecture::of(source.header()).is_err() => {
             let remark = format!(
                 "Stages do not support the architecture '{}' yet: llama-rpc runs it.",
                 source.header().architecture()?
             );
-            Ok((Placement::Rpc(alike(source, nodes)?), Some(remark)))
+            Ok((
+                Placement::Rpc(alike(source, nodes, Balance::Both)?),
+                Some(remark),
+            ))
         }
-        Some(Engine::Stages) | None => Ok((Placement::Stages(even(source, nodes)?), None)),
+        Some(Engine::Stages) | None => {
+            Ok((Placement::Stages(even(source, nodes, Balance::Both)?), None))
+        }
     }
 }
 
 /// Layer ranges of even work that the architecture allows.
-pub(crate) fn even(source: &Source, stages: u32) -> anyhow::Result<Vec<Layers>> {
-    let ranges = alike(source, stages)?;
+pub(crate) fn even(source: &Source, stages: u32, balance: Balance) -> anyhow::Result<Vec<Layers>> {
+    let ranges = alike(source, stages, balance)?;
     brigade_gguf::check_stages(source.header(), &ranges)?;
     Ok(ranges)
 }
 
 /// Layer ranges of even work, whatever stages make of the architecture.
-pub(crate) fn alike(source: &Source, nodes: u32) -> anyhow::Result<Vec<Layers>> {
+pub(crate) fn alike(source: &Source, nodes: u32, balance: Balance) -> anyhow::Result<Vec<Layers>> {
     let header = source.header();
     Ok(plan_even(
         header.block_count()?,
         head_layers(header)?,
         nodes,
+        balance,
     )?)
 }
 

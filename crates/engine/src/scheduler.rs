@@ -51,6 +51,7 @@ mod admission;
 mod drafts;
 mod fairness;
 mod grouping;
+mod patience;
 mod planning;
 mod prefix;
 mod results;
@@ -64,6 +65,8 @@ use brigade_wire::{KvOp, MAX_GRAMMAR_BYTES, MAX_LOGIT_BIAS, MAX_TOP_LOGPROBS, Se
 use crate::sampling;
 use fairness::{Active, Pending, Prefilling, Waiting};
 use grouping::Ready;
+pub use patience::Awaited;
+use patience::Patience;
 use prefix::Kept;
 use results::InFlight;
 use timing::{Timing, Work};
@@ -98,6 +101,7 @@ pub struct Scheduler {
     next_ticket: u64,
     last_work: Work,
     timing: Timing,
+    patience: Patience,
     /// Tokens of drafts that were verified, and those that the model chose.
     drafted: u64,
     accepted: u64,
@@ -130,6 +134,7 @@ impl Scheduler {
             next_ticket: 0,
             last_work: Work::Prefill,
             timing: Timing::new(config.stages, config.chunk_tokens),
+            patience: Patience::default(),
             drafted: 0,
             accepted: 0,
         }

@@ -97,18 +97,42 @@ impl From<Range<u32>> for Layers {
     }
 }
 
+/// The work at which stages are to be even. A decode step computes the head for each token, a chunk
+/// of a prompt not at all, or for one token of many, so that what is best for one slows down the
+/// other.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Balance {
+    /// Answers of many users.
+    Decode,
+    /// Prompts.
+    Prompts,
+    /// Between the two.
+    #[default]
+    Both,
+}
+
+impl Balance {
+    /// By how much the head counts.
+    fn head(self) -> f64 {
+        match self {
+            Self::Decode => 1.0,
+            Self::Prompts => 0.0,
+            Self::Both => 1.0 / 3.0,
+        }
+    }
+}
+
 /// Divides a model's layers into `stages` ranges of about the same work, with a head that takes
-/// as long as `head_layers` layers.
-///
-/// The head counts by a third: a decode step computes it for each token, a chunk of a prompt not
-/// at all, or for one token of many, so that what is best for one slows down the other.
+/// as long as `head_layers` layers where it is computed.
 pub fn plan_even(
     layer_count: u32,
     head_layers: f64,
     stages: u32,
+    balance: Balance,
 ) -> Result<Vec<Layers>, GgufError> {
     check_count(layer_count, stages)?;
-    let share = (f64::from(layer_count) + head_layers.max(0.0) / 3.0) / f64::from(stages);
+    let head = head_layers.max(0.0) * balance.head();
+    let share = (f64::from(layer_count) + head) / f64::from(stages);
     let mut plan = Vec::new();
     let mut start = 0;
     for stage in 1..=stages {

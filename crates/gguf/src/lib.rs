@@ -30,7 +30,7 @@ mod value;
 mod write;
 
 pub use architecture::Architecture;
-pub use cuts::{Layers, check_stages, head_layers, plan_cuts, plan_even};
+pub use cuts::{Balance, Layers, check_stages, head_layers, plan_cuts, plan_even};
 pub use error::GgufError;
 pub use ggml_type::GgmlType;
 pub use header::{Header, TensorInfo};

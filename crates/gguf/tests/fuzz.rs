@@ -24,8 +24,8 @@ use std::time::{Duration, Instant};
 
 use brigade_gguf::testing::{Random, layout_bytes};
 use brigade_gguf::{
-    Architecture, Builder, Embedding, Header, Layers, Model, NewTensor, TensorData, TensorInfo,
-    check_stages, embedding_layout, head_layers, plan_even, stage_bytes, stage_layout,
+    Architecture, Balance, Builder, Embedding, Header, Layers, Model, NewTensor, TensorData,
+    TensorInfo, check_stages, embedding_layout, head_layers, plan_even, stage_bytes, stage_layout,
 };
 
 /// Mutations of an ordinary test run; a second or two.
@@ -97,7 +97,12 @@ fn write_again(header: &Header, input: &[u8]) {
 /// Whatever can be cut gives files that can be read.
 fn cut(model: &Model, input: &[u8]) -> Result<String, brigade_gguf::GgufError> {
     let layers = model.header().block_count()?;
-    let stages = plan_even(layers, head_layers(model.header())?, layers.min(3))?;
+    let stages = plan_even(
+        layers,
+        head_layers(model.header())?,
+        layers.min(3),
+        Balance::Both,
+    )?;
     check_stages(model.header(), &stages)?;
     let architecture = Architecture::of(model.header())?;
     Embedding::of(model)?;

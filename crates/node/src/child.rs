@@ -160,6 +160,15 @@ impl ChildProcess {
         }
     }
 
+    /// Kills it, for it has not answered in this time; an error that says so.
+    pub fn hangs(&mut self, silence: Duration) -> NodeError {
+        let _ = self.child.kill();
+        NodeError::ChildGone {
+            name: self.name.clone(),
+            how: format!("it did not answer for {} s", silence.as_secs()),
+        }
+    }
+
     /// Tells it to end, without waiting for that.
     pub fn release(&mut self) {
         self.orders = None;
@@ -192,6 +201,27 @@ impl Drop for ChildProcess {
 }
 
 impl Reports {
+    /// Waits until a report begins, or the child has closed its output; false if neither happens in
+    /// this time. Where pipes cannot be waited for, it is true at once.
+    pub fn wait(&self, limit: Duration) -> bool {
+        #[cfg(unix)]
+        {
+            use rustix::event::{PollFd, PollFlags, Timespec, poll};
+            let deadline = Instant::now() + limit;
+            while self.lines.buffer().is_empty() {
+                let left = deadline.saturating_duration_since(Instant::now());
+                let timeout = Timespec::try_from(left).ok();
+                let mut pipe = [PollFd::new(self.lines.get_ref(), PollFlags::IN)];
+                match poll(&mut pipe, timeout.as_ref()) {
+                    Ok(0) => return false,
+                    Err(rustix::io::Errno::INTR) => {}
+                    Ok(_) | Err(_) => break,
+                }
+            }
+        }
+        true
+    }
+
     /// Waits for the next report; `None` when the child has closed its output.
     pub fn read<T: DeserializeOwned>(&mut self) -> Result<Option<T>, NodeError> {
         let mut line = String::new();

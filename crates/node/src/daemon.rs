@@ -337,6 +337,11 @@ impl Daemon {
         host.ok_or_else(|| NodeError::Daemon(format!("{asked} is not up")))
     }
 
+    /// Whether there is such a node, up or not.
+    pub fn is_member(&self, asked: &str) -> bool {
+        self.shared.lock().members.find(asked).is_ok()
+    }
+
     /// Asks a node to run something that takes this of its memory; its reports come over the link,
     /// which ends with the node.
     pub(crate) fn run_on(&self, host: &Host, job: Job, claim: Claim) -> Result<Link, NodeError> {

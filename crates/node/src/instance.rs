@@ -4,13 +4,16 @@
 //! thread that receives results) takes the lock, asks the scheduler for steps and sends them, so
 //! that nothing is handed over between threads on the way of a token.
 
+mod types;
+mod watch;
+
 use std::collections::HashMap;
 use std::net::{Shutdown, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use brigade_engine::ledger::{Ledger, Spent};
+use brigade_engine::ledger::Ledger;
 use brigade_engine::sampling::Sampled;
 use brigade_engine::scheduler::{
     Event as SchedulerEvent, FinishReason, Load, Measured, Request, RequestId, Scheduler,
@@ -18,96 +21,14 @@ use brigade_engine::scheduler::{
 };
 use brigade_engine::text::TextStream;
 use brigade_wire::frame::{FrameReader, FrameWriter};
-use brigade_wire::{Message, SamplingParams, StepResult, Token};
+use brigade_wire::{Message, StepResult, Token};
 use tokio::sync::mpsc;
 
 use crate::NodeError;
 use crate::chain::{self, Chain, ChainSpec};
 use crate::link::Link;
 use crate::tokenizer::VocabularyFacts;
-
-/// A prompt to answer.
-#[derive(Debug, Clone)]
-pub struct Prompt {
-    /// Its tokens.
-    pub tokens: Vec<Token>,
-    /// The most tokens of the answer; the context may allow fewer.
-    pub max_tokens: u32,
-    /// How tokens are chosen.
-    pub sampling: SamplingParams,
-    /// Strings that end the answer.
-    pub stop: Vec<String>,
-    /// What the tokens that end a text do.
-    pub end: End,
-    /// Return the logits of each token.
-    pub want_logits: bool,
-    /// Whose it is: users get equal shares of the sequences.
-    pub user: u64,
-    /// Control tokens whose text stands in the answer's text, such as marks of tool calls.
-    pub visible: Vec<Token>,
-}
-
-impl Prompt {
-    /// The most likely continuation, without stop strings.
-    pub fn greedy(tokens: Vec<Token>, max_tokens: u32, end: End) -> Self {
-        Self {
-            tokens,
-            max_tokens,
-            sampling: SamplingParams::default(),
-            stop: Vec::new(),
-            end,
-            want_logits: false,
-            user: 0,
-            visible: Vec::new(),
-        }
-    }
-}
-
-/// What a token after which the model has nothing more to say does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
-    /// It ends the answer.
-    Respected,
-    /// Nothing: the answer goes on to its limit, for measurements.
-    Ignored,
-}
-
-/// What becomes of a prompt.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Event {
-    /// It waits no longer: its prompt is being read.
-    Started {
-        /// Tokens of the prompt that the KV cache held already.
-        cached_tokens: u32,
-    },
-    /// The next token of the answer.
-    Token {
-        /// The token.
-        token: Token,
-        /// Natural logarithm of its probability before bias, penalties, grammar, temperature and
-        /// filters.
-        logprob: f32,
-        /// The most likely tokens with the same, likeliest first, if wanted.
-        top: Vec<(Token, f32)>,
-        /// Text that may be shown now; empty while a character or a stop string may be incomplete.
-        text: String,
-        /// Its logits, if wanted.
-        logits: Option<Vec<f32>>,
-    },
-    /// The answer is complete.
-    Done {
-        /// Text that was held back.
-        text: String,
-        /// The stop string that ended it, if one did.
-        stop: Option<String>,
-        /// Why.
-        reason: FinishReason,
-    },
-    /// There will be no more: the chain broke.
-    Failed(String),
-    /// There will be no more, for a reason of this prompt alone.
-    Refused(String),
-}
+pub use types::{Account, End, Event, Prompt};
 
 /// A model with its chain. Clones share it; dropping the last one closes the chain.
 #[derive(Debug, Clone)]
@@ -123,37 +44,6 @@ pub struct Answer {
     id: RequestId,
     account: Account,
     shared: Arc<Shared>,
-}
-
-/// Where an answer's time goes; it can be read while the answer is made, and afterwards.
-#[derive(Debug, Clone)]
-pub struct Account {
-    spent: Arc<Mutex<Spent>>,
-    /// Where the scheduler's time begins.
-    begin: Instant,
-}
-
-impl Account {
-    fn new(begin: Instant) -> Self {
-        Self {
-            spent: Arc::default(),
-            begin,
-        }
-    }
-
-    /// A moment that [`Spent`] names.
-    pub fn moment(&self, us: u64) -> Instant {
-        self.begin + Duration::from_micros(us)
-    }
-
-    /// What was spent until now.
-    pub fn spent(&self) -> Spent {
-        self.lock().clone()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Spent> {
-        self.spent.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 #[derive(Debug)]
@@ -235,8 +125,12 @@ impl Instance {
         let row = spec.vocabulary as usize;
         thread::spawn(move || {
             let failure = receiving.receive(&mut receiver, row);
-            receiving.fail(&explain(failure));
+            // Where this side has closed the chain, it knows why.
+            let own = receiving.lock().failure.clone();
+            receiving.fail(&explain(own.unwrap_or(failure)));
         });
+        let watched = Arc::downgrade(&shared);
+        thread::spawn(move || watch::watch(&watched, watch::LOOK_EVERY));
         Ok(Self {
             _close: Arc::new(CloseOnDrop(Arc::clone(&shared))),
             shared,

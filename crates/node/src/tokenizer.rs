@@ -4,12 +4,16 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 use std::thread;
+use std::time::Duration;
 
 use brigade_gguf::Lease;
 use brigade_wire::Token;
 use serde::{Deserialize, Serialize};
 
 use crate::{NodeError, child};
+
+/// How long the process may take for a text or a grammar. Megabytes take seconds.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What the child is told.
 #[derive(Debug, Serialize, Deserialize)]
@@ -219,6 +223,9 @@ impl Process {
             Task::Text(text) => Order::Tokenize(text.clone()),
             Task::Grammar(grammar) => Order::CheckGrammar(grammar.clone()),
         })?;
+        if !self.reports.wait(PATIENCE) {
+            return Err(self.child.hangs(PATIENCE));
+        }
         match (self.reports.read()?, task) {
             (Some(Report::Tokens(tokens)), Task::Text(_)) => Ok(tokens),
             (Some(Report::GrammarWorks), Task::Grammar(_)) => Ok(Vec::new()),

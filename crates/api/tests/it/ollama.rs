@@ -136,6 +136,9 @@ async fn models_are_told() {
     );
     assert_eq!(model["details"]["parameter_size"], "134.52M");
     assert_eq!(model["details"]["quantization_level"], "Q4_1");
+    let loaded = body(&get(fake.router(), "/api/ps").await);
+    assert_eq!(loaded["models"][0]["name"], "tiny");
+    assert_eq!(loaded["models"][0]["context_length"], 512);
     let shown = post(fake.router(), "/api/show", r#"{"model": "tiny:latest"}"#).await;
     let shown = body(&shown);
     assert_eq!(shown["capabilities"], json!(["completion"]));

@@ -42,6 +42,10 @@ pub(crate) struct Args {
         conflicts_with = "stages"
     )]
     cuts: Option<Vec<u32>>,
+    /// At what the stages' work is even: a model's head is computed for each token of an answer,
+    /// and hardly for prompts
+    #[arg(long, value_enum, default_value_t, conflicts_with = "cuts")]
+    balance: Balance,
     /// How many prompts are answered at the same time
     #[arg(long, default_value_t = 1, value_name = "N")]
     streams: u32,
@@ -50,14 +54,14 @@ pub(crate) struct Args {
     rpc: bool,
     /// The README's table: stages, RPC and one process at three kinds of work, on cores 0 and 1
     #[arg(long, conflicts_with_all = [
-        "stages", "cuts", "streams", "rpc", "prompt_tokens", "tokens", "stock_chunk", "cores",
+        "stages", "cuts", "balance", "streams", "rpc", "prompt_tokens", "tokens", "stock_chunk", "cores",
         "whole_cores", "json",
     ])]
     peers: bool,
     /// Measure how fast a stage is cut out of the model, against `cp` of as many bytes; without a
     /// model, out of one that is made for it
     #[arg(long, conflicts_with_all = [
-        "stages", "cuts", "streams", "rpc", "peers", "rounds", "prompt_tokens", "tokens", "chunk",
+        "stages", "cuts", "balance", "streams", "rpc", "peers", "rounds", "prompt_tokens", "tokens", "chunk",
         "stock_chunk", "cores", "whole_cores",
     ])]
     slice: bool,
@@ -89,6 +93,28 @@ pub(crate) struct Args {
     /// Print JSON
     #[arg(long)]
     json: bool,
+}
+
+/// See [`brigade_gguf::Balance`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+enum Balance {
+    /// Answers of many users
+    Decode,
+    /// Prompts
+    Prompts,
+    /// Between the two, as everywhere else
+    #[default]
+    Both,
+}
+
+impl From<Balance> for brigade_gguf::Balance {
+    fn from(balance: Balance) -> Self {
+        match balance {
+            Balance::Decode => Self::Decode,
+            Balance::Prompts => Self::Prompts,
+            Balance::Both => Self::Both,
+        }
+    }
 }
 
 /// One way to run the model.
@@ -219,7 +245,7 @@ fn spec(args: &Args, path: &Path) -> anyhow::Result<ClusterSpec> {
     let context_tokens = model::context(&source, Some(needed))?;
     let ranges = match &args.cuts {
         Some(cuts) => model::cut(&source, cuts)?,
-        None => model::even(&source, args.stages)?,
+        None => model::even(&source, args.stages, args.balance.into())?,
     };
     let placement = Placement::Stages(ranges);
     let decoding = Decoding {

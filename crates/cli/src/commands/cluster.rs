@@ -168,12 +168,17 @@ pub(crate) fn nodes(args: &NodesArgs) -> anyhow::Result<ExitCode> {
 }
 
 pub(crate) fn forget(args: ForgetArgs) -> anyhow::Result<ExitCode> {
-    let Reply::Forgot(name) = ask(&Request::Forget(args.node), |_| {})? else {
+    let Reply::Forgot { node, models } = ask(&Request::Forget(args.node), |_| {})? else {
         return confused();
     };
     output::note(&format!(
-        "{name} is forgotten: it comes back with a new invitation only"
+        "{node} is forgotten: it comes back with a new invitation only"
     ));
+    for model in models {
+        output::note(&format!(
+            "{model} had a stage there: `brigade unload {model}`, then load it again"
+        ));
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -200,7 +205,11 @@ pub(crate) fn load(args: &LoadArgs) -> anyhow::Result<ExitCode> {
         given: args.plan.as_deref().map_or(Ok(Vec::new()), given)?,
         stages: Vec::new(),
     };
-    let Reply::Planned(placed) = ask(&Request::Plan(order.clone()), |_| {})? else {
+    let plan = Request::Plan {
+        order: order.clone(),
+        dry_run: args.dry_run,
+    };
+    let Reply::Planned(placed) = ask(&plan, |_| {})? else {
         return confused();
     };
     if args.dry_run && args.json {

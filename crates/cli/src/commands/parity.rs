@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use brigade_gguf::Layers;
+use brigade_gguf::{Balance, Layers};
 use brigade_node::{Cluster, End, Event, Links, Placement, Prompt, Text, Tokenizer};
 use serde_json::{Value, json};
 
@@ -74,7 +74,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             )
         }
         (Some(cuts), _) => model::cut(&source, cuts)?,
-        (None, Some(stages)) => model::even(&source, stages)?,
+        (None, Some(stages)) => model::even(&source, stages, Balance::Both)?,
         (None, None) => bail!("say how many stages (--stages 4) or where to cut (--cuts 5,11)"),
     };
     check(args)?;

@@ -346,8 +346,14 @@ fn obey(
             nearby: daemon.nearby(),
         },
         Request::Links => Reply::Links(daemon.links()),
-        Request::Forget(node) => Reply::Forgot(daemon.forget(&node)?),
-        Request::Plan(order) => Reply::Planned(Box::new(serving.plan(&order)?)),
+        Request::Forget(node) => {
+            let node = daemon.forget(&node)?;
+            let models = serving.without_nodes();
+            Reply::Forgot { node, models }
+        }
+        Request::Plan { order, dry_run } => {
+            Reply::Planned(Box::new(serving.plan(&order, dry_run)?))
+        }
         Request::Load(order) => Reply::Serving(serving.load(order, |line| {
             // Whoever asked may be gone; the model is loaded all the same.
             let _ = conversation.say(&Reply::Progress(line));

@@ -127,9 +127,13 @@ fn a_cluster_answers_as_the_whole_model_does_and_to_any_client() {
     let complaint = String::from_utf8_lossy(&client.stderr);
     assert!(client.status.success(), "{complaint}");
 
-    let again = fleet.complaint("b", &["load", text(&smollm2())]);
+    // Refused at once, without a plan.
+    let again = fleet.run("b", &["load", text(&smollm2())]).stderr;
     assert!(
-        again.ends_with("is loaded here: `brigade unload` it first"),
+        again.lines().count() == 1
+            && again
+                .trim_end()
+                .ends_with("is loaded here: `brigade unload` it first"),
         "{again}"
     );
     assert_eq!(fleet.run("b", &["unload"]).code, Some(0));

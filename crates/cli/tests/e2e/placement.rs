@@ -177,6 +177,25 @@ fn what_hangs_is_ended_when_it_is_unloaded() {
     fleet.end();
 }
 
+/// Whoever forgets a node hears of the models that it takes away, and `ps` says so.
+#[test]
+fn a_forgotten_nodes_models_say_what_became_of_them() {
+    let fleet = Fleet::cluster(&["a", "b"]);
+    let model = fleet.scratch.tiny("tiny.gguf", &TinyModel::llama(6));
+    let args = ["--ctx", "256", "--on", "a,b", "--threads", "1"];
+    fleet.json("a", &[&["load", text(&model)][..], &args].concat());
+    let forgot = fleet.run("a", &["forget", "b"]);
+    assert_eq!(forgot.code, Some(0));
+    let hint = "`brigade unload tiny`, then load it again";
+    assert!(forgot.stderr.contains(hint), "{}", forgot.stderr);
+    wait_until("it says what it waits for", SOON, || {
+        let models = running(&fleet, "a");
+        models[0]["waits"] == format!("b was forgotten: {hint}")
+    });
+    assert_eq!(fleet.run("a", &["unload", "tiny"]).code, Some(0));
+    fleet.end();
+}
+
 /// A power cut of the whole cluster: every daemon is killed, and starts again.
 #[test]
 fn what_was_loaded_comes_back_by_itself() {

@@ -128,6 +128,9 @@ fn what_does_not_fit_is_refused_with_the_verdict() {
         message(&answer).starts_with("broken could not be loaded: "),
         "{answer}"
     );
+    // Where the folder is, clients do not learn.
+    let folder = fleet.scratch.path("models");
+    assert!(!message(&answer).contains(text(&folder)), "{answer}");
     assert_eq!((coordinated(&fleet, "a"), status(a, "/readyz")), (0, 503));
     fleet.end();
 }

@@ -69,6 +69,7 @@ impl Scheduler {
         });
         self.timing
             .observe(step.work, step.tokens, &result.compute_us, links_us);
+        self.patience.observe(step.sent_us, step.tokens, now_us);
         let mut events = Vec::new();
         let mut rows = 0..;
         for (expected, answer) in step.expected.into_iter().zip(answers) {

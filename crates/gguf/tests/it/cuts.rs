@@ -4,7 +4,7 @@ use std::io::Cursor;
 
 use brigade_gguf::testing::TinyModel;
 use brigade_gguf::{
-    Architecture, Header, Layers, TensorInfo, Value, check_stages, head_layers, plan_cuts,
+    Architecture, Balance, Header, Layers, TensorInfo, Value, check_stages, head_layers, plan_cuts,
     plan_even,
 };
 use proptest::prelude::*;
@@ -25,21 +25,28 @@ fn even_plans_differ_by_one_layer() {
         (5, 5, &[(0, 1), (1, 2), (2, 3), (3, 4), (4, 5)]),
         (7, 1, &[(0, 7)]),
     ] {
-        assert_eq!(plan_even(count, 0.0, stages).unwrap(), layers(expected));
+        assert_eq!(
+            plan_even(count, 0.0, stages, Balance::Both).unwrap(),
+            layers(expected)
+        );
     }
 }
 
 #[test]
-fn the_head_counts_by_a_third() {
-    for (count, head, stages, expected) in [
+fn the_head_counts_by_the_work() {
+    use Balance::{Both, Decode, Prompts};
+    for (count, head, stages, balance, expected) in [
         // SmolLM2 135M, whose head is as large as eight layers.
-        (30, 8.0, 2, &[(0, 16), (16, 30)][..]),
-        (30, 8.0, 4, &[(0, 8), (8, 16), (16, 24), (24, 30)]),
+        (30, 8.0, 2, Both, &[(0, 16), (16, 30)][..]),
+        (30, 8.0, 2, Decode, &[(0, 19), (19, 30)]),
+        (30, 8.0, 2, Prompts, &[(0, 15), (15, 30)]),
+        (30, 8.0, 4, Both, &[(0, 8), (8, 16), (16, 24), (24, 30)]),
         // Every stage has a layer, however large the head is.
-        (18, 40.0, 3, &[(0, 10), (10, 17), (17, 18)]),
-        (4, 1e9, 4, &[(0, 1), (1, 2), (2, 3), (3, 4)]),
+        (18, 40.0, 3, Both, &[(0, 10), (10, 17), (17, 18)]),
+        (4, 1e9, 4, Decode, &[(0, 1), (1, 2), (2, 3), (3, 4)]),
     ] {
-        assert_eq!(plan_even(count, head, stages).unwrap(), layers(expected));
+        let plan = plan_even(count, head, stages, balance);
+        assert_eq!(plan.unwrap(), layers(expected));
     }
 }
 
@@ -78,12 +85,15 @@ fn cuts_give_the_stages_between_them() {
 fn impossible_plans_say_why() {
     for (result, message) in [
         (
-            plan_even(4, 0.0, 5),
+            plan_even(4, 0.0, 5, Balance::Both),
             "5 stages are more than the model's 4 layers",
         ),
-        (plan_even(4, 0.0, 0), "a model needs at least one stage"),
         (
-            plan_even(0, 0.0, 1),
+            plan_even(4, 0.0, 0, Balance::Both),
+            "a model needs at least one stage",
+        ),
+        (
+            plan_even(0, 0.0, 1, Balance::Both),
             "1 stages are more than the model's 0 layers",
         ),
         (
@@ -184,9 +194,9 @@ proptest! {
     #[test]
     fn even_plans_cover_and_differ_by_one(count in 1u32..600, stages in 1u32..64, head in 0.0..99.0) {
         prop_assume!(stages <= count);
-        let plan = plan_even(count, 0.0, stages).unwrap();
+        let plan = plan_even(count, 0.0, stages, Balance::Both).unwrap();
         prop_assert!(plan.iter().all(|range| range.count().abs_diff(count / stages) <= 1));
-        let plan = plan_even(count, head, stages).unwrap();
+        let plan = plan_even(count, head, stages, Balance::Decode).unwrap();
         prop_assert_eq!(plan.len() as u32, stages);
         prop_assert_eq!(plan[0].start, 0);
         prop_assert_eq!(plan[plan.len() - 1].end, count);

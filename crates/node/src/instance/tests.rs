@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::ops::Range;
+use std::time::Duration;
 
 use brigade_engine::sim::{SimModel, SimStage};
 use brigade_engine::{Input, Stage, StageError};
@@ -44,10 +45,11 @@ fn scheduler(stages: u32) -> SchedulerConfig {
     }
 }
 
-/// A simulated stage that fails when it has computed so many steps.
+/// A simulated stage that comes to an end when it has computed so many steps.
 struct Mortal {
     stage: SimStage,
     steps_left: usize,
+    end: fn() -> StageError,
 }
 
 impl Stage for Mortal {
@@ -71,7 +73,7 @@ impl Stage for Mortal {
     ) -> Result<(), StageError> {
         if self.steps_left == 0 {
             self.steps_left = usize::MAX;
-            return Err(StageError::Engine("out of luck".to_owned()));
+            return Err((self.end)());
         }
         self.steps_left -= 1;
         self.stage.forward(spans, input, output)
@@ -88,10 +90,16 @@ impl Stage for Mortal {
 
 /// Serves a layer range in a thread, for as long as the test process lives.
 fn stage(layers: Range<u32>, steps: usize) -> SocketAddr {
-    guarded_stage(layers, steps, None)
+    let out_of_luck = || StageError::Engine("out of luck".to_owned());
+    guarded_stage(layers, steps, out_of_luck, None)
 }
 
-fn guarded_stage(layers: Range<u32>, steps: usize, guard: Option<Guard>) -> SocketAddr {
+fn guarded_stage(
+    layers: Range<u32>,
+    steps: usize,
+    end: fn() -> StageError,
+    guard: Option<Guard>,
+) -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = listener.local_addr().unwrap();
     thread::spawn(move || {
@@ -104,6 +112,7 @@ fn guarded_stage(layers: Range<u32>, steps: usize, guard: Option<Guard>) -> Sock
         let mut stage = Mortal {
             stage: SimStage::new(MODEL, layers, SEQUENCES, CONTEXT),
             steps_left: steps,
+            end,
         };
         serve(&listener, &identity, &mut stage)
     });
@@ -203,7 +212,8 @@ fn encrypted(ranges: &[Range<u32>]) -> ChainSpec {
     for range in ranges {
         let own = KeyPair::generate();
         let key = own.public();
-        let address = guarded_stage(range.clone(), usize::MAX, Some(Guard { own, upstream }));
+        let guard = Some(Guard { own, upstream });
+        let address = guarded_stage(range.clone(), usize::MAX, || unreachable!(), guard);
         hops.push(Hop {
             address,
             key: Some(key),
@@ -318,6 +328,36 @@ fn a_failing_stage_ends_the_answers_and_serves_the_next_chain() {
     drop(instance);
     let again = open(&spec(&stages)).unwrap();
     finish(again.submit(prompt(&[1, 2, 3], 20)).unwrap()).unwrap();
+}
+
+#[test]
+fn a_stage_that_hangs_ends_the_answers() {
+    let hang = || -> StageError {
+        loop {
+            thread::park();
+        }
+    };
+    let stages = [stage(0..3, usize::MAX), guarded_stage(3..6, 20, hang, None)];
+    let instance = open(&spec(&stages)).unwrap();
+    // A minute in 1.2 s.
+    let shared = Arc::downgrade(&instance.shared);
+    thread::spawn(move || watch::watch(&shared, Duration::from_millis(20)));
+    let answer = instance.submit(prompt(&[1, 2, 3], 1000)).unwrap();
+    let reason = finish(answer).unwrap_err();
+    assert_eq!(reason, "a stage hangs: no answer for 60 s");
+    assert_eq!(instance.failure(), Some(reason));
+}
+
+#[test]
+fn a_chain_that_has_nothing_to_do_does_not_hang() {
+    let instance = open(&spec(&[stage(0..6, usize::MAX)])).unwrap();
+    finish(instance.submit(prompt(&[1, 2, 3], 5)).unwrap()).unwrap();
+    let shared = Arc::downgrade(&instance.shared);
+    let watcher = thread::spawn(move || watch::watch(&shared, Duration::from_micros(100)));
+    thread::sleep(Duration::from_millis(100));
+    assert_eq!(instance.failure(), None);
+    drop(instance);
+    watcher.join().unwrap();
 }
 
 #[test]

@@ -3,8 +3,8 @@
 
 use std::fmt::Write as _;
 
-use super::Args;
 use super::report::{Pick, Results};
+use super::{Args, Balance};
 
 /// Two cores, so that a stage or a server has one for itself.
 const CORES: usize = 2;
@@ -20,41 +20,61 @@ pub(super) struct Workload {
     tokens: u32,
     /// Cores of the one process.
     whole_cores: usize,
+    /// At what the stages' work is even.
+    balance: Balance,
     pick: Pick,
 }
 
-pub(super) const WORKLOADS: [Workload; 3] = [
+pub(super) const WORKLOADS: [Workload; 5] = [
     Workload {
         name: "decode, one stream",
         streams: 1,
         prompt_tokens: 16,
         tokens: 96,
         whole_cores: 1,
+        balance: Balance::Both,
         pick: |speed| speed.decode,
     },
+    SIXTEEN,
+    PROMPT,
     Workload {
-        name: "decode, 16 streams",
-        streams: 16,
-        prompt_tokens: 16,
-        tokens: 96,
-        whole_cores: CORES,
-        pick: |speed| speed.decode,
+        name: "decode, 16 streams, cut for decode",
+        balance: Balance::Decode,
+        ..SIXTEEN
     },
     Workload {
-        name: "prefill, 2,048 tokens",
-        streams: 1,
-        prompt_tokens: 2048,
-        tokens: 2,
-        whole_cores: 1,
-        pick: |speed| speed.prefill,
+        name: "prefill, 2,048 tokens, cut for prompts",
+        balance: Balance::Prompts,
+        ..PROMPT
     },
 ];
+
+const SIXTEEN: Workload = Workload {
+    name: "decode, 16 streams",
+    streams: 16,
+    prompt_tokens: 16,
+    tokens: 96,
+    whole_cores: CORES,
+    balance: Balance::Both,
+    pick: |speed| speed.decode,
+};
+
+const PROMPT: Workload = Workload {
+    name: "prefill, 2,048 tokens",
+    streams: 1,
+    prompt_tokens: 2048,
+    tokens: 2,
+    whole_cores: 1,
+    balance: Balance::Both,
+    pick: |speed| speed.prefill,
+};
 
 impl Workload {
     /// The benchmark of this row: rounds and model as the user said.
     pub(super) fn args(&self, args: &Args) -> Args {
         Args {
             stages: CORES as u32,
+            balance: self.balance,
             streams: self.streams,
             rpc: true,
             prompt_tokens: self.prompt_tokens,

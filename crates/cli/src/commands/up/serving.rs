@@ -103,9 +103,9 @@ impl Serving {
         })
     }
 
-    /// What the planner says of a model.
-    pub(super) fn plan(&self, order: &LoadOrder) -> anyhow::Result<Placed> {
-        self.shared.plan(order)
+    /// What the planner says of a model; unless it is a dry run, one that is not loaded here.
+    pub(super) fn plan(&self, order: &LoadOrder, dry_run: bool) -> anyhow::Result<Placed> {
+        self.shared.plan(order, dry_run)
     }
 
     /// Starts a model on the cluster and serves it; `progress` gets lines for people.
@@ -182,6 +182,16 @@ impl Serving {
             .collect()
     }
 
+    /// Models with a stage on a node that was forgotten.
+    pub(super) fn without_nodes(&self) -> Vec<String> {
+        let slots = self.shared.lock();
+        let declared = slots.iter().map(|slot| slot.declared());
+        declared
+            .filter(|declared| self.shared.lost_for_good(declared).is_some())
+            .map(|declared| declared.name)
+            .collect()
+    }
+
     /// Ends everything, to come back at the next start. A model that is being loaded is not waited
     /// for: its processes end with the daemon.
     pub(super) fn stop(&self) {
@@ -200,6 +210,17 @@ impl Serving {
 pub(crate) fn pins(home: &Path, cache: &Path) -> anyhow::Result<Vec<Pin>> {
     let declared = Store::open(home).read()?;
     Ok(declared.iter().flat_map(|one| one.pins(cache)).collect())
+}
+
+/// Refuses what is loaded here already.
+fn must_be_free(slots: &[Arc<Slot>], name: &str) -> anyhow::Result<()> {
+    if slots
+        .iter()
+        .any(|slot| slot.name() == name && slot.is_in_use())
+    {
+        bail!("{name} is loaded here: `brigade unload` it first");
+    }
+    Ok(())
 }
 
 /// Where a model was found, or its header put, that was not named by a path.
@@ -234,12 +255,8 @@ impl Shared {
         });
         let before = {
             let mut slots = self.lock();
+            must_be_free(&slots, &name)?;
             let before = slots.iter().position(|known| known.name() == name);
-            if let Some(index) = before
-                && slots[index].is_in_use()
-            {
-                bail!("{name} is loaded here: `brigade unload` it first");
-            }
             let before = before.map(|index| slots.swap_remove(index));
             slots.push(Arc::clone(&slot));
             before
@@ -285,6 +302,12 @@ impl Shared {
             (_, Some(kept)) => Ok(kept),
             (remote, None) => Ok(self.daemon.find_model(remote)?),
         }
+    }
+
+    /// A stage on a node that was forgotten.
+    fn lost_for_good<'a>(&self, declared: &'a Declared) -> Option<&'a PlacedStage> {
+        let mut stages = declared.order.stages.iter();
+        stages.find(|stage| !self.daemon.is_member(&stage.id))
     }
 
     /// Tells the cluster which models this node coordinates, and how they are.

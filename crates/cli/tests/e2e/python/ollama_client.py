@@ -12,6 +12,8 @@ client = ollama.Client(host=sys.argv[1], timeout=120)
 (listed,) = client.list().models
 model = listed.model
 assert listed.size > 0 and listed.details.format == "gguf", listed
+(loaded,) = client.ps().models
+assert loaded.model == model and loaded.size_vram == listed.size, loaded
 shown = client.show(model)
 assert "tools" in shown.capabilities and shown.template, shown
 question = [{"role": "user", "content": "What is the capital of France?"}]

@@ -8,7 +8,7 @@ use brigade_fit::model::Model;
 use brigade_gguf::Source;
 use brigade_node::{Host, NodeState, NodeView};
 
-use super::{Shared, kept};
+use super::{Shared, kept, must_be_free};
 use crate::control::LoadOrder;
 use crate::model::{self, Engine};
 use crate::placing::{self, Choice, Placed};
@@ -21,8 +21,11 @@ const ALL: &str = "all";
 
 impl Shared {
     /// What the planner says of a model.
-    pub(super) fn plan(&self, order: &LoadOrder) -> anyhow::Result<Placed> {
+    pub(super) fn plan(&self, order: &LoadOrder, dry_run: bool) -> anyhow::Result<Placed> {
         let source = self.open(order)?;
+        if !dry_run {
+            must_be_free(&self.lock(), &model::name(&source))?;
+        }
         Ok(Placed {
             header: kept(order, &source),
             ..self.place(order, &source)?

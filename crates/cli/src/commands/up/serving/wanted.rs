@@ -188,7 +188,9 @@ impl Shared {
     /// Loads a file, unless another node is about to.
     fn load_from(self: &Arc<Self>, path: &Path, name: &str) -> Outcome {
         let broken = |error: anyhow::Error| {
-            BackendError::Unavailable(format!("{name} could not be loaded: {error:#}"))
+            // Where the operator keeps models is not for everybody.
+            let reason = format!("{error:#}").replace(&*path.to_string_lossy(), name);
+            BackendError::Unavailable(format!("{name} could not be loaded: {reason}"))
         };
         let order = LoadOrder {
             model: ModelRef::Path(path.to_owned()),
