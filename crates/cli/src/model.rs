@@ -231,39 +231,37 @@ pub(crate) fn placement(
         bail!("a model needs at least one node");
     }
     match engine {
-        Some(Engine::LlamaRpc) => Ok((Placement::Rpc(alike(source, nodes, Balance::Both)?), None)),
+        Some(Engine::LlamaRpc) => Ok((Placement::Rpc(alike(source, nodes)?), None)),
         None if Architecture::of(source.header()).is_err() => {
             let remark = format!(
                 "Stages do not support the architecture '{}' yet: llama-rpc runs it.",
                 source.header().architecture()?
             );
-            Ok((
-                Placement::Rpc(alike(source, nodes, Balance::Both)?),
-                Some(remark),
-            ))
+            Ok((Placement::Rpc(alike(source, nodes)?), Some(remark)))
         }
-        Some(Engine::Stages) | None => {
-            Ok((Placement::Stages(even(source, nodes, Balance::Both)?), None))
-        }
+        Some(Engine::Stages) | None => Ok((
+            Placement::Stages(even(source, nodes, Balance::default())?),
+            None,
+        )),
     }
 }
 
 /// Layer ranges of even work that the architecture allows.
 pub(crate) fn even(source: &Source, stages: u32, balance: Balance) -> anyhow::Result<Vec<Layers>> {
-    let ranges = alike(source, stages, balance)?;
+    let ranges = divided(source, stages, balance)?;
     brigade_gguf::check_stages(source.header(), &ranges)?;
     Ok(ranges)
 }
 
 /// Layer ranges of even work, whatever stages make of the architecture.
-pub(crate) fn alike(source: &Source, nodes: u32, balance: Balance) -> anyhow::Result<Vec<Layers>> {
+pub(crate) fn alike(source: &Source, nodes: u32) -> anyhow::Result<Vec<Layers>> {
+    divided(source, nodes, Balance::default())
+}
+
+fn divided(source: &Source, stages: u32, balance: Balance) -> anyhow::Result<Vec<Layers>> {
     let header = source.header();
-    Ok(plan_even(
-        header.block_count()?,
-        head_layers(header)?,
-        nodes,
-        balance,
-    )?)
+    let (layers, head) = (header.block_count()?, head_layers(header)?);
+    Ok(plan_even(layers, head, stages, balance)?)
 }
 
 /// Layer ranges between the given cuts.

@@ -74,7 +74,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             )
         }
         (Some(cuts), _) => model::cut(&source, cuts)?,
-        (None, Some(stages)) => model::even(&source, stages, Balance::Both)?,
+        (None, Some(stages)) => model::even(&source, stages, Balance::default())?,
         (None, None) => bail!("say how many stages (--stages 4) or where to cut (--cuts 5,11)"),
     };
     check(args)?;

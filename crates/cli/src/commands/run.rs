@@ -89,9 +89,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let decoding = Decoding::alone(args.draft);
     decoding.check(&source)?;
     let placement = match args.engine {
-        Some(Engine::LlamaRpc) => {
-            Placement::Rpc(model::alike(&source, 1, brigade_gguf::Balance::Both)?)
-        }
+        Some(Engine::LlamaRpc) => Placement::Rpc(model::alike(&source, 1)?),
         Some(Engine::Stages) | None => Placement::Whole,
     };
     let prompt = match &args.prompt {

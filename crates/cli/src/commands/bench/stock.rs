@@ -37,8 +37,7 @@ impl Stock {
     pub(super) fn rpc(spec: &ClusterSpec, args: &Args, cores: &[usize]) -> anyhow::Result<Self> {
         let mut servers = Vec::new();
         let mut addresses = Vec::new();
-        let ranges =
-            model::alike(&spec.source, args.stages, brigade_gguf::Balance::Both)?.into_iter();
+        let ranges = model::alike(&spec.source, args.stages)?.into_iter();
         for (index, layers) in ranges.enumerate() {
             let (mut process, mut reports) = child::spawn("rpc-server", "the RPC server")?;
             process.order(&RpcOrder { threads: 1 })?;
