@@ -111,7 +111,12 @@ pub(crate) enum Reply {
     /// To [`Request::Unload`]: its name.
     Unloaded(String),
     /// To [`Request::Ps`].
-    Running(Vec<Running>),
+    Running {
+        /// Models that this node coordinates.
+        here: Vec<Running>,
+        /// Names of others, with their nodes.
+        elsewhere: Vec<(String, String)>,
+    },
     /// To [`Request::Cache`].
     Cache(Cache),
     /// To [`Request::Ask`], after its pieces in [`Reply::Progress`].

@@ -207,6 +207,9 @@ impl Process {
     fn start(model: &Path) -> Result<(Self, VocabularyFacts), NodeError> {
         let (mut child, mut reports) = child::spawn("tokenizer", "the tokenizer")?;
         child.order(&Order::Load(model.to_owned()))?;
+        if !reports.wait(PATIENCE) {
+            return Err(child.hangs(PATIENCE));
+        }
         match reports.read()? {
             Some(Report::Loaded(facts)) => Ok((Self { child, reports }, facts)),
             Some(Report::Failed(reason)) => Err(NodeError::Refused {

@@ -190,6 +190,8 @@ fn bench(args: &Args, path: &Path) -> anyhow::Result<Results> {
     args.check(&cores)?;
     // Children inherit it.
     pin(None, &cores)?;
+    // What cannot be is refused before anything is made.
+    spec(args, path)?;
     let tokenizer = Tokenizer::start(path)?;
     let prompt = prompt(args, &tokenizer)?;
     let mut results = Results::new(args, &cores);

@@ -24,14 +24,14 @@ pub(crate) struct Args {
     #[arg(long, value_name = "MODEL")]
     check: Vec<PathBuf>,
     /// How many stages --check runs
-    #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "2",
+    #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "2", requires = "check",
         value_parser = clap::value_parser!(u32).range(1..))]
     stages: Vec<u32>,
     /// Links of the lab of --check, as `brigade lab` has them
     #[arg(long, value_name = "[A-B:]LINK", requires = "check")]
     link: Vec<String>,
     /// How many answers --check measures
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(long, value_name = "N", default_value_t = 5, requires = "check", value_parser = clap::value_parser!(u32).range(1..=1000))]
     answers: u32,
     /// Print JSON
     #[arg(long)]

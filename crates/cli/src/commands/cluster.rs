@@ -297,16 +297,21 @@ pub(crate) fn unload(args: UnloadArgs) -> anyhow::Result<ExitCode> {
 }
 
 pub(crate) fn ps(args: &JsonArgs) -> anyhow::Result<ExitCode> {
-    let Reply::Running(running) = ask(&Request::Ps, |_| {})? else {
+    let Reply::Running { here, elsewhere } = ask(&Request::Ps, |_| {})? else {
         return confused();
     };
     if args.json {
-        output::line(&show::running_json(&running).to_string())?;
-    } else if running.is_empty() {
+        output::line(&show::running_json(&here).to_string())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if here.is_empty() {
         output::note("no model is loaded here");
     } else {
-        let tables: Vec<_> = running.iter().map(show::running).collect();
+        let tables: Vec<_> = here.iter().map(show::running).collect();
         output::document(&tables.join("\n"))?;
+    }
+    for (model, node) in elsewhere {
+        output::note(&format!("{model} was loaded by {node}: `brigade ps` there"));
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -32,12 +32,27 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         .and_then(|mut source| source.read_exact(&mut random))
         .context("this machine gives no random bytes")?;
     let (key, line) = brigade_api::new_key(&args.name, random);
-    OpenOptions::new()
-        .create(true)
-        .append(true)
+    let others = std::fs::read_to_string(&args.file).unwrap_or_default();
+    let has_name = |line: &str| line.split_whitespace().next() == Some(args.name.as_str());
+    let mut options = OpenOptions::new();
+    options.create(true).append(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options
         .open(&args.file)
         .and_then(|mut file| writeln!(file, "{line}"))
         .with_context(|| format!("cannot write {}", args.file.display()))?;
     output::line(&key)?;
+    output::note(
+        "It is shown this once. Without its line in the file it is good no more, from the next \
+         start of the server.",
+    );
+    if others.lines().any(has_name) {
+        output::note(&format!(
+            "{} has other keys in {}, which stay good",
+            args.name,
+            args.file.display()
+        ));
+    }
     Ok(ExitCode::SUCCESS)
 }

@@ -348,7 +348,7 @@ fn obey(
         Request::Links => Reply::Links(daemon.links()),
         Request::Forget(node) => {
             let node = daemon.forget(&node)?;
-            let models = serving.without_nodes();
+            let models = serving.left_by(&node);
             Reply::Forgot { node, models }
         }
         Request::Plan { order, dry_run } => {
@@ -359,7 +359,10 @@ fn obey(
             let _ = conversation.say(&Reply::Progress(line));
         })?),
         Request::Unload(model) => Reply::Unloaded(serving.unload(model.as_deref())?),
-        Request::Ps => Reply::Running(serving.running()),
+        Request::Ps => Reply::Running {
+            here: serving.running(),
+            elsewhere: serving.elsewhere(),
+        },
         Request::Cache => Reply::Cache(daemon.cache_rules()),
         Request::Ask {
             question,

@@ -76,8 +76,12 @@ fn meet(shared: &Shared, socket: TcpStream) -> Result<(Link, Peer, Opening), Fra
     link.socket().set_read_timeout(Some(STRANGER))?;
     link.socket().set_write_timeout(Some(STRANGER))?;
     write_preamble(&mut link)?;
-    read_preamble(&mut link)
-        .inspect_err(|error| tracing::warn!(node = %peer.key.id(), %error, "refused"))?;
+    read_preamble(&mut link).inspect_err(|error| {
+        // Whoever joins tries all ways and takes the first: the others just end.
+        if matches!(error, FrameError::Foreign | FrameError::Version { .. }) {
+            tracing::warn!(node = %peer.key.id(), %error, "refused");
+        }
+    })?;
     let opening = receive_value(&mut link, STRANGER_LIMIT)?;
     Ok((link, peer, opening))
 }

@@ -64,14 +64,13 @@ pub enum NodeState {
 
 pub(super) fn nodes(state: &State, own: NodeKey, now: Duration) -> Vec<NodeView> {
     let keys: Vec<_> = state.members.present().map(|member| member.key).collect();
-    // Whether each of the others sees a node, as far as that is known.
+    // Whether each node sees a node, as far as that is known. Of themselves others say nothing; this
+    // one is up, also where nobody else has heard of it yet.
     let reports = |key: NodeKey| {
-        let others = keys.iter().filter(move |&&other| other != key);
-        others.filter_map(move |&other| {
-            if other == own {
-                return Some(state.is_up(key, now));
-            }
-            Some(state.report(other, now)?.contains(&key))
+        keys.iter().filter_map(move |&from| match from {
+            _ if from == own => Some(key == own || state.is_up(key, now)),
+            _ if from == key => None,
+            _ => Some(state.report(from, now)?.contains(&key)),
         })
     };
     let mut views: Vec<_> = state

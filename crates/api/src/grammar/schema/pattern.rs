@@ -23,6 +23,11 @@ const MAX_NESTING: u32 = 32;
 /// once.
 const MAX_PLACES: u64 = 1000;
 
+/// Parts that may be left out, one after the other. After each character llama.cpp follows all of them
+/// at once, for every token of the vocabulary: some dozens take it minutes, on the stage that every
+/// request shares.
+const MAX_SKIPS: u64 = 6;
+
 /// Characters that JSON writes as another one after `\`. Other control characters are not written.
 const ESCAPES: [(char, &str); 7] = [
     ('"', "\\\""),
@@ -61,6 +66,29 @@ struct Rule {
     text: String,
     may_be_empty: bool,
     places: u64,
+    skips: Skips,
+}
+
+/// How many parts that may be left out follow each other.
+#[derive(Clone, Copy, Default)]
+struct Skips {
+    /// Where it begins.
+    head: u64,
+    /// Where it ends.
+    tail: u64,
+    /// Anywhere.
+    most: u64,
+}
+
+impl Skips {
+    /// The whole may be left out.
+    fn whole(most: u64) -> Self {
+        Self {
+            head: most,
+            tail: most,
+            most,
+        }
+    }
 }
 
 impl Rule {
@@ -69,10 +97,16 @@ impl Rule {
             text: "\"\"".to_owned(),
             may_be_empty: true,
             places: 0,
+            skips: Skips::default(),
         }
     }
 
     fn checked(self) -> Result<Self, String> {
+        if self.skips.most > MAX_SKIPS {
+            return Err(format!(
+                "more than {MAX_SKIPS} parts that may be left out follow each other"
+            ));
+        }
         if self.places > MAX_PLACES {
             return Err(format!("its repetitions make more than {MAX_PLACES} parts"));
         }
@@ -107,6 +141,11 @@ fn any(rules: &[Rule]) -> Rule {
         text: texts.join(" | "),
         may_be_empty: rules.iter().any(|rule| rule.may_be_empty),
         places: rules.iter().map(|rule| rule.places).sum(),
+        skips: Skips {
+            head: rules.iter().map(|rule| rule.skips.head).sum(),
+            tail: rules.iter().map(|rule| rule.skips.tail).sum(),
+            most: rules.iter().map(|rule| rule.skips.most).max().unwrap_or(0),
+        },
     }
 }
 
@@ -119,7 +158,24 @@ fn all(rules: &[Rule]) -> Rule {
         text: texts.join(" "),
         may_be_empty: rules.iter().all(|rule| rule.may_be_empty),
         places: rules.iter().map(|rule| rule.places).sum(),
+        skips: in_a_row(rules),
     }
+}
+
+fn in_a_row(rules: &[Rule]) -> Skips {
+    let (mut all, mut run, mut begins) = (Skips::default(), 0, true);
+    for rule in rules {
+        all.most = all.most.max(run + rule.skips.head).max(rule.skips.most);
+        if begins {
+            all.head = run + rule.skips.head;
+        }
+        if rule.may_be_empty {
+            run += rule.skips.tail;
+        } else {
+            (run, begins) = (rule.skips.tail, false);
+        }
+    }
+    Skips { tail: run, ..all }
 }
 
 /// The text of a pattern, which tells apart what is one in its tree.
@@ -158,6 +214,7 @@ impl Source<'_> {
             text: "char*".to_owned(),
             may_be_empty: true,
             places: 1,
+            skips: Skips::whole(1),
         };
         let mut rules = Vec::with_capacity(parts.len() + 2);
         if !begins {
@@ -332,6 +389,7 @@ fn written(set: &ClassUnicode) -> Result<Rule, String> {
         text,
         may_be_empty: false,
         places: 1,
+        skips: Skips::default(),
     })
 }
 
@@ -363,10 +421,28 @@ fn repeated(inner: &Rule, kind: &RepetitionKind) -> Result<Rule, String> {
     }
     let times = u64::from(most.unwrap_or(least.saturating_add(1)));
     let operator = repeat(least.into(), most.map(u64::from));
+    let may_be_empty = inner.may_be_empty || least == 0;
+    let Skips {
+        head,
+        tail,
+        most: own,
+    } = inner.skips;
+    // Where one time ends, the next may begin or not.
+    let seam = if times > 1 { tail + head } else { 0 };
+    let ends = u64::from(u64::from(least) < times || most.is_none());
     Rule {
         text: format!("{}{operator}", inner.text),
-        may_be_empty: inner.may_be_empty || least == 0,
+        may_be_empty,
         places: inner.places.saturating_mul(times),
+        skips: if may_be_empty {
+            Skips::whole(own.max(seam).max(1))
+        } else {
+            Skips {
+                head,
+                tail: tail + ends,
+                most: own.max(seam + ends),
+            }
+        },
     }
     .checked()
 }

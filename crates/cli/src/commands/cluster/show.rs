@@ -84,7 +84,7 @@ pub(super) fn nodes(nodes: &[NodeView], catalog: &Catalog) -> String {
             told(&|about| Some(bytes(about.disk_free_bytes?))),
             told(&|about| Some(
                 match (about.calibrating, about.calibrations.is_empty()) {
-                    (true, _) => "now",
+                    (true, _) => "under way",
                     (false, true) => "no",
                     (false, false) => "yes",
                 }

@@ -135,12 +135,18 @@ impl Serving {
         let slot = {
             let mut slots = shared.lock();
             let index = match (asked, slots.len()) {
-                (_, 0) => bail!("no model is loaded here"),
                 (None, 1) => Some(0),
                 (None, _) => None,
                 (Some(asked), _) => slots.iter().position(|slot| slot.name() == asked),
             };
             let Some(index) = index else {
+                if let Some(other) = asked.and_then(|asked| shared.find_elsewhere(asked)) {
+                    let (model, node) = (other.model.name, other.node);
+                    bail!("{model} was loaded by {node}: `brigade unload` it there");
+                }
+                if slots.is_empty() {
+                    bail!("no model is loaded here");
+                }
                 let names: Vec<_> = slots.iter().map(|slot| slot.name()).collect();
                 let names = names.join(", ");
                 match asked {
@@ -182,14 +188,21 @@ impl Serving {
             .collect()
     }
 
-    /// Models with a stage on a node that was forgotten.
-    pub(super) fn without_nodes(&self) -> Vec<String> {
+    /// Models with a stage on a node, now forgotten, that was called so.
+    pub(super) fn left_by(&self, node: &str) -> Vec<String> {
         let slots = self.shared.lock();
         let declared = slots.iter().map(|slot| slot.declared());
-        declared
-            .filter(|declared| self.shared.lost_for_good(declared).is_some())
-            .map(|declared| declared.name)
-            .collect()
+        let lack = declared.filter(|declared| {
+            let lost = self.shared.lost_for_good(declared);
+            lost.into_iter().any(|stage| stage.node == node)
+        });
+        lack.map(|declared| declared.name).collect()
+    }
+
+    /// Models that other nodes coordinate, with the nodes' names.
+    pub(super) fn elsewhere(&self) -> Vec<(String, String)> {
+        let others = self.shared.elsewhere().into_iter();
+        others.map(|other| (other.model.name, other.node)).collect()
     }
 
     /// Ends everything, to come back at the next start. A model that is being loaded is not waited
@@ -304,10 +317,12 @@ impl Shared {
         }
     }
 
-    /// A stage on a node that was forgotten.
-    fn lost_for_good<'a>(&self, declared: &'a Declared) -> Option<&'a PlacedStage> {
-        let mut stages = declared.order.stages.iter();
-        stages.find(|stage| !self.daemon.is_member(&stage.id))
+    /// Stages on nodes that were forgotten.
+    fn lost_for_good<'a>(&self, declared: &'a Declared) -> Vec<&'a PlacedStage> {
+        let stages = declared.order.stages.iter();
+        stages
+            .filter(|stage| !self.daemon.is_member(&stage.id))
+            .collect()
     }
 
     /// Tells the cluster which models this node coordinates, and how they are.

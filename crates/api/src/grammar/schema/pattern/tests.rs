@@ -129,6 +129,39 @@ fn patterns() -> impl Strategy<Value = String> {
     prop::collection::vec(anchored, 1..3).prop_map(|ways| ways.join("|"))
 }
 
+/// llama.cpp took a minute for one token of sixty of these.
+#[test]
+fn many_parts_that_may_be_left_out_do_not_follow_each_other() {
+    for part in ["[a-y]?", "[a-y]*", "(a|b?)", "([a-y]*)", "x{0,3}"] {
+        assert!(body(&format!("^{}$", part.repeat(6))).is_ok(), "{part}");
+        let refused = body(&format!("^{}$", part.repeat(7))).unwrap_err();
+        assert_eq!(
+            refused,
+            "more than 6 parts that may be left out follow each other"
+        );
+    }
+    // Also where they stand in groups, at the seams of repetitions, or around the whole.
+    for pattern in [
+        "^(a?b?c?d?)(a?b?c?d?)$",
+        "^(a?b?c?xd?e?f?g?){2}h?$",
+        "^(a?b?c?d?xe?f?g?)+$",
+        "a?b?c?d?e?f?",
+    ] {
+        assert!(body(pattern).is_err(), "{pattern}");
+    }
+    // What people write is nothing of the kind.
+    for pattern in [
+        r"^-?\d+(\.\d+)?([eE][+-]?\d+)?$",
+        r"^\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?$",
+        r"^\+?\d{1,3}[ -]?\(?\d{1,4}\)?[ -]?\d{1,4}[ -]?\d{1,9}$",
+        r"^(\w+\s?)+$",
+        r"^https?://[a-z0-9.-]+(:\d+)?(/[^ ]*)?$",
+        r"^([a-z]+, ){1,20}[a-z]+$",
+    ] {
+        assert!(body(pattern).is_ok(), "{pattern}: {:?}", body(pattern));
+    }
+}
+
 proptest! {
     #[test]
     fn what_comes_out_matches(pattern in patterns(), seed in 0_u64..1_000_000) {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use brigade_api::{ChatTemplate, ModelInfo};
 use brigade_gguf::Layers;
+use brigade_hub::ModelRef;
 use brigade_node::{BreakOff, Cluster, End, NodeError, NodeInfo, Prompt, child};
 
 use super::Shared;
@@ -248,8 +249,16 @@ impl Slot {
         self.lock().serves.clone()
     }
 
-    /// Why it cannot answer now.
+    /// Why it cannot answer now, for clients.
     pub(super) fn trouble(&self) -> Option<String> {
+        let trouble = self.plain_trouble()?;
+        Some(match &self.declared.order.model {
+            ModelRef::Path(path) => model::without_folder(&trouble, path),
+            _ => trouble,
+        })
+    }
+
+    fn plain_trouble(&self) -> Option<String> {
         let state = self.lock();
         match (&state.failure, &state.waits, &state.cluster) {
             (Some(failure), ..) => Some(failure.clone()),

@@ -188,8 +188,7 @@ impl Shared {
     /// Loads a file, unless another node is about to.
     fn load_from(self: &Arc<Self>, path: &Path, name: &str) -> Outcome {
         let broken = |error: anyhow::Error| {
-            // Where the operator keeps models is not for everybody.
-            let reason = format!("{error:#}").replace(&*path.to_string_lossy(), name);
+            let reason = model::without_folder(&format!("{error:#}"), path);
             BackendError::Unavailable(format!("{name} could not be loaded: {reason}"))
         };
         let order = LoadOrder {

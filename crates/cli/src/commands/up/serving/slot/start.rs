@@ -81,7 +81,7 @@ impl Slot {
 /// Where the stages go; an error names what is waited for.
 fn seats(shared: &Shared, declared: &Declared) -> anyhow::Result<Vec<Seat>> {
     let Declared { order, name } = declared;
-    if let Some(stage) = shared.lost_for_good(declared) {
+    if let [stage, ..] = shared.lost_for_good(declared)[..] {
         bail!(
             "{} was forgotten: `brigade unload {name}`, then load it again",
             stage.node
