@@ -25,7 +25,7 @@ pub(crate) fn run(goal: Goal) -> Result<()> {
     let output = Command::new(binary)
         .arg("bench")
         .arg(&model)
-        // Eight of each, in some fifteen minutes.
+        // Eight of each, in some eighteen minutes.
         .args(["--peers", "--rounds", "4", "--pairs", "2"])
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())

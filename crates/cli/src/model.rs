@@ -246,16 +246,6 @@ pub(crate) fn placement(
     }
 }
 
-/// A text for clients: where the operator keeps a model is not for everybody.
-pub(crate) fn without_folder(text: &str, model: &Path) -> String {
-    match model.parent().and_then(Path::to_str) {
-        Some(folder) if !folder.is_empty() => {
-            text.replace(&format!("{folder}{}", std::path::MAIN_SEPARATOR), "")
-        }
-        _ => text.to_owned(),
-    }
-}
-
 /// Layer ranges of even work that the architecture allows.
 pub(crate) fn even(source: &Source, stages: u32, balance: Balance) -> anyhow::Result<Vec<Layers>> {
     let ranges = divided(source, stages, balance)?;

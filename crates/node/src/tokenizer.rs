@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{NodeError, child};
 
-/// How long the process may take for a text or a grammar. Megabytes take seconds.
+/// How long the process may take for the vocabulary, a text or a grammar. Megabytes take seconds.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What the child is told.
@@ -207,10 +207,7 @@ impl Process {
     fn start(model: &Path) -> Result<(Self, VocabularyFacts), NodeError> {
         let (mut child, mut reports) = child::spawn("tokenizer", "the tokenizer")?;
         child.order(&Order::Load(model.to_owned()))?;
-        if !reports.wait(PATIENCE) {
-            return Err(child.hangs(PATIENCE));
-        }
-        match reports.read()? {
+        match hear(&mut child, &mut reports)? {
             Some(Report::Loaded(facts)) => Ok((Self { child, reports }, facts)),
             Some(Report::Failed(reason)) => Err(NodeError::Refused {
                 name: "the tokenizer".to_owned(),
@@ -226,16 +223,25 @@ impl Process {
             Task::Text(text) => Order::Tokenize(text.clone()),
             Task::Grammar(grammar) => Order::CheckGrammar(grammar.clone()),
         })?;
-        if !self.reports.wait(PATIENCE) {
-            return Err(self.child.hangs(PATIENCE));
-        }
-        match (self.reports.read()?, task) {
+        match (hear(&mut self.child, &mut self.reports)?, task) {
             (Some(Report::Tokens(tokens)), Task::Text(_)) => Ok(tokens),
             (Some(Report::GrammarWorks), Task::Grammar(_)) => Ok(Vec::new()),
             (Some(Report::Failed(reason)), _) => Err(NodeError::Tokenize(reason)),
             (Some(_), _) => Err(unexpected()),
             (None, _) => Err(self.child.gone()),
         }
+    }
+}
+
+/// What the process says next; one that says nothing is killed.
+fn hear(
+    child: &mut child::ChildProcess,
+    reports: &mut child::Reports,
+) -> Result<Option<Report>, NodeError> {
+    if reports.wait(PATIENCE) {
+        reports.read()
+    } else {
+        Err(child.hangs(PATIENCE))
     }
 }
 

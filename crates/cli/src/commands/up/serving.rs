@@ -8,7 +8,7 @@ mod slot;
 mod wanted;
 
 use std::net::{SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::path::{MAIN_SEPARATOR, Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::bail;
@@ -240,6 +240,16 @@ fn must_be_free(slots: &[Arc<Slot>], name: &str) -> anyhow::Result<()> {
 fn kept(order: &LoadOrder, source: &Source) -> Option<PathBuf> {
     let is_path = matches!(order.model, ModelRef::Path(_));
     (!is_path).then(|| source.path().to_owned())
+}
+
+/// A text for clients: where the operator keeps a model is not for everybody.
+fn without_folder(text: &str, model: &Path) -> String {
+    match model.parent().and_then(Path::to_str) {
+        Some(folder) if !folder.is_empty() => {
+            text.replace(&format!("{folder}{MAIN_SEPARATOR}"), "")
+        }
+        _ => text.to_owned(),
+    }
 }
 
 impl Shared {

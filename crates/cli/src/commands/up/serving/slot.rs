@@ -12,8 +12,8 @@ use brigade_gguf::Layers;
 use brigade_hub::ModelRef;
 use brigade_node::{BreakOff, Cluster, End, NodeError, NodeInfo, Prompt, child};
 
-use super::Shared;
 use super::declared::Declared;
+use super::{Shared, without_folder};
 use crate::backend::LocalBackend;
 use crate::commands::up::Report;
 use crate::control::{Running, StageView};
@@ -253,7 +253,7 @@ impl Slot {
     pub(super) fn trouble(&self) -> Option<String> {
         let trouble = self.plain_trouble()?;
         Some(match &self.declared.order.model {
-            ModelRef::Path(path) => model::without_folder(&trouble, path),
+            ModelRef::Path(path) => without_folder(&trouble, path),
             _ => trouble,
         })
     }

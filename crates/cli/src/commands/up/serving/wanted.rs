@@ -19,8 +19,8 @@ use brigade_hub::ModelRef;
 use brigade_node::Host;
 use tokio::sync::watch;
 
-use super::Shared;
 use super::cluster::Announced;
+use super::{Shared, without_folder};
 use crate::control::LoadOrder;
 use crate::model::{self, Decoding, Engine};
 
@@ -188,7 +188,7 @@ impl Shared {
     /// Loads a file, unless another node is about to.
     fn load_from(self: &Arc<Self>, path: &Path, name: &str) -> Outcome {
         let broken = |error: anyhow::Error| {
-            let reason = model::without_folder(&format!("{error:#}"), path);
+            let reason = without_folder(&format!("{error:#}"), path);
             BackendError::Unavailable(format!("{name} could not be loaded: {reason}"))
         };
         let order = LoadOrder {
