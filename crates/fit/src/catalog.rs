@@ -26,6 +26,8 @@ use crate::machine::limit::{LimitRule, limit};
 use crate::model::Model;
 use crate::model::mix::{self, Mix};
 use crate::nearest::nearest;
+use crate::placement::HOP_SOFTWARE_MS;
+use crate::program::Program;
 use crate::speed::fitted::{self, Fitted};
 
 use combos::{Combo, ComboLine};
@@ -35,7 +37,7 @@ use hardware::{Device, Hardware, SoldMachine};
 use links::{CatalogLink, LinkKind};
 use measurements::{Measurement, Refusal};
 use named::NamedModel;
-use notes::{MissNote, Notes, Pipeline};
+use notes::MissNote;
 use read::{File, Row, merge};
 use runtimes::{Runtime, RuntimeFit};
 
@@ -114,8 +116,8 @@ pub struct Catalog {
     pub refused: Vec<Refusal>,
     /// Models that are known by name and speed only.
     pub named: Vec<NamedModel>,
-    /// What the backtest needs besides measurements.
-    pub notes: Notes,
+    /// Why some predictions miss.
+    pub misses: Vec<MissNote>,
     /// Parameters of the speed model, fitted to the measurements.
     pub fitted: Fitted,
 }
@@ -132,7 +134,6 @@ struct Rows {
     sources: Vec<Row<SourceKind>>,
     refused: Vec<Row<Refusal>>,
     named: Vec<Row<NamedModel>>,
-    pipeline: Option<Pipeline>,
     misses: Vec<Row<MissNote>>,
     fitted: Option<Fitted>,
 }
@@ -289,6 +290,16 @@ impl Catalog {
         all.max().cloned().unwrap_or_default()
     }
 
+    /// What a hop between nodes takes in a program beside the link, in milliseconds: Brigade's own
+    /// as measured, another's as published, else Brigade's.
+    pub fn hop_software_ms(&self, program: Program) -> f64 {
+        let mut runtimes = self.runtimes.iter();
+        let runtime = runtimes.find(|runtime| runtime.id == program.id());
+        runtime
+            .and_then(|runtime| runtime.hop_ms)
+            .unwrap_or(HOP_SOFTWARE_MS)
+    }
+
     fn link_kind(&self, id: &str) -> Option<LinkKind> {
         let mut links = self.links.iter();
         links.find(|link| link.link.id == id).map(|link| link.kind)
@@ -298,7 +309,7 @@ impl Catalog {
 impl Rows {
     fn read<'a>(text: impl Fn(&str) -> &'a str) -> Result<Self, FitError> {
         let file = |name: &'static str| File::new(name, text(name));
-        let (pipeline, misses) = notes::read(file("backtest.toml"))?;
+        let misses = notes::read(file("backtest.toml"))?;
         let fitted = match text("speed.toml") {
             "" => None,
             _ => Some(fitted::read(file("speed.toml"))?),
@@ -318,7 +329,6 @@ impl Rows {
             sources: evidence::read(file("evidence.toml"))?,
             refused: measurements::read_refused(file("measurements-refused.toml"))?,
             named: named::read(file("names.toml"))?,
-            pipeline,
             misses,
             fitted,
         })
@@ -337,7 +347,6 @@ impl Rows {
         merge(&mut self.refused, over.refused);
         merge(&mut self.named, over.named);
         merge(&mut self.misses, over.misses);
-        self.pipeline = over.pipeline.or(self.pipeline.take());
         self.fitted = over.fitted.or(self.fitted.take());
         for mix in over.mixes {
             match self.mixes.iter_mut().find(|old| old.name == mix.name) {
@@ -376,10 +385,7 @@ impl Rows {
             wrong,
             refused,
             named: values(self.named),
-            notes: Notes {
-                pipeline: self.pipeline.unwrap_or_default(),
-                misses: values(self.misses),
-            },
+            misses: values(self.misses),
             fitted: self.fitted.unwrap_or_default(),
         };
         let combos: Result<Vec<Combo>, FitError> = self

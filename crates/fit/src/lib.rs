@@ -26,6 +26,7 @@ pub mod model;
 pub mod nearest;
 pub mod page;
 pub mod placement;
+pub mod program;
 mod rows;
 pub mod speed;
 pub mod split;

@@ -42,8 +42,8 @@ pub const COMFORTABLE: f64 = 0.85;
 /// Sets of nodes up to which the search is exact: 8 nodes that all differ, or many alike.
 pub const EXACT_STATES: usize = 512;
 
-/// What a hop costs beside the link, in milliseconds: half of what a round trip over loopback
-/// takes with this transport when both ends have computed for some milliseconds in between.
+/// What a hop of Brigade costs beside the link, in milliseconds: half of what a round trip over
+/// loopback takes with this transport when both ends have computed for some milliseconds in between.
 pub const HOP_SOFTWARE_MS: f64 = 0.12;
 
 /// What a plan should be best at.
@@ -326,6 +326,12 @@ impl<'a> Field<'a> {
             speed,
         }
         .token_s()
+    }
+
+    /// Seconds for some bytes to get from one stage to the next, in the program that runs them.
+    fn hop_s(&self, link: &Link, bytes: f64, speed: &dyn Speed) -> f64 {
+        let software_ms = speed.hop_software_ms(self.costs.program);
+        (link.latency_ms + software_ms) / 1e3 + bytes / (link.bandwidth_gb_s * 1e9)
     }
 
     /// The link between two nodes.

@@ -16,6 +16,8 @@ use crate::error::FitError;
 use crate::evidence::{Estimate, Evidence};
 use crate::machine::{Pool, PoolKind};
 use crate::model::{Exactness, Model, Quantization};
+use crate::placement::HOP_SOFTWARE_MS;
+use crate::program::Program;
 
 pub use rate::Rate;
 
@@ -31,6 +33,11 @@ pub trait Speed {
     /// How much faster some GPUs of one host read a prompt of so many micro-batches than one does
     /// that has all of their layers.
     fn overlap(&self, pools: usize, batches: f64) -> f64;
+
+    /// Milliseconds that a hop between nodes takes beside the link, in the program that runs them.
+    fn hop_software_ms(&self, _program: Program) -> f64 {
+        HOP_SOFTWARE_MS
+    }
 
     /// A rate, in tokens a second, with its interval and evidence; `mid` is what
     /// [`step_s`](Self::step_s) came to.
@@ -97,6 +104,8 @@ pub struct SpeedModel<'a> {
     catalog: &'a Catalog,
     decode: Vec<f64>,
     prefill: Vec<f64>,
+    /// In the order of [`Program::ALL`].
+    hops_ms: [f64; Program::ALL.len()],
     known: KnownRows<'a>,
 }
 
@@ -107,6 +116,7 @@ impl<'a> SpeedModel<'a> {
             catalog,
             decode: catalog.fitted.decode_values(),
             prefill: catalog.fitted.prefill_values(),
+            hops_ms: Program::ALL.map(|program| catalog.hop_software_ms(program)),
             known: KnownRows::new(catalog),
         }
     }
@@ -123,7 +133,7 @@ impl<'a> SpeedModel<'a> {
             fit.families.iter().any(|name| name == family)
         };
         let seen = setting.pools.iter().all(has_rows);
-        // What a hop between nodes costs this program is computed, not fitted.
+        // What a hop between nodes costs is of one measurement or few, not fitted.
         let evidence = if seen && setting.nodes <= 1 {
             Evidence::Extrapolated
         } else {
@@ -223,6 +233,10 @@ impl Speed for SpeedModel<'_> {
         prefill::overlap(&self.prefill, pools as f64, batches)
     }
 
+    fn hop_software_ms(&self, program: Program) -> f64 {
+        self.hops_ms[program as usize]
+    }
+
     fn around(&self, mid: f64, rate: Rate, setting: &Setting) -> Estimate {
         let known = self.known.of(rate, setting);
         let exact = known.as_ref().is_some_and(|known| known.exact.is_some());
@@ -293,7 +307,8 @@ impl Speed for SpeedModel<'_> {
         let said = match (&known.exact, setting.nodes) {
             (Some(rows), _) => format!("{what} was measured in this setting: {}.", rows.named()),
             (None, 2..) if known.nodes.is_some() => format!(
-                "{what} is what was measured with this model on {} such nodes, at whatever context: {}.",
+                "{what} is what was measured with {} on {} such nodes, at whatever context: {}.",
+                known.model(),
                 setting.nodes,
                 known
                     .nodes
@@ -302,11 +317,13 @@ impl Speed for SpeedModel<'_> {
                     .unwrap_or_default()
             ),
             (None, 2..) => format!(
-                "{what} is corrected by what was measured with this model on one such node: {}.",
+                "{what} is corrected by what was measured with {} on one such node: {}.",
+                known.model(),
                 known.named()
             ),
             (None, _) => format!(
-                "{what} is corrected by what was measured with this model on this chip, at another quantization or context: {}.",
+                "{what} is corrected by what was measured with {} on this chip in another setting: {}.",
+                known.model(),
                 known.named()
             ),
         };

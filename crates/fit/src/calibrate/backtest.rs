@@ -202,7 +202,7 @@ fn page(
     worst.sort_by(|a, b| b.miss.ape.total_cmp(&a.miss.ape));
     let of = |rate: Rate| worst.iter().filter(move |row| row.rate == rate).take(WORST);
     let worst = of(Rate::Decode).chain(of(Rate::Prefill)).map(|row| {
-        let mut known = catalog.notes.misses.iter();
+        let mut known = catalog.misses.iter();
         let note = known.find(|note| note.id == row.miss.id);
         Miss {
             why: note.map(|note| note.why.clone()),

@@ -54,6 +54,11 @@ pub struct Runtime {
     /// Whether the number of nodes must be a power of two.
     #[serde(default)]
     pub power_of_two: bool,
+    /// What a hop of its pipelines takes a token beside the link's latency, in milliseconds, where
+    /// that was published.
+    pub hop_ms: Option<f64>,
+    /// Where that comes from.
+    pub hop_source: Option<String>,
     /// What a user should know, in a sentence.
     pub note: String,
     /// Where the facts come from.
@@ -103,6 +108,13 @@ pub(crate) fn read(file: File<'_>) -> Result<Vec<Row<Runtime>>, FitError> {
             Some(("splits", "names no way to run a model".to_owned()))
         } else if runtime.backends.is_empty() {
             Some(("backends", "names no backend".to_owned()))
+        } else if runtime
+            .hop_ms
+            .is_some_and(|ms| !(0.0..1000.0).contains(&ms))
+        {
+            Some(("hop_ms", "not plausible".to_owned()))
+        } else if runtime.hop_ms.is_some() != runtime.hop_source.is_some() {
+            Some(("hop_source", "goes with hop_ms".to_owned()))
         } else {
             sourced(&runtime.source, &runtime.date)
         };

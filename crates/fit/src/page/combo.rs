@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::Page;
 use super::doc::Doc;
 use super::formats;
+use super::measured::{self, MeasuredRow};
 use super::parts::{self, Counts, Head, RuntimeRow};
 use crate::FitError;
 use crate::catalog::Catalog;
@@ -38,6 +39,8 @@ pub struct ComboPage {
     pub counts: Counts,
     /// One model in full.
     pub worked: Option<Worked>,
+    /// What was measured on such machines.
+    pub measured: Vec<MeasuredRow>,
     /// Models that show what splitting costs or gains.
     pub splits: Vec<SplitCase>,
     /// Runtimes, and what they do here.
@@ -166,6 +169,7 @@ impl ComboPage {
         sort(&mut models);
         Ok(Self {
             head: Head::new(catalog, cluster, ask),
+            measured: measured::rows(catalog, cluster, None),
             role: combo.map(|combo| combo.role.clone()).unwrap_or_default(),
             topology: combo
                 .map(|combo| combo.topology.clone())

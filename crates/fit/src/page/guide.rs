@@ -13,9 +13,11 @@ use crate::FitError;
 use crate::catalog::Catalog;
 use crate::catalog::links::LinkKind;
 use crate::cluster::{Cluster, Link, Links, Node};
+use crate::evidence::Evidence;
 use crate::machine::{Machine, PoolKind};
-use crate::model::Model;
+use crate::model::{Format, Model};
 use crate::placement::HOP_SOFTWARE_MS;
+use crate::program::Program;
 use crate::speed::Speed;
 use crate::verdict::{Ask, Detail, Split, assess};
 
@@ -47,6 +49,8 @@ pub struct HopRow {
     pub bandwidth_gb_s: f64,
     /// The model's name.
     pub model: String,
+    /// How the link's figures are known.
+    pub evidence: Evidence,
     /// What one hop costs a token of it, in milliseconds.
     pub hop_ms: f64,
     /// Tokens a second on one node, and in pipelines over 2 and 4.
@@ -118,14 +122,15 @@ impl Guide {
     }
 }
 
-/// Models that show what a hop costs: a dense one of about 70 B, and the mixture of experts with
-/// the fewest active parameters of at least 20 B.
+/// Models that show what a hop costs, of those that Brigade cuts: a dense one of about 70 B, and the
+/// mixture of experts with the fewest active parameters of at least 20 B.
 fn references(catalog: &Catalog) -> Vec<&Model> {
     let known = || {
         catalog
             .models
             .iter()
             .filter(|model| model.missing.is_empty())
+            .filter(|model| Program::of_pipeline(model, Format::Gguf) == Program::Brigade)
     };
     let dense = known()
         .filter(|model| model.experts == 0)
@@ -150,6 +155,7 @@ fn hop_rows(
 ) -> Result<Vec<HopRow>, FitError> {
     let ask = Ask {
         detail: Detail::Full,
+        format: Some(Format::Gguf),
         ..ask.clone()
     };
     let mut rows = Vec::new();
@@ -174,6 +180,7 @@ fn hop_rows(
             latency_ms: link.link.latency_ms,
             bandwidth_gb_s: link.link.bandwidth_gb_s,
             model: model.name.clone(),
+            evidence: link.evidence,
             hop_ms: hop_ms(&link.link, model.hidden) + HOP_SOFTWARE_MS,
             tok_s: (
                 one,

@@ -21,17 +21,18 @@ const HIDDEN: u32 = 8_192;
 pub(super) fn facts(catalog: &Catalog, link: &Link, nodes: usize) -> Vec<String> {
     let hop = hop_ms(link, HIDDEN) + HOP_SOFTWARE_MS;
     let mut facts = vec![format!(
-        "A hop costs a token about {} ms over TCP: {} ms latency, {} ms for a hidden state of {} values, {} ms in software.",
+        "A hop costs a token about {} ms over TCP: {} ms latency, {} ms for a hidden state of {} values, {} ms in Brigade's software{}.",
         short(hop),
         short(link.latency_ms),
         short(hop_ms(link, HIDDEN) - link.latency_ms),
         thousands(i64::from(HIDDEN)),
         short(HOP_SOFTWARE_MS),
+        others(catalog),
     )];
     if nodes > 1 {
         let all = hop * nodes as f64;
         facts.push(format!(
-            "Latency between nodes caps a single stream: {nodes} hops a token (the last one back to the first node) are {} ms, so that no model is faster than {} tok/s over all {nodes} nodes.",
+            "Latency between nodes caps a single stream: {nodes} hops a token (the last one back to the first node) are {} ms, so that none is faster than {} tok/s over all {nodes} nodes.",
             short(all),
             brief(1e3 / all)
         ));
@@ -60,6 +61,18 @@ pub(super) fn facts(catalog: &Catalog, link: &Link, nodes: usize) -> Vec<String>
         ));
     }
     facts
+}
+
+/// What other programs take in software, as published.
+fn others(catalog: &Catalog) -> String {
+    let published = catalog.runtimes.iter().filter_map(|runtime| {
+        let hop_ms = runtime.hop_ms?;
+        Some(format!("{} in {}'s", brief(hop_ms), runtime.name))
+    });
+    match &published.collect::<Vec<_>>()[..] {
+        [] => String::new(),
+        others => format!(" (published: {})", and(others)),
+    }
 }
 
 /// `1/9`, or `94 %` where that says more.

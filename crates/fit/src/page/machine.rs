@@ -7,6 +7,7 @@ use super::combo::{ModelRow, layout, sort, tables};
 use super::doc::{Block, Cell, Doc, Section, Table, Target};
 use super::format::{gb, gib, percent, sentence};
 use super::formats;
+use super::measured::{self, MeasuredRow};
 use super::parts::{self, Counts, Head};
 use super::thresholds;
 use super::words;
@@ -25,6 +26,8 @@ pub struct MachinePage {
     pub models: Vec<ModelRow>,
     /// How many are in each tier.
     pub counts: Counts,
+    /// What was measured on its chips.
+    pub measured: Vec<MeasuredRow>,
     /// Combos of the catalog that it is part of: id and name.
     pub combos: Vec<(String, String)>,
     /// Links that it has ports for.
@@ -49,6 +52,7 @@ impl MachinePage {
         };
         Self {
             head: Head::new(catalog, &cluster, ask),
+            measured: measured::rows(catalog, &cluster, None),
             counts: Counts::of(verdicts.iter().map(|verdict| verdict.tier)),
             models,
             combos: catalog
@@ -82,6 +86,7 @@ impl Page for MachinePage {
         memory.push(Block::Pairs { pairs });
         let mut sections = vec![Section::new("memory", "Memory", memory)];
         sections.extend(tiers(&self.models));
+        sections.extend(measured::section(&self.measured, "this machine's chips"));
         if !self.combos.is_empty() {
             let mut table = Table::new("Combos of the catalog with this machine", &["Combo"]);
             for (id, name) in &self.combos {

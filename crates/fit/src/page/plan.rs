@@ -14,6 +14,7 @@ use crate::catalog::Catalog;
 use crate::cluster::Cluster;
 use crate::model::{Format, Model};
 use crate::placement::{HOP_SOFTWARE_MS, Plan};
+use crate::program::Program;
 use crate::speed::Speed;
 use crate::verdict::{Ask, Detail, Verdict, assess, plan};
 
@@ -92,9 +93,12 @@ impl PlanPage {
         plan: Option<Plan>,
     ) -> Self {
         let head = Head::new(catalog, cluster, ask);
-        let stages = plan
-            .as_ref()
-            .map_or_else(Vec::new, |plan| rows(plan, model, cluster, &verdict));
+        let software_ms = formats::of(model, &verdict.quant).map_or(HOP_SOFTWARE_MS, |format| {
+            catalog.hop_software_ms(Program::of_pipeline(model, format))
+        });
+        let stages = plan.as_ref().map_or_else(Vec::new, |plan| {
+            rows(plan, model, cluster, &verdict, software_ms)
+        });
         Self {
             schema: "brigade.plan/1",
             on: head.combo,
@@ -110,7 +114,13 @@ impl PlanPage {
     }
 }
 
-fn rows(plan: &Plan, model: &Model, cluster: &Cluster, verdict: &Verdict) -> Vec<StageRow> {
+fn rows(
+    plan: &Plan,
+    model: &Model,
+    cluster: &Cluster,
+    verdict: &Verdict,
+    software_ms: f64,
+) -> Vec<StageRow> {
     let count = plan.stages.len();
     let stage = |index: usize| plan.stages.get(index % count.max(1));
     plan.stages
@@ -146,7 +156,7 @@ fn rows(plan: &Plan, model: &Model, cluster: &Cluster, verdict: &Verdict) -> Vec
                     ledger.pools.iter().map(|pool| pool.working_set_bytes).sum()
                 }),
                 disk_bytes: ledger.map_or(0, |ledger| ledger.disk_bytes),
-                hop_ms: hop.map(|link| hop_ms(link, model.hidden) + HOP_SOFTWARE_MS),
+                hop_ms: hop.map(|link| hop_ms(link, model.hidden) + software_ms),
             })
         })
         .collect()

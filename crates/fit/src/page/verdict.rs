@@ -7,6 +7,7 @@ use super::doc::{Block, Chart, Doc, Figure, Point, Section};
 use super::format::{brief, count, gb, gib, interval, percent, sentence, thousands, tokens};
 use super::formats;
 use super::ledger;
+use super::measured::{self, MeasuredRow};
 use super::parts::{self, Counts, Head};
 use super::thresholds;
 use super::words;
@@ -36,6 +37,8 @@ pub struct VerdictPage {
     pub counts: Counts,
     /// One stream's decode over contexts that fit.
     pub decode_by_context: Vec<(u32, Estimate)>,
+    /// What was measured of the model on such chips.
+    pub measured: Vec<MeasuredRow>,
     /// Where the facts of the model come from, a sentence each.
     pub sources: Vec<String>,
     /// The format of the quantization, where one is known.
@@ -72,6 +75,7 @@ impl VerdictPage {
         }
         Ok(Self {
             head: Head::new(catalog, cluster, &ask),
+            measured: measured::rows(catalog, cluster, Some(&model.id)),
             counts: Counts::of(std::iter::once(verdict.tier)),
             sources: sources(model, &verdict.quant),
             format: formats::of(model, &verdict.quant),
@@ -125,6 +129,10 @@ impl Page for VerdictPage {
         doc.sections.push(why(verdict));
         doc.sections.extend(holds(verdict, self.format));
         doc.sections.extend(speed(verdict, &self.decode_by_context));
+        doc.sections.extend(measured::section(
+            &self.measured,
+            "this model on such chips",
+        ));
         doc.sections.extend(ways(verdict, self.head.nodes.len()));
         let mut memory = vec![Block::Table(parts::node_table(&self.head.nodes))];
         memory.extend(super::combo::layout::budget(&self.head));
@@ -355,16 +363,16 @@ fn evidence_words(evidence: Evidence) -> String {
             "this setting was measured, and the measurements take the formula's place"
         }
         Evidence::MeasuredNear => {
-            "the same model was measured on the same chip in another setting, which corrects the formula here"
+            "this model, or one of the same layers and widths, was measured on the same chip in another setting, which corrects the formula here"
         }
         Evidence::Community => {
             "somebody reported a measurement of it, or of the same model in another setting, and nobody repeated it"
         }
         Evidence::Extrapolated => {
-            "nobody measured this model on this chip; a formula that was fitted to other measurements of this kind of hardware gives it"
+            "the catalog has no measurement of this model on this chip; a formula that was fitted to others of this kind of hardware gives it"
         }
         Evidence::Estimated => {
-            "nothing alike was measured, as of a pipeline over nodes; a formula gives it, and its interval is made wider for that"
+            "the catalog has no measurement of anything alike; a formula gives it, and its interval is made wider for that"
         }
     };
     format!("The speed is {}: {what}.", evidence.name())

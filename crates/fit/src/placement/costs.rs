@@ -8,6 +8,7 @@ use super::cuts::Cuts;
 use crate::FitError;
 use crate::memory::{self, Load};
 use crate::model::{Attention, Layer, Model, Quantization};
+use crate::program::Program;
 use crate::speed::classes::Traits;
 use crate::speed::{Rate, Work};
 
@@ -44,6 +45,8 @@ pub(crate) struct Costs<'a> {
     pub(crate) model: &'a Model,
     pub(crate) quant: &'a Quantization,
     pub(crate) load: Load,
+    /// What runs it over several nodes.
+    pub(crate) program: Program,
     /// Number of layers.
     pub(crate) layers: u32,
     /// What does not depend on the load.
@@ -113,6 +116,7 @@ impl<'a> Costs<'a> {
             model,
             quant,
             load,
+            program: Program::of_pipeline(model, quant.format),
             layers: model.layers.len() as u32,
             shape,
             cache: sums(alike().flat_map(|run| vec![cache(&run[0]); run.len()])),

@@ -9,12 +9,11 @@ use super::costs::Step;
 use super::divide::{Division, even_out};
 use super::hosts::Level;
 use super::reach::{self, Pace, to_ranges};
-use super::time::hop_s;
 use super::{Field, Plan, Speed, narrow};
 use search::Search;
 
 use crate::FitError;
-use crate::cluster::Links;
+use crate::cluster::{Link, Links};
 use crate::effective::Effective;
 
 /// Stage times by class and range, each computed once.
@@ -101,7 +100,7 @@ impl<'a> Times<'a> {
             Links::Uniform(link) => link,
             _ => self.field.link(classes[from][0], classes[to][0])?,
         };
-        Some(hop_s(link, bytes))
+        Some(self.field.hop_s(link, bytes, self.speed))
     }
 }
 
@@ -161,10 +160,11 @@ pub(super) fn steadiest(
     };
     let by_node: Vec<usize> = (0..field.hosts.len()).map(class_of).collect();
     let bytes = field.costs.hidden_bytes(tokens);
+    let hop_s = |link: &Link, bytes: f64| field.hop_s(link, bytes, speed);
     let try_at = |seconds: f64| {
         let stage = |node: usize, start, end| times.stage_s(by_node[node], start, end) <= seconds;
-        let link = |link: &crate::cluster::Link| hop_s(link, bytes) <= seconds;
-        let back = |link: &crate::cluster::Link| hop_s(link, 0.0) <= seconds;
+        let link = |link: &Link| hop_s(link, bytes) <= seconds;
+        let back = |link: &Link| hop_s(link, 0.0) <= seconds;
         let pace = Pace {
             stage: &stage,
             link: &link,

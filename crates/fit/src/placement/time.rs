@@ -1,17 +1,12 @@
 //! How long a plan's steps take.
 
 use super::costs::Step;
-use super::{Field, HOP_SOFTWARE_MS, Plan, Speed};
+use super::{Field, Plan, Speed};
 use crate::FitError;
 use crate::cluster::Link;
 
 /// Tokens of the prompt that a time to the first token is about, at most.
 pub(crate) const PROMPT: u32 = 2048;
-
-/// Seconds for some bytes to get from one stage to the next.
-pub(super) fn hop_s(link: &Link, bytes: f64) -> f64 {
-    (link.latency_ms + HOP_SOFTWARE_MS) / 1e3 + bytes / (link.bandwidth_gb_s * 1e9)
-}
 
 /// A plan's times.
 pub(crate) struct Timing<'a> {
@@ -81,11 +76,14 @@ impl Timing<'_> {
             return Ok(0.0);
         };
         let bytes = self.field.costs.hidden_bytes(tokens);
-        let mut seconds = 0.0;
+        let hop = |from: usize, to: usize, bytes: f64| {
+            Ok::<f64, FitError>(self.field.hop_s(self.link(from, to)?, bytes, self.speed))
+        };
+        let mut seconds = hop(last.node, first.node, 0.0)?;
         for pair in stages.windows(2) {
-            seconds += hop_s(self.link(pair[0].node, pair[1].node)?, bytes);
+            seconds += hop(pair[0].node, pair[1].node, bytes)?;
         }
-        Ok(seconds + hop_s(self.link(last.node, first.node)?, 0.0))
+        Ok(seconds)
     }
 
     fn link(&self, from: usize, to: usize) -> Result<&Link, FitError> {

@@ -9,6 +9,7 @@ use super::weights::Weights;
 use crate::catalog::Catalog;
 use crate::catalog::measurements::Measurement;
 use crate::model::Quantization;
+use crate::program::Program;
 use crate::speed::classes::{Engine, Family};
 use crate::speed::interval::Class;
 use crate::speed::quants::QuantClass;
@@ -29,6 +30,10 @@ const CONTEXT: f64 = 2048.0;
 
 /// Of a GPU's memory, the share from which on a model is tight.
 const TIGHT: f64 = 0.85;
+
+/// A hop's link, in milliseconds: published rows name it loosely, and over TCP the catalog's cables
+/// are 0.1 to 0.3.
+const HOP_LINK_MS: f64 = 0.3;
 
 /// From this size on, in 10⁹ parameters, an unknown model may as well be a mixture of experts.
 const EITHER_B: f64 = 20.0;
@@ -76,13 +81,18 @@ impl Features {
     }
 }
 
+/// What a row is about: ids of the catalog.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct About {
+    pub(crate) device: Option<String>,
+    pub(crate) model: Option<String>,
+}
+
 /// Reads rows.
 pub(crate) struct Reader<'a> {
     catalog: &'a Catalog,
     chips: Chips<'a>,
     names: Names<'a>,
-    /// What a hop of a published pipeline takes, in milliseconds.
-    hop_ms: f64,
 }
 
 impl<'a> Reader<'a> {
@@ -91,13 +101,22 @@ impl<'a> Reader<'a> {
             catalog,
             chips: Chips::new(&catalog.devices),
             names: Names::new(catalog),
-            hop_ms: catalog.notes.pipeline.hop_ms,
+        }
+    }
+
+    /// What a row is about, as far as it can be told, also where it lacks what a prediction needs.
+    pub(crate) fn about(&self, row: &Measurement) -> About {
+        let cpu = has(&row.runtime, "cpu");
+        let chip = self.chips.find(&row.machine, cpu, row.bandwidth_gb_s);
+        About {
+            device: chip.ok().and_then(|chip| chip.device),
+            model: self.names.find(&row.model).and_then(|facts| facts.model),
         }
     }
 
     /// The row's features; an error names the missing fact.
     pub(crate) fn read(&self, row: &Measurement) -> Result<Features, String> {
-        let pipeline = split(row)?;
+        let hops = split(row)?;
         let cpu = has(&row.runtime, "cpu");
         let chip = self.chips.find(&row.machine, cpu, row.bandwidth_gb_s)?;
         let engine = engine(row, &chip);
@@ -119,7 +138,7 @@ impl<'a> Reader<'a> {
         let context = f64::from(row.context.unwrap_or(0));
         let shader = chip.fp32_tflops.filter(|_| engine != Engine::Cpu);
         let (spilled, tight) = fills(&facts, &weights, family, row, gpus);
-        let spilled = if pipeline > 0.0 { 0.0 } else { spilled };
+        let spilled = if hops > 0.0 { 0.0 } else { spilled };
         let decode = decode::Amounts {
             family,
             engine,
@@ -143,7 +162,7 @@ impl<'a> Reader<'a> {
             decode_class: Class::of_decode(tight, facts.moe, row.file_size_gib.is_some()),
             prefill_class: Class::of_prefill(family, gpus > 1.0),
             prefill: prefill_of(row, &chip, &decode, &facts, weights.file, context),
-            link_ms: pipeline * self.hop_ms,
+            link_ms: hops * (HOP_LINK_MS + self.catalog.hop_software_ms(program(row, engine))),
             quant,
             engine,
             gpus,
@@ -195,7 +214,8 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Hops between nodes: none on one node; a tensor split is not predicted.
+/// Hops between nodes, the token's way back among them: none on one node; a tensor split is not
+/// predicted.
 fn split(row: &Measurement) -> Result<f64, String> {
     if row.nodes <= 1 {
         return Ok(0.0);
@@ -205,11 +225,24 @@ fn split(row: &Measurement) -> Result<f64, String> {
         return Err("split: tensor parallel is not predicted, published evidence only".into());
     }
     if split == "pipeline" || split == "layer" || split == "layer(rpc)" {
-        return Ok(f64::from(row.nodes - 1));
+        return Ok(f64::from(row.nodes));
     }
     Err(format!(
         "split: '{split}' does not say how layers are divided"
     ))
+}
+
+/// The program of a pipeline over nodes.
+fn program(row: &Measurement, engine: Engine) -> Program {
+    if has(&row.runtime, "brigade") {
+        Program::Brigade
+    } else if engine == Engine::Mlx {
+        Program::Exo
+    } else if engine == Engine::Vllm {
+        Program::Vllm
+    } else {
+        Program::LlamaRpc
+    }
 }
 
 /// Whether a text has a word or part in it, in any case.

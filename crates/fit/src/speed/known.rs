@@ -9,6 +9,7 @@ use super::rate::Rate;
 use crate::catalog::Catalog;
 use crate::catalog::measurements::Measurement;
 use crate::evidence::Evidence;
+use crate::model::Model;
 use crate::rows::{Features, Reader, impossible};
 
 /// Contexts are the same up to this factor.
@@ -22,7 +23,7 @@ const NAMED: usize = 3;
 struct KnownRow<'a> {
     row: &'a Measurement,
     nodes: usize,
-    model: String,
+    model: &'a Model,
     device: String,
     engine: Engine,
     quant: Quant,
@@ -57,6 +58,8 @@ pub(super) struct Known<'a> {
     pub(super) spread: f64,
     /// Of the best known row.
     pub(super) evidence: Evidence,
+    /// The model that the rows are of where none is of the model itself.
+    twin: Option<&'a str>,
     rows: Vec<&'a str>,
     /// Those of exactly this setting.
     pub(super) exact: Option<Exact<'a>>,
@@ -94,12 +97,13 @@ impl<'a> KnownRows<'a> {
         let gpus = setting.pools.len() / setting.nodes.max(1);
         let quant = quants::parse(&setting.quant.name);
         let of_setting = |known: &&KnownRow| {
-            known.model == setting.model.id
+            (known.model.id == setting.model.id || alike(known.model, setting.model))
                 && known.device == first.device
                 && known.gpus == gpus
                 && (known.nodes <= 1 || known.nodes == setting.nodes)
                 && known.engine.line() == engine.line()
         };
+        let is_it = |known: &KnownRow| known.model.id == setting.model.id;
         let rows = self.rows.get_or_init(|| read(self.catalog));
         let near: Vec<(&KnownRow, Measured)> = rows
             .iter()
@@ -121,12 +125,18 @@ impl<'a> KnownRows<'a> {
             .into_iter()
             .filter(|(known, _)| known.nodes <= 1)
             .collect();
+        let all = || near.iter().chain(&of_nodes);
+        let twin = match all().any(|(known, _)| is_it(known)) {
+            true => None,
+            false => all().next().map(|(known, _)| known.model.name.as_str()),
+        };
         let context = f64::from(setting.context).max(1.0);
         let exact: Vec<_> = near
             .iter()
             .filter(|(known, measured)| {
                 let apart = (measured.tokens.max(1.0) / context).ln().abs();
                 setting.nodes <= 1
+                    && is_it(known)
                     && known.engine == engine
                     && Some(known.quant) == quant
                     && apart <= SAME_CONTEXT.ln()
@@ -161,6 +171,7 @@ impl<'a> KnownRows<'a> {
             ln_off,
             spread,
             evidence: best(&near),
+            twin,
             rows: ids(&near),
             exact,
             nodes,
@@ -169,6 +180,14 @@ impl<'a> KnownRows<'a> {
 }
 
 impl Known<'_> {
+    /// What the rows are of.
+    pub(super) fn model(&self) -> String {
+        self.twin.map_or_else(
+            || "this model".to_owned(),
+            |name| format!("{name}, which has the same layers and widths,"),
+        )
+    }
+
     /// The rows by their ids.
     pub(super) fn named(&self) -> String {
         named(&self.rows)
@@ -208,7 +227,10 @@ fn read(catalog: &Catalog) -> Vec<KnownRow<'_>> {
         Some(KnownRow {
             row,
             nodes: row.nodes.max(1) as usize,
-            model: features.facts.model.clone()?,
+            model: {
+                let id = features.facts.model.as_ref()?;
+                catalog.models.iter().find(|model| model.id == *id)?
+            },
             device: features.chip.device.clone()?,
             engine: features.engine,
             quant: features.quant,
@@ -218,6 +240,13 @@ fn read(catalog: &Catalog) -> Vec<KnownRow<'_>> {
         })
     })
     .collect()
+}
+
+/// Whether two models take a chip as long: the same layers, widths and vocabulary, as a model and what
+/// was trained further from it have.
+fn alike(a: &Model, b: &Model) -> bool {
+    (a.params, a.active_params, a.hidden, a.vocab) == (b.params, b.active_params, b.hidden, b.vocab)
+        && a.layers == b.layers
 }
 
 fn measured_decode(row: &Measurement, features: &Features, values: &[f64]) -> Option<Measured> {

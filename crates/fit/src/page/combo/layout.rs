@@ -5,6 +5,7 @@ use crate::page::combo::ComboPage;
 use crate::page::doc::{Block, Cell, Doc, Figure, Section, Table};
 use crate::page::format::{count, fine_percent, gb, gib, percent, sentence, short, thousands};
 use crate::page::ledger;
+use crate::page::measured;
 use crate::page::parts::{self, Head};
 use crate::page::thresholds;
 use crate::page::words;
@@ -12,6 +13,7 @@ use crate::page::words;
 pub(super) fn doc(page: &ComboPage) -> Doc {
     let mut sections = vec![summary(page), topology(page), memory(page)];
     sections.extend(tables::tiers(&page.models));
+    sections.extend(measured::section(&page.measured, "such machines"));
     sections.extend(around::splits(page));
     sections.extend(around::runtimes(&page.runtimes));
     sections.extend(around::failures(&page.failures));

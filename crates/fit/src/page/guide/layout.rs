@@ -136,7 +136,7 @@ fn worth(guide: &Guide) -> Section {
 
 fn links(guide: &Guide) -> Section {
     let mut blocks = vec![Block::text(format!(
-        "Each row is a layer pipeline over 2 and 4 nodes like {}, the largest unified memory of the catalog: a slower machine loses a smaller share. One stream, over TCP; each token crosses every link once, and once more back to the first node.",
+        "Each row is a layer pipeline over 2 and 4 nodes like {}, the largest unified memory of the catalog: a slower machine loses a smaller share. One stream, over TCP, by Brigade's stages; each token crosses every link once, and once more back to the first node. What a link's latency is known from stands beside it: where one is estimated and another was measured, rows that are near each other have no order.",
         guide.machine
     ))];
     let mut models: Vec<&str> = guide.hops.iter().map(|row| row.model.as_str()).collect();
@@ -146,6 +146,7 @@ fn links(guide: &Guide) -> Section {
             "Link",
             ">Latency",
             ">Bandwidth",
+            "Known",
             ">A hop",
             ">1 node",
             ">2 nodes",
@@ -162,6 +163,7 @@ fn links(guide: &Guide) -> Section {
                     Cell::text(row.name.clone()),
                     Cell::text(format!("{} ms", short(row.latency_ms))),
                     Cell::text(format!("{} GB/s", short(row.bandwidth_gb_s))),
+                    Cell::text(row.evidence.name()),
                     Cell::text(format!("{} ms", short(row.hop_ms))),
                     Cell::text(brief(row.tok_s.0)),
                     Cell::text(rate(row.tok_s.1)),
