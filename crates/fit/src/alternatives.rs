@@ -143,7 +143,7 @@ impl<'a> Compare<'a> {
 
     fn one_node(&self) -> Result<Option<Way>, FitError> {
         let ways = choice::Ways::new(self.model, self.quant, self.cluster, self.load, self.ask)?;
-        let (Some(best), _) = ways.one_node(self.speed) else {
+        let Some(best) = ways.one_node(self.speed) else {
             return Ok(None);
         };
         let node = &self.cluster.nodes[best.plan.stages[0].node];

@@ -108,6 +108,7 @@ pub struct Part {
 }
 
 /// A model under a load on a cluster: what a search needs.
+#[derive(Clone)]
 pub(crate) struct Field<'a> {
     pub(crate) cluster: &'a Cluster,
     pub(crate) costs: Costs<'a>,
@@ -172,14 +173,14 @@ impl<'a> Field<'a> {
 
     /// A node alone, with no cluster around it.
     pub(crate) fn alone(&mut self, node: usize) {
-        let machine = self.hosts[node].machine;
-        Rc::make_mut(&mut self.hosts)[node] = Host::new(machine, 1, None);
+        let alone = self.hosts[node].alone();
+        Rc::make_mut(&mut self.hosts)[node] = alone;
         self.classes = vec![vec![node]];
     }
 
     /// The same without system memory beside GPUs, where there is any.
     pub(crate) fn gpus_only(&self) -> Option<Self> {
-        let mut other = self.under(self.costs.load);
+        let mut other = self.clone();
         let mut changed = false;
         for host in Rc::make_mut(&mut other.hosts) {
             changed |= host.gpus_only();
@@ -256,6 +257,11 @@ impl<'a> Field<'a> {
             |found| found.1,
             try_at,
         ))
+    }
+
+    /// Some plan within the limits, with at most so many stages.
+    pub(crate) fn within_limits(&self, most: usize) -> Option<Plan> {
+        self.pack(&reach::reach(self, Level::Limit, most, None)?, Level::Limit)
     }
 
     /// The level that a plan takes: the utilization of its fullest pool, and that of a
@@ -382,6 +388,24 @@ fn classes(
             Some(class) => class.push(node),
             None => classes.push(vec![node]),
         }
+    }
+    // Of divisions that are as good, the first one found is taken: whichever way the machines are
+    // written, it begins with the quickest.
+    let order = |class: &Vec<usize>| {
+        let machine = hosts[class[0]].machine;
+        let bandwidths = machine.pools.iter().filter_map(|pool| pool.bandwidth_gb_s);
+        let memory: Vec<(u64, &str)> = machine
+            .pools
+            .iter()
+            .map(|pool| (pool.limit_bytes, pool.device.as_str()))
+            .collect();
+        (bandwidths.fold(0.0, f64::max), memory)
+    };
+    if uniform {
+        classes.sort_by(|a, b| {
+            let (a, b) = (order(a), order(b));
+            b.0.total_cmp(&a.0).then_with(|| b.1.cmp(&a.1))
+        });
     }
     classes
 }

@@ -112,8 +112,11 @@ pub struct Verdict {
     pub utilization: Option<f64>,
     /// The node with the least headroom.
     pub binding_node: Option<String>,
-    /// The largest context that fits within the limits, in tokens, up to the model's own.
+    /// The largest context that fits within the limits, in tokens, up to the model's own, however
+    /// the model is divided.
     pub max_context: Option<u32>,
+    /// The same of the plan that this verdict is about.
+    pub plan_max_context: Option<u32>,
     /// What was asked for, the context cut to the model's own.
     pub load: Load,
     /// Tokens a second of one stream at this context.

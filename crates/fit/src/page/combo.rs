@@ -75,8 +75,10 @@ pub struct ModelRow {
     pub utilization: Option<f64>,
     /// The node with the least headroom.
     pub binding_node: Option<String>,
-    /// The largest context that fits.
+    /// The largest context that fits, however the model is divided.
     pub max_context: Option<u32>,
+    /// The same divided as here.
+    pub plan_max_context: Option<u32>,
     /// Nodes that hold layers.
     pub nodes_used: usize,
     /// One stream.
@@ -225,6 +227,7 @@ impl From<&Verdict> for ModelRow {
             utilization: verdict.utilization,
             binding_node: verdict.binding_node.clone(),
             max_context: verdict.max_context,
+            plan_max_context: verdict.plan_max_context,
             nodes_used: verdict
                 .ledger
                 .iter()

@@ -173,7 +173,7 @@ impl Place {
             weights_bytes: verdict.weights_bytes,
             tier: verdict.tier,
             utilization: verdict.utilization,
-            max_context: verdict.max_context,
+            max_context: verdict.plan_max_context,
             decode_tok_s: verdict.decode_tok_s,
         }
     }

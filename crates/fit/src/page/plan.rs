@@ -75,6 +75,7 @@ impl PlanPage {
     ) -> Result<Self, FitError> {
         let ask = Ask {
             detail: Detail::Full,
+            links: catalog.links_between(cluster),
             ..ask.clone()
         };
         let verdict = assess(model, cluster, &ask, speed)?;

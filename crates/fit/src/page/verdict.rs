@@ -152,10 +152,16 @@ pub(super) fn answer(verdict: &Verdict, format_note: &str) -> Vec<String> {
         more.push(format!("one stream decodes {rate}"));
     }
     if let Some(context) = verdict.max_context.filter(|context| *context > 0) {
-        more.push(format!(
-            "the largest context that fits is {}",
-            tokens(context)
-        ));
+        let here = verdict.plan_max_context.unwrap_or(0);
+        more.push(if here < context {
+            format!(
+                "the largest context that fits is {} this way, {} divided otherwise",
+                tokens(here),
+                tokens(context)
+            )
+        } else {
+            format!("the largest context that fits is {}", tokens(context))
+        });
     }
     if !more.is_empty() {
         answer.push(sentence(&more.join("; ")));
@@ -212,13 +218,17 @@ pub(super) fn figures(verdict: &Verdict) -> Vec<Figure> {
             ));
         }
     }
-    if let Some(context) = verdict.max_context {
-        let note = "the largest that stays within the limit";
-        figures.push(Figure::new(
-            "Max context",
-            thousands(i64::from(context)),
-            note,
-        ));
+    if let Some(most) = verdict.max_context {
+        let here = verdict.plan_max_context.unwrap_or(0);
+        let note = if here < most {
+            format!(
+                "within the limit, divided as here; {} otherwise",
+                thousands(i64::from(most))
+            )
+        } else {
+            "the largest that stays within the limit".to_owned()
+        };
+        figures.push(Figure::new("Max context", thousands(i64::from(here)), note));
     }
     figures
 }

@@ -43,6 +43,21 @@ pub(super) fn verdict(verdict: &Verdict) -> String {
             "Yes, comfortably: {} at {quant} with {context} of context takes {share} of effective memory on {binding}.",
             verdict.name
         ),
+        Tier::Borderline if verdict.max_context.unwrap_or(0) < verdict.load.context => {
+            let streams = match verdict.load.sequences {
+                1 => String::new(),
+                streams => format!(" for each of {streams} streams"),
+            };
+            let most = verdict.max_context.filter(|most| *most > 0);
+            let most = most.map_or_else(
+                || "fewer streams".to_owned(),
+                |most| format!("at most {}", super::format::tokens(most)),
+            );
+            format!(
+                "Borderline: {} at {quant} does not fit with {context} of context{streams}, but with {most}.",
+                verdict.name
+            )
+        }
         Tier::Borderline => format!(
             "Borderline: {} at {quant} with {context} of context takes {share} of effective memory on {binding}.",
             verdict.name

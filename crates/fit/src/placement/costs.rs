@@ -41,6 +41,7 @@ impl Step {
 }
 
 /// A model in one quantization under one load.
+#[derive(Clone)]
 pub(crate) struct Costs<'a> {
     pub(crate) model: &'a Model,
     pub(crate) quant: &'a Quantization,

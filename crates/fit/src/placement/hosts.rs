@@ -52,6 +52,15 @@ impl<'a> Host<'a> {
         }
     }
 
+    /// The same with no cluster around it.
+    pub(crate) fn alone(&self) -> Self {
+        let alone = Self::new(self.machine, 1, None);
+        Self {
+            ram: self.ram,
+            ..alone
+        }
+    }
+
     /// Leaves system memory out where there are GPUs; whether that changes anything.
     pub(crate) fn gpus_only(&mut self) -> bool {
         !self.gpus.is_empty() && self.ram.take().is_some()

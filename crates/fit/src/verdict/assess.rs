@@ -140,6 +140,7 @@ pub(super) fn blank(model: &Model, quant: Option<&Quantization>, ask: &Ask) -> V
         utilization: None,
         binding_node: None,
         max_context: None,
+        plan_max_context: None,
         load: load(model, ask),
         decode_tok_s: None,
         together_tok_s: None,
@@ -160,16 +161,10 @@ fn decide(
     ask: &Ask,
     speed: &dyn Speed,
 ) -> Result<(), FitError> {
-    let ways = || Ways::new(model, quant, cluster, verdict.load, ask);
-    let holding = ways()?;
-    let practical = holding.least(model.max_context);
-    let max_context = if practical {
-        holding.largest(model.max_context)
-    } else {
-        None
-    };
-    let Some(choice) = ways()?.choose(ask.objective, speed)? else {
-        return no_plan(cluster);
+    let ways = Ways::new(model, quant, cluster, verdict.load, ask)?;
+    let practical = ways.least(model.max_context);
+    let Some(choice) = ways.choose(ask.objective, speed)? else {
+        return no_plan(verdict, cluster);
     };
     let one = choice.plan.stages.len() == 1;
     verdict.tier = if choice.takes <= COMFORTABLE {
@@ -177,21 +172,24 @@ fn decide(
     } else if practical {
         Tier::Borderline
     } else if one && cluster.nodes.len() > 1 && cluster.links == Links::Unnamed {
-        return no_plan(cluster);
+        return no_plan(verdict, cluster);
     } else {
         Tier::NotPractical
     };
+    if practical {
+        verdict.max_context = ways.largest(model.max_context);
+        verdict.plan_max_context = choice.max_context(model.max_context);
+    }
     let Choice { field, plan, .. } = &choice;
     verdict.utilization = Some(field.utilization(plan, Level::Effective(1.0)));
     verdict.binding_node = field
         .binding(plan)
         .map(|node| cluster.nodes[node].name.clone());
-    verdict.max_context = max_context;
     verdict.ledger = field.ledger(plan)?;
     let why = match ask.objective {
         Some(objective) => Why::Asked(objective),
         // All GPUs, though one node with its system memory would do.
-        None if field.gpus_only().is_none() && holding.has_ram_beside_gpus() => Why::Quicker,
+        None if field.gpus_only().is_none() && ways.has_ram_beside_gpus() => Why::Quicker,
         None => Why::Room,
     };
     reasons::of_memory(verdict, &choice, model, quant, cluster, why);
@@ -202,7 +200,16 @@ fn decide(
     Ok(())
 }
 
-fn no_plan(cluster: &Cluster) -> Result<(), FitError> {
+fn no_plan(verdict: &mut Verdict, cluster: &Cluster) -> Result<(), FitError> {
+    if let [only] = &cluster.nodes[..] {
+        verdict.tier = Tier::NotPractical;
+        verdict.reasons.push(format!(
+            "{} leaves models {} of its memory, too little for anything.",
+            only.machine.name,
+            reasons::gib(only.machine.pools.iter().map(|pool| pool.limit_bytes).sum())
+        ));
+        return Ok(());
+    }
     Err(FitError::Missing {
         of: cluster.name.clone(),
         fact: if cluster.links == Links::Unnamed {

@@ -1,5 +1,7 @@
 //! Which split a verdict is about.
 
+use std::cmp::Ordering;
+
 use super::{Ask, LEAST_CONTEXT};
 use crate::FitError;
 use crate::cluster::{Cluster, Links};
@@ -20,10 +22,26 @@ pub(crate) struct Choice<'a> {
 }
 
 impl<'a> Choice<'a> {
-    /// The roomiest plan of a field.
+    /// A plan of a field; one on a single node is charged as that node alone, with no cluster
+    /// around it.
+    fn of(mut field: Field<'a>, plan: Plan) -> Self {
+        if let [only] = &plan.stages[..]
+            && field.only().is_none()
+        {
+            field.alone(only.node);
+        }
+        let takes = field.takes(&plan);
+        Self { field, plan, takes }
+    }
+
+    /// The roomiest plan of a field; where that exceeds a limit, one within the limits if there is.
     fn roomiest(field: Field<'a>, most: usize) -> Option<Self> {
-        let (plan, takes) = field.roomiest(most)?;
-        Some(Self { field, plan, takes })
+        let (plan, _) = field.roomiest(most)?;
+        let plan = match field.utilization(&plan, Level::Limit) {
+            over if over > 1.0 => field.within_limits(most).unwrap_or(plan),
+            _ => plan,
+        };
+        Some(Self::of(field, plan))
     }
 
     pub(crate) fn spills(&self) -> bool {
@@ -31,9 +49,51 @@ impl<'a> Choice<'a> {
     }
 
     pub(crate) fn token_s(&self, speed: &dyn Speed) -> Result<f64, FitError> {
-        let Self { field, plan, .. } = self;
-        Timing { field, plan, speed }.token_s()
+        self.timing(speed).token_s()
     }
+
+    fn timing<'b>(&'b self, speed: &'b dyn Speed) -> Timing<'b> {
+        let Self { field, plan, .. } = self;
+        Timing { field, plan, speed }
+    }
+
+    /// Whether every node stays within its limit.
+    pub(crate) fn within_limits(&self) -> bool {
+        self.field.utilization(&self.plan, Level::Limit) <= 1.0
+    }
+
+    fn is_comfortable(&self) -> bool {
+        self.takes <= COMFORTABLE
+    }
+
+    /// The largest context that this very plan holds within the limits, up to the model's own.
+    pub(crate) fn max_context(&self, own: u32) -> Option<u32> {
+        largest(own, |context| {
+            let load = Load {
+                context,
+                ..self.field.costs.load
+            };
+            let field = self.field.under(load);
+            field.utilization(&self.plan, Level::Limit) <= 1.0
+        })
+    }
+}
+
+/// The largest context that holds, up to a model's own; contexts grow in steps of a cache.
+fn largest(own: u32, holds: impl Fn(u32) -> bool) -> Option<u32> {
+    if holds(own) {
+        return Some(own);
+    }
+    let (mut yes, mut no) = (0, own.div_ceil(STEP));
+    while no - yes > 1 {
+        let middle = yes + (no - yes) / 2;
+        if holds(middle * STEP) {
+            yes = middle;
+        } else {
+            no = middle;
+        }
+    }
+    (yes > 0).then_some(yes * STEP)
 }
 
 /// The ways to hold a model: each kind of node alone, and all of them together.
@@ -59,7 +119,7 @@ impl<'a> Ways<'a> {
                     .is_some_and(|known| whole.hosts[known].alike(&whole.hosts[node]))
             };
             if !alone.iter().any(known) {
-                let mut one = whole.under(load);
+                let mut one = whole.clone();
                 one.alone(node);
                 alone.push(one);
             }
@@ -80,109 +140,159 @@ impl<'a> Ways<'a> {
         self.alone.iter().chain(&self.all)
     }
 
-    /// Whether the model can be held within the limits at this context.
-    fn hold(&self, context: u32) -> bool {
+    /// Whether so many sequences of this context can be held within the limits.
+    fn hold(&self, context: u32, sequences: Option<u32>) -> bool {
         self.each().any(|field| {
+            let asked = field.costs.load;
             let load = Load {
                 context,
-                ..field.costs.load
+                sequences: sequences.unwrap_or(asked.sequences),
+                ..asked
             };
             field.under(load).holds(Level::Limit)
         })
     }
 
-    /// Whether the weights and the least useful context stay within the limits.
+    /// Whether the weights and the least useful context of one sequence stay within the limits.
     pub(crate) fn least(&self, own: u32) -> bool {
-        self.hold(LEAST_CONTEXT.min(own))
+        self.hold(LEAST_CONTEXT.min(own), Some(1))
     }
 
-    /// The largest context within the limits, up to the model's own.
+    /// The largest context within the limits, however the model is divided, up to its own.
     pub(crate) fn largest(&self, own: u32) -> Option<u32> {
-        if self.hold(own) {
-            return Some(own);
-        }
-        let (mut yes, mut no) = (0, own.div_ceil(STEP));
-        while no - yes > 1 {
-            let middle = yes + (no - yes) / 2;
-            if self.hold(middle * STEP) {
-                yes = middle;
-            } else {
-                no = middle;
-            }
-        }
-        (yes > 0).then_some(yes * STEP)
+        largest(own, |context| self.hold(context, None))
     }
 
     /// The best of each kind of node alone: the quickest of those that are a comfortable fit,
     /// else the roomiest.
-    pub(crate) fn one_node(self, speed: &dyn Speed) -> (Option<Choice<'a>>, Option<Field<'a>>) {
+    pub(crate) fn one_node(&self, speed: &dyn Speed) -> Option<Choice<'a>> {
         let key = |choice: &Choice| {
-            let comfortable = choice.takes <= COMFORTABLE;
-            let seconds = choice.token_s(speed).ok().filter(|_| comfortable);
-            (!comfortable, seconds.unwrap_or(choice.takes))
-        };
-        let mut best: Option<Choice> = None;
-        for field in self.alone {
-            let Some((plan, takes)) = field.roomiest(1) else {
-                continue;
+            let seconds = choice.token_s(speed).ok();
+            let (rank, cost) = match (choice.is_comfortable(), seconds) {
+                (true, Some(seconds)) => (0.0, seconds),
+                (true, None) => (1.0, choice.takes),
+                (false, _) => (2.0, choice.takes),
             };
-            let choice = Choice { field, plan, takes };
-            let better = best.as_ref().is_none_or(|known| {
-                let (a, b) = (key(&choice), key(known));
-                (a.0, a.1.total_cmp(&b.1)) < (b.0, std::cmp::Ordering::Equal)
-            });
-            if better {
-                best = Some(choice);
-            }
-        }
-        (best, self.all)
+            let used = choice
+                .field
+                .utilization(&choice.plan, Level::Effective(1.0));
+            let seconds = seconds.unwrap_or(f64::INFINITY);
+            [rank, cost, choice.takes, used, seconds]
+        };
+        let alone = self.alone.iter().cloned();
+        let choices = alone.filter_map(|field| Choice::roomiest(field, 1));
+        choices.min_by(|a, b| {
+            let (a, b) = (key(a), key(b));
+            let differing = a.iter().zip(&b).map(|(a, b)| a.total_cmp(b));
+            differing.fold(Ordering::Equal, Ordering::then)
+        })
     }
 
-    /// One node where the model is a comfortable fit there, else whatever takes the least of its
-    /// fullest node; or what an objective asks for, if it finds something that fits.
+    /// What fits, as an objective asks for; without one, one node where the model is a comfortable
+    /// fit there, else whatever takes the least of its fullest node.
     pub(crate) fn choose(
-        self,
+        &self,
         objective: Option<Objective>,
         speed: &dyn Speed,
     ) -> Result<Option<Choice<'a>>, FitError> {
-        let in_gpus = self.in_gpus(speed);
-        let alone_quick = match objective {
-            Some(Objective::OneStream) => self.quickest_alone(speed),
-            _ => None,
-        };
-        let (one, all) = self.one_node(speed);
-        let quicker = |one: &Choice| {
-            let other = in_gpus.as_ref()?.token_s(speed).ok()?;
-            one.token_s(speed)
-                .ok()
-                .filter(|own| one.spills() && other < *own)
-        };
-        if objective.is_none() && one.as_ref().is_some_and(|one| quicker(one).is_some()) {
-            return Ok(in_gpus);
-        }
-        let Some(all) = all else {
-            return Ok(match alone_quick {
-                Some(quick) if quick.takes <= 1.0 => Some(quick),
-                _ => one,
-            });
-        };
         match objective {
-            None => {
-                if one.as_ref().is_some_and(|one| one.takes <= COMFORTABLE) {
-                    return Ok(one);
+            None => Ok(self.wise(speed)),
+            Some(objective) => self.best_at(objective, speed),
+        }
+    }
+
+    fn wise(&self, speed: &dyn Speed) -> Option<Choice<'a>> {
+        let one = self.one_node(speed);
+        if let Some(quick) = self.in_gpus(speed)
+            && let Some(one) = &one
+            && one.spills()
+            && let (Ok(own), Ok(other)) = (one.token_s(speed), quick.token_s(speed))
+            && other < own
+        {
+            return Some(quick);
+        }
+        // A node whose speed nobody knows is no better than several whose is known.
+        let known = |choice: &Choice| choice.token_s(speed).is_ok();
+        let enough = |one: &Choice| one.is_comfortable() && known(one);
+        if one.as_ref().is_some_and(enough) {
+            return one;
+        }
+        let together = self.all.clone();
+        let together = together.and_then(|all| Choice::roomiest(all, usize::MAX));
+        let key = |choice: &Choice| {
+            let comfortable = choice.is_comfortable();
+            let poor = (!choice.within_limits(), !comfortable, !known(choice));
+            (poor, choice.takes)
+        };
+        [one, together].into_iter().flatten().min_by(|a, b| {
+            let (a, b) = (key(a), key(b));
+            a.0.cmp(&b.0).then(a.1.total_cmp(&b.1))
+        })
+    }
+
+    /// The best at an objective of all ways that are wise to plan with; else of those within the
+    /// limits; else the roomiest.
+    fn best_at(
+        &self,
+        objective: Objective,
+        speed: &dyn Speed,
+    ) -> Result<Option<Choice<'a>>, FitError> {
+        let mut choices: Vec<Choice> = Vec::new();
+        choices.extend(self.one_node(speed));
+        choices.extend(self.in_gpus(speed));
+        choices.extend(self.quickest_alone(speed));
+        if let Some(all) = &self.all {
+            choices.extend(Choice::roomiest(all.clone(), usize::MAX));
+            for field in [Some(all.clone()), all.gpus_only()].into_iter().flatten() {
+                for level in [
+                    Level::Effective(COMFORTABLE),
+                    Level::Effective(1.0),
+                    Level::Limit,
+                ] {
+                    if let Some(plan) = field.place(objective, level, usize::MAX, speed)? {
+                        choices.push(Choice::of(field, plan));
+                        break;
+                    }
                 }
-                let Some((plan, takes)) = all.roomiest(usize::MAX) else {
-                    return Ok(one);
-                };
-                let field = all;
-                let together = Choice { field, plan, takes };
-                Ok(Some(match one {
-                    Some(one) if one.takes <= together.takes => one,
-                    _ => together,
-                }))
             }
-            Some(Objective::OneStream) => one_stream(one, alone_quick, all, speed),
-            Some(objective) => by_objective(one, all, objective, speed),
+        }
+        let wise = |choice: &Choice| choice.takes <= 1.0;
+        // Room is what is asked for: what fills a node is no answer where something does not.
+        let roomy = objective == Objective::LargestContext;
+        if roomy && choices.iter().any(Choice::is_comfortable) {
+            choices.retain(Choice::is_comfortable);
+        } else if choices.iter().any(wise) {
+            choices.retain(wise);
+        } else if choices.iter().any(Choice::within_limits) {
+            choices.retain(Choice::within_limits);
+        } else {
+            return Ok(choices
+                .into_iter()
+                .min_by(|a, b| a.takes.total_cmp(&b.takes)));
+        }
+        let cost = |choice: &Choice| match objective {
+            Objective::OneStream => choice.token_s(speed).unwrap_or(f64::INFINITY),
+            Objective::ManyStreams => {
+                let together = choice.timing(speed).together(self.streams());
+                together.map_or(f64::INFINITY, |rate| -rate)
+            }
+            Objective::LargestContext => {
+                let own = choice.field.costs.model.max_context;
+                -f64::from(choice.max_context(own).unwrap_or(0))
+            }
+        };
+        let costs = choices.into_iter().map(|choice| (cost(&choice), choice));
+        let best = costs.min_by(|a, b| a.0.total_cmp(&b.0).then(a.1.takes.total_cmp(&b.1.takes)));
+        Ok(best.map(|(_, choice)| choice))
+    }
+
+    /// Streams that many are: those that are asked for, or one a node.
+    fn streams(&self) -> u32 {
+        let asked = self.each().map(|field| field.costs.load.sequences).max();
+        let nodes = self.all.as_ref().map_or(1, Field::nodes) as u32;
+        match asked {
+            Some(asked @ 2..) => asked,
+            _ => nodes.max(2),
         }
     }
 
@@ -191,18 +301,17 @@ impl<'a> Ways<'a> {
     fn in_gpus(&self, speed: &dyn Speed) -> Option<Choice<'a>> {
         let fields = self.each().filter_map(Field::gpus_only);
         let plans = fields.filter_map(|field| Choice::roomiest(field, usize::MAX));
-        quickest(plans.filter(|choice| choice.takes <= COMFORTABLE), speed)
+        quickest(plans.filter(Choice::is_comfortable), speed)
     }
 
     /// The quickest node alone that holds the model within its limit, in GPUs alone where it can.
     pub(crate) fn quickest_alone(&self, speed: &dyn Speed) -> Option<Choice<'a>> {
         let own = self.alone.iter();
-        let fields = own.flat_map(|field| [Some(field.under(field.costs.load)), field.gpus_only()]);
+        let fields = own.flat_map(|field| [Some(field.clone()), field.gpus_only()]);
         let plans = fields
             .flatten()
             .filter_map(|field| Choice::roomiest(field, 1));
-        let fits = |choice: &Choice| choice.field.utilization(&choice.plan, Level::Limit) <= 1.0;
-        quickest(plans.filter(fits), speed)
+        quickest(plans.filter(Choice::within_limits), speed)
     }
 }
 
@@ -213,67 +322,4 @@ fn quickest<'a>(
     let timed = choices.filter_map(|choice| Some((choice.token_s(speed).ok()?, choice)));
     let best = timed.min_by(|a, b| a.0.total_cmp(&b.0));
     best.map(|(_, choice)| choice)
-}
-
-/// The least time of a token that what is wise to plan with allows: over nodes or on one, with or
-/// without system memory beside GPUs.
-fn one_stream<'a>(
-    one: Option<Choice<'a>>,
-    quick: Option<Choice<'a>>,
-    all: Field<'a>,
-    speed: &dyn Speed,
-) -> Result<Option<Choice<'a>>, FitError> {
-    let mut choices: Vec<Choice> = quick.into_iter().chain(one).collect();
-    choices.retain(|choice| choice.takes <= 1.0);
-    // Over several nodes there is room to be comfortable, if anywhere.
-    for field in [Some(all.under(all.costs.load)), all.gpus_only()]
-        .into_iter()
-        .flatten()
-    {
-        for level in [Level::Effective(COMFORTABLE), Level::Effective(1.0)] {
-            if let Some(plan) = field.place(Objective::OneStream, level, usize::MAX, speed)? {
-                let takes = field.takes(&plan);
-                choices.push(Choice { field, plan, takes });
-                break;
-            }
-        }
-    }
-    match quickest(choices.into_iter(), speed) {
-        Some(choice) => Ok(Some(choice)),
-        None => by_objective(None, all, Objective::OneStream, speed),
-    }
-}
-
-fn by_objective<'a>(
-    one: Option<Choice<'a>>,
-    all: Field<'a>,
-    objective: Objective,
-    speed: &dyn Speed,
-) -> Result<Option<Choice<'a>>, FitError> {
-    for level in [
-        Level::Effective(COMFORTABLE),
-        Level::Effective(1.0),
-        Level::Limit,
-    ] {
-        let Some(plan) = all.place(objective, level, usize::MAX, speed)? else {
-            continue;
-        };
-        let takes = all.takes(&plan);
-        let together = Choice {
-            field: all,
-            plan,
-            takes,
-        };
-        return Ok(Some(together));
-    }
-    let roomiest = all.roomiest(usize::MAX);
-    Ok(match (one, roomiest) {
-        (Some(one), Some((_, takes))) if one.takes <= takes => Some(one),
-        (_, Some((plan, takes))) => Some(Choice {
-            field: all,
-            plan,
-            takes,
-        }),
-        (one, None) => one,
-    })
 }

@@ -82,7 +82,7 @@ impl Why {
     fn sentence(self, nodes: usize) -> String {
         match self {
             Self::Room => format!(
-                "No node is a comfortable fit alone, so {nodes} of them hold a layer range each."
+                "No node is a comfortable fit alone, so {nodes} nodes hold a layer range each, which leaves the fullest of them most room."
             ),
             Self::Quicker => format!(
                 "The GPUs of {nodes} nodes hold a layer range each, which is quicker than one node with its system memory."
@@ -130,18 +130,7 @@ pub(super) fn of_memory(
             quant.name, quant.bits_per_weight
         ));
     }
-    if verdict.load.context < verdict.max_context.unwrap_or(0) && model.max_context > 0 {
-        let most = verdict.max_context.unwrap_or(0);
-        let own = if most == model.max_context {
-            ", the model's own"
-        } else {
-            ""
-        };
-        reasons.push(format!(
-            "The largest context within the limit is {}{own}.",
-            tokens(most)
-        ));
-    }
+    reasons.extend(of_context(verdict, model));
     of_tier(&mut reasons, verdict, model);
     for stage in stages {
         let node = &cluster.nodes[stage.node].name;
@@ -168,19 +157,58 @@ pub(super) fn of_memory(
     verdict.reasons.extend(reasons);
 }
 
+/// The largest context, of this plan and of any.
+fn of_context(verdict: &Verdict, model: &Model) -> Option<String> {
+    let most = verdict.max_context.filter(|_| model.max_context > 0)?;
+    let here = verdict.plan_max_context.unwrap_or(0);
+    let own = |most: u32| {
+        if most == model.max_context {
+            ", the model's own"
+        } else {
+            ""
+        }
+    };
+    let said = if here < most {
+        let here = match here {
+            0 => "none".to_owned(),
+            here => tokens(here),
+        };
+        format!(
+            "The largest context within the limit is {here} this way, and {} divided otherwise{}.",
+            tokens(most),
+            own(most)
+        )
+    } else {
+        format!(
+            "The largest context within the limit is {}{}.",
+            tokens(most),
+            own(most)
+        )
+    };
+    (verdict.load.context < most).then_some(said)
+}
+
 fn of_tier(reasons: &mut Vec<String>, verdict: &Verdict, model: &Model) {
     let used = verdict.utilization.unwrap_or(0.0);
     match verdict.tier {
         Tier::Borderline if used > 1.0 && verdict.max_context == Some(model.max_context) => {
             reasons.push(format!(
-                "Over what is wise to plan with, though the limit holds the model's own context of {} tokens.",
+                "Over what is wise to plan with, though the limit holds the model's own context of {}.",
                 tokens(model.max_context)
             ));
         }
         Tier::Borderline if used > 1.0 => {
             let most = verdict.max_context.unwrap_or(0);
-            reasons.push(if most < verdict.load.context {
-                format!("More than fits: cap the context at {}.", tokens(most))
+            let streams = verdict.load.sequences;
+            reasons.push(if most == 0 {
+                format!("{streams} streams are more than fit at any context: ask for fewer.")
+            } else if most < verdict.load.context {
+                let each = if streams > 1 {
+                    format!(" for each of {streams} streams, or ask for fewer of them")
+                } else {
+                    String::new()
+                };
+                format!("More than fits: cap the context at {}{each}.", tokens(most))
             } else {
                 format!(
                     "Over what is wise to plan with: cap the context at {}, which the limit allows.",
@@ -192,7 +220,7 @@ fn of_tier(reasons: &mut Vec<String>, verdict: &Verdict, model: &Model) {
             let most = verdict.max_context.unwrap_or(0);
             reasons.push(if most == model.max_context {
                 format!(
-                    "Little is left, though the limit holds the model's own context of {} tokens.",
+                    "Little is left, though the limit holds the model's own context of {}.",
                     tokens(most)
                 )
             } else {

@@ -66,7 +66,7 @@ fn fitting(rows: &[&ModelRow], caption: &str) -> Table {
         ];
         cells.extend(several.then(|| Cell::text(row.nodes_used.to_string())));
         cells.push(Cell::rate(row.decode_tok_s));
-        cells.push(Cell::text(tokens(row.max_context)));
+        cells.push(Cell::text(tokens(row.plan_max_context)));
         Row::new(cells).note(advice(row))
     });
     Table::new(

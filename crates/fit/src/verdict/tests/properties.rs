@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::machine::Machine;
-use crate::memory::KvType;
+use crate::memory::{KvType, NodeLedger};
 use crate::model::Layer;
 use crate::placement::Objective;
 
@@ -175,6 +175,64 @@ proptest! {
     }
 
     #[test]
+    fn what_is_shown_keeps_its_word(cluster in arb_cluster(), model in arb_model(), ask in arb_ask()) {
+        let verdict = assess(&model, &cluster, &ask, &Roofline).unwrap();
+        let chosen = verdict.ledger.iter().filter(|node| !node.pools.is_empty());
+        let within = |node: &NodeLedger| {
+            node.pools.iter().all(|pool| pool.working_set_bytes <= pool.limit_bytes)
+        };
+        // What fits in some way is shown in a way that fits.
+        if verdict.max_context.unwrap_or(0) >= verdict.load.context {
+            prop_assert!(chosen.clone().all(within), "{:?} {:?}", verdict.max_context, verdict.load);
+        }
+        prop_assert!(verdict.plan_max_context <= verdict.max_context);
+        if verdict.tier == Tier::NotPractical {
+            prop_assert!(verdict.decode_tok_s.is_none() || verdict.load.context < LEAST_CONTEXT);
+        }
+        // A plan is at least as good at what was asked for as the one for nothing in particular.
+        let wise = assess(&model, &cluster, &Ask { objective: None, ..ask.clone() }, &Roofline).unwrap();
+        let both = |of: fn(&Verdict) -> Option<f64>| of(&verdict).zip(of(&wise)).filter(|_| {
+            wise.utilization.unwrap_or(f64::MAX) <= 1.0
+        });
+        match ask.objective {
+            Some(Objective::OneStream) => {
+                if let Some((own, wise)) = both(|verdict| Some(verdict.decode_tok_s?.mid)) {
+                    prop_assert!(own >= wise * (1.0 - 1e-9), "{own} and {wise} tok/s");
+                }
+            }
+            Some(Objective::LargestContext) => {
+                if let Some((own, wise)) = both(|verdict| verdict.plan_max_context.map(f64::from)) {
+                    prop_assert!(own >= wise, "{own} and {wise} tokens");
+                }
+            }
+            Some(Objective::ManyStreams) if ask.sequences > 1 => {
+                if let Some((own, wise)) = both(|verdict| Some(verdict.together_tok_s?.mid)) {
+                    prop_assert!(own >= wise * (1.0 - 1e-9), "{own} and {wise} tok/s together");
+                }
+            }
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn the_order_of_machines_changes_nothing(machines in proptest::collection::vec(arb_machine(), 2..5), model in arb_model()) {
+        let mut machines = machines;
+        for (index, machine) in machines.iter_mut().enumerate() {
+            machine.id = format!("machine-{index}");
+        }
+        let of = |machines: &[Machine]| {
+            let cluster = cluster(machines.to_vec(), Links::Uniform(tb5()));
+            assess(&model, &cluster, &Ask::default(), &Roofline).unwrap()
+        };
+        let verdict = of(&machines);
+        machines.reverse();
+        let reversed = of(&machines);
+        prop_assert_eq!(verdict.tier, reversed.tier);
+        prop_assert_eq!(verdict.utilization, reversed.utilization);
+        prop_assert_eq!(verdict.decode_tok_s, reversed.decode_tok_s);
+    }
+
+    #[test]
     fn more_context_never_lowers_use(cluster in arb_cluster(), model in arb_model(), context in 1_u32..300_000, more in 0_u32..300_000) {
         let at = |context| {
             let ask = Ask { context, objective: Some(Objective::LargestContext), ..Ask::default() };
@@ -187,8 +245,22 @@ proptest! {
             verdict.ledger.iter().flat_map(|node| &node.pools).map(|pool| pool.working_set_bytes).sum()
         };
         // Of two memories one may be left, and with it what both need.
-        if cluster.nodes.len() == 1 && cluster.nodes[0].machine.pools.len() == 1 {
+        let used = |verdict: &Verdict| {
+            let pools = verdict.ledger.iter().flat_map(|node| node.pools.iter().map(|pool| (node.node.clone(), pool.pool.clone())));
+            pools.collect::<Vec<_>>()
+        };
+        let layers = |verdict: &Verdict| {
+            let nodes = verdict.ledger.iter().map(|node| node.layers.clone());
+            nodes.collect::<Vec<_>>()
+        };
+        if used(&more) == used(&less) && layers(&more) == layers(&less) {
             prop_assert!(held(&more) >= held(&less), "{} then {}", held(&less), held(&more));
+        }
+        // GPUs beside system memory are filled up to a share, by whole layers.
+        let alone = cluster.nodes.iter().all(|node| node.machine.pools.len() == 1);
+        if alone && used(&more) == used(&less) {
+            let (less, more) = (less.utilization.unwrap_or(0.0), more.utilization.unwrap_or(0.0));
+            prop_assert!(more >= less * (1.0 - 1e-9), "{less} then {more}");
         }
     }
 }
