@@ -15,9 +15,11 @@ use crate::catalog::Catalog;
 use crate::error::FitError;
 use crate::evidence::{Estimate, Evidence};
 use crate::machine::{Pool, PoolKind};
+use crate::memory::{KvType, Load, kv_bytes};
 use crate::model::{Exactness, Model, Quantization};
 use crate::placement::HOP_SOFTWARE_MS;
 use crate::program::Program;
+use crate::verdict::MICRO_BATCH;
 
 pub use rate::Rate;
 
@@ -154,7 +156,27 @@ impl<'a> SpeedModel<'a> {
         }
         (evidence, half)
     }
+
+    /// What reading the cache adds to a rate's half width, as a logarithm: nearly all measured rows
+    /// have little in it, so that its price is known less well than that of weights.
+    fn cache_doubt(&self, setting: &Setting) -> f64 {
+        let load = Load {
+            context: setting.context,
+            sequences: 1,
+            kv_type: KvType::F16,
+            micro_batch: MICRO_BATCH,
+        };
+        let model = setting.model;
+        let cache = kv_bytes(&model.layers, &load) as f64;
+        let touched = model.active_params as f64 / model.params.max(1) as f64;
+        let weights = setting.quant.weights.total() as f64 * touched;
+        let share = cache / (cache + weights).max(1.0);
+        share * self.catalog.fitted.cache_sd() * NORMAL_80
+    }
 }
+
+/// Standard deviations on each side that hold 80 % of a normal distribution.
+pub(crate) const NORMAL_80: f64 = 1.2816;
 
 impl Speed for SpeedModel<'_> {
     fn step_s(&self, pool: &Pool, runtime: &str, work: &Work) -> Result<f64, FitError> {
@@ -249,35 +271,41 @@ impl Speed for SpeedModel<'_> {
             };
         }
         let (evidence, half) = self.formula(rate, setting);
+        // Widths of the formula are those seen where it extrapolates; a lower tier is worth less.
+        let formula = half * (Evidence::Extrapolated.weight() / evidence.weight()).max(1.0);
+        let near = |spread: f64, evidence: Evidence| {
+            self.catalog.fitted.near(rate).max(spread) / evidence.weight()
+        };
         let (mid, evidence, half) = match known {
             Some(Known {
                 exact: Some(rows), ..
-            }) => {
-                let half = self.catalog.fitted.near(rate).max(rows.spread);
-                (rows.ln_rate.exp(), rows.evidence, half)
-            }
-            // A pipeline's own figure says more than a formula of other programs' hops.
+            }) => (
+                rows.ln_rate.exp(),
+                rows.evidence,
+                near(rows.spread, rows.evidence),
+            ),
+            // How far a pipeline's own figure is off says more than one node's; what it does not
+            // say, such as its context, leaves the interval as wide as the formula's.
             Some(Known {
                 nodes: Some(rows), ..
             }) => (
-                rows.ln_rate.exp(),
+                mid * rows.ln_off.exp(),
                 rows.evidence.max(Evidence::MeasuredNear),
-                self.catalog.fitted.near(rate).max(rows.spread),
+                formula.max(near(rows.spread, rows.evidence)),
             ),
             // Of one node of several, the measurements still say how the formula is off.
-            Some(known) if setting.nodes > 1 => (mid * known.ln_off.exp(), evidence, half),
+            Some(known) if setting.nodes > 1 => (mid * known.ln_off.exp(), evidence, formula),
             Some(known) => {
-                let near = self.catalog.fitted.near(rate).max(known.spread);
-                (
-                    mid * known.ln_off.exp(),
-                    known.evidence.max(Evidence::MeasuredNear),
-                    near.min(half),
-                )
+                let evidence = known.evidence.max(Evidence::MeasuredNear);
+                let half = near(known.spread, evidence).min(formula);
+                (mid * known.ln_off.exp(), evidence, half)
             }
-            None => (mid, evidence, half),
+            None => (mid, evidence, formula),
         };
-        // Widths are those seen where the formula extrapolates; a lower tier is worth less.
-        let half = half * (Evidence::Extrapolated.weight() / evidence.weight()).max(1.0);
+        let half = match rate {
+            Rate::Decode => half.hypot(self.cache_doubt(setting)),
+            Rate::Prefill => half,
+        };
         Estimate {
             low: mid / half.exp(),
             mid,
@@ -307,7 +335,7 @@ impl Speed for SpeedModel<'_> {
         let said = match (&known.exact, setting.nodes) {
             (Some(rows), _) => format!("{what} was measured in this setting: {}.", rows.named()),
             (None, 2..) if known.nodes.is_some() => format!(
-                "{what} is what was measured with {} on {} such nodes, at whatever context: {}.",
+                "{what} is corrected by what was measured with {} on {} such nodes: {}.",
                 known.model(),
                 setting.nodes,
                 known

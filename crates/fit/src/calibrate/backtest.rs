@@ -89,7 +89,7 @@ struct Scored {
     inside: bool,
     nodes: u32,
     /// What it has in common with others: by what, and which.
-    groups: [(&'static str, String); 5],
+    groups: [(&'static str, String); 6],
 }
 
 impl<'a> Predictor<'a> {
@@ -148,8 +148,22 @@ impl<'a> Predictor<'a> {
                 ("split", split.to_owned()),
                 ("file size", size.to_owned()),
                 ("program", features.engine.name().to_owned()),
+                ("depth", depth(features, self.set.rate).to_owned()),
             ],
         }
+    }
+}
+
+/// Tokens in the cache, roughly: of the answer while it is made, or before the prompt.
+fn depth(features: &Features, rate: Rate) -> &'static str {
+    let tokens = match rate {
+        Rate::Decode => features.depth,
+        Rate::Prefill => features.context,
+    };
+    match tokens {
+        0.0..1024.0 => "below 1,024 tokens",
+        1024.0..4096.0 => "1,024 to 4,095 tokens",
+        _ => "4,096 tokens and more",
     }
 }
 

@@ -26,8 +26,8 @@ pub struct BacktestPage {
     pub decode: Accuracy,
     /// Prefill on one node.
     pub prefill: Accuracy,
-    /// The same by hardware, quantization, split, whether the size is stated, and program; pipelines
-    /// over nodes as well.
+    /// The same by hardware, quantization, split, whether the size is stated, program, and tokens in
+    /// the cache; pipelines over nodes as well.
     pub groups: Vec<GroupRow>,
     /// The worst misses of decode, then those of prefill; the worst first.
     pub worst: Vec<Miss>,

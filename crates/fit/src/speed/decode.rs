@@ -82,7 +82,7 @@ const LAYER: usize = 22;
 /// Bytes that a mixture of experts touches.
 const EXPERTS: usize = 31;
 const EXPERT_LAYER: usize = 32;
-const CACHE: usize = 33;
+pub(super) const CACHE: usize = 33;
 const CACHE_OLD: usize = 34;
 const HANDOVER: usize = 35;
 const HOST: usize = 36;

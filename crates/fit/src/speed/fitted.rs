@@ -146,6 +146,11 @@ impl Fitted {
         self.decode.values(&decode::PARAMETERS)
     }
 
+    /// How well the price of reading a cache is known, as the standard deviation of its logarithm.
+    pub(crate) fn cache_sd(&self) -> f64 {
+        decode::PARAMETERS[decode::CACHE].sd
+    }
+
     /// Prefill's factors.
     pub(crate) fn prefill_values(&self) -> Vec<f64> {
         self.prefill.values(&prefill::PARAMETERS)

@@ -63,7 +63,7 @@ pub(super) struct Known<'a> {
     rows: Vec<&'a str>,
     /// Those of exactly this setting.
     pub(super) exact: Option<Exact<'a>>,
-    /// Those of as many such nodes, at whatever context.
+    /// Those of as many such nodes.
     pub(super) nodes: Option<Exact<'a>>,
 }
 
@@ -72,6 +72,8 @@ pub(super) struct Known<'a> {
 pub(super) struct Exact<'a> {
     /// Mean logarithm of the measured rates.
     pub(super) ln_rate: f64,
+    /// Mean logarithm of measured ÷ predicted.
+    pub(super) ln_off: f64,
     /// Half of what they differ by, as a logarithm.
     pub(super) spread: f64,
     /// Of the best known row.
@@ -154,8 +156,10 @@ impl<'a> KnownRows<'a> {
         };
         let of = |rows: &[(&KnownRow<'a>, Measured)]| {
             let (ln_rate, spread) = middle(rows.iter().map(|(_, measured)| measured.ln_rate))?;
+            let (ln_off, _) = middle(rows.iter().map(|(_, measured)| measured.ln_off))?;
             Some(Exact {
                 ln_rate,
+                ln_off,
                 spread,
                 evidence: best(rows),
                 rows: ids(rows),

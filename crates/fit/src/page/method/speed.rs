@@ -5,10 +5,10 @@ use crate::evidence::Evidence;
 use crate::page::doc::{Block, Cell, Row, Section, Table};
 use crate::page::format::{count, short, thousands};
 use crate::placement::{HOP_SOFTWARE_MS, PROMPT};
-use crate::speed::Rate;
 use crate::speed::fitted::{Fit, near, unseen};
 use crate::speed::interval::Class;
 use crate::speed::prefill::MICRO_BATCH;
+use crate::speed::{NORMAL_80, Rate};
 
 fn pairs<const N: usize>(pairs: [(&str, &str); N]) -> Block {
     Block::Pairs {
@@ -116,13 +116,17 @@ pub(super) fn intervals(page: &Method) -> Section {
     let table = Table::new("Widths of intervals by class", &titles).rows(rows);
     let blocks = vec![
         Block::text(
-            "An 80 % interval reaches from the estimate divided by its class's factor to the estimate times it. It was made to hold eight of ten: four of five measurements of the whole class, each predicted by a fit that has not seen its chip, lay that near. That is over all hardware of the class; how many of a single family it held is in the table by hardware under 'How wrong it is', and is uneven. Where measured rows take the formula's place or correct it, the factor is that of 'near', or half of what the rows differ by, if that is more.",
+            "Nearly all measured rows have a short context, so that the price of reading a long cache is known less well: the longer the context, the wider the interval. The table by depth under 'How wrong it is' has what there is of longer ones.",
+        ),
+        Block::text(
+            "An 80 % interval reaches from the estimate divided by its class's factor to the estimate times it. It was made to hold eight of ten: four of five measurements of the whole class, each predicted by a fit that has not seen its chip, lay that near. That is over all hardware of the class; how many of a single family it held is in the table by hardware under 'How wrong it is', and is uneven. Where measured rows take the formula's place or correct it, the factor is that of 'near', or half of what the rows differ by, if that is more; a pipeline's is no narrower than the formula's.",
         ),
         Block::Table(table),
         Block::Code {
             text: format!(
-                "half width = ln(factor) · max(1, {:.2} ÷ weight of the evidence)",
-                Evidence::Extrapolated.weight()
+                "of the formula         w = ln(factor) · max(1, {:.2} ÷ weight of the evidence)\nof rows, or by rows    w = max(ln(factor of 'near'), half of what they differ by) ÷ weight\ndecode's half width      = √(w² + ({:.2} · cache ÷ (cache + weights that a token touches))²)",
+                Evidence::Extrapolated.weight(),
+                page.fitted.cache_sd() * NORMAL_80
             ),
         },
     ];
@@ -176,7 +180,7 @@ pub(super) fn evidence(page: &Method) -> Section {
             "rows of exactly this setting: model, quantization, chips, program, and a context within a quarter. Their mean takes the formula's place"
         }
         Evidence::MeasuredNear => {
-            "rows of the same model on the same chip with the same program, at another quantization or context: how far the formula is off there corrects it here"
+            "rows of the same model, or of one with the same layers and widths, on the same chip with the same program, at another quantization or context: how far the formula is off there corrects it here"
         }
         Evidence::Community => {
             "as either of the two above, where the rows were reported by somebody and repeated by nobody"
