@@ -8,7 +8,7 @@ mod features;
 mod names;
 mod weights;
 
-pub(crate) use features::{Features, Reader};
+pub(crate) use features::{About, Features, Reader};
 
 /// Why a rate cannot be that of one stream: more bytes a second than the memory gives.
 pub(crate) fn impossible(features: &Features, rate: f64) -> Option<String> {

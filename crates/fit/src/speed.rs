@@ -45,6 +45,12 @@ pub trait Speed {
     /// [`step_s`](Self::step_s) came to.
     fn around(&self, mid: f64, rate: Rate, setting: &Setting) -> Estimate;
 
+    /// What was measured of the model with every layer shared by the setting's nodes, and by which
+    /// rows.
+    fn tensor(&self, _setting: &Setting) -> Option<(Estimate, String)> {
+        None
+    }
+
     /// Which measurements stand behind a rate, in a sentence, if any do.
     fn basis(&self, rate: Rate, setting: &Setting) -> Option<String>;
 }
@@ -312,6 +318,22 @@ impl Speed for SpeedModel<'_> {
             high: mid * half.exp(),
             evidence,
         }
+    }
+
+    fn tensor(&self, setting: &Setting) -> Option<(Estimate, String)> {
+        let known = self.known.tensor(setting)?;
+        // At whatever context the rows are of.
+        let evidence = Evidence::MeasuredNear;
+        let near = self.catalog.fitted.near(Rate::Decode).max(known.spread) / evidence.weight();
+        let half = near.hypot(self.cache_doubt(setting));
+        let mid = known.ln_rate.exp();
+        let estimate = Estimate {
+            low: mid / half.exp(),
+            mid,
+            high: mid * half.exp(),
+            evidence,
+        };
+        Some((estimate, known.named()))
     }
 
     fn basis(&self, rate: Rate, setting: &Setting) -> Option<String> {

@@ -5,15 +5,19 @@ use crate::FitError;
 use crate::evidence::{Estimate, Evidence};
 use crate::machine::PoolKind;
 use crate::model::{Attention, Format};
+use crate::speed::Setting;
 use crate::verdict::{Alternative, Split};
 
-/// What tensor parallel over RDMA made of one stream: 2 and 4 Mac Studio M3 Ultra with exo,
+/// What tensor parallel over RDMA made of one stream on 2 and on 4 Mac Studio M3 Ultra with exo,
 /// against one of them.
 pub const TENSOR_GAIN: (f64, f64) = (1.3, 1.6);
 
 /// Where [`TENSOR_GAIN`] comes from.
 pub const TENSOR_SOURCE: &str =
     "https://www.jeffgeerling.com/blog/2025/15-tb-vram-on-mac-studio-rdma-over-thunderbolt-5";
+
+/// How far the published gains of two models lie from their middle, as a share.
+const GAIN_SPREAD: f64 = 0.04;
 
 impl Compare<'_> {
     /// Over nodes with RDMA between all, and over the GPUs of one.
@@ -33,9 +37,15 @@ impl Compare<'_> {
             let [pool] = &nodes[0].machine.pools[..] else {
                 continue;
             };
-            let apple = pool.kind == PoolKind::Unified && pool.family.starts_with("apple");
-            if alike && rdma && apple && self.heads_divide(count as u32) {
-                ways.push(self.tensor_over(count, one)?);
+            let runtimes = match (pool.kind, pool.family.as_str()) {
+                (PoolKind::Ram, _) => continue,
+                (_, family) if family.starts_with("apple") => {
+                    ["exo", "mlx-lm distributed"].as_slice()
+                }
+                _ => ["vLLM"].as_slice(),
+            };
+            if alike && rdma && self.heads_divide(count as u32) {
+                ways.push(self.tensor_over(count, runtimes, one)?);
             }
         }
         ways.extend(self.inside_one()?);
@@ -53,42 +63,62 @@ impl Compare<'_> {
         })
     }
 
-    fn tensor_over(&self, count: usize, one: Option<&Way>) -> Result<Way, FitError> {
+    fn tensor_over(
+        &self,
+        count: usize,
+        runtimes: &[&str],
+        one: Option<&Way>,
+    ) -> Result<Way, FitError> {
         let field = self.field()?;
         let host = &field.hosts[0];
+        let pool = &self.cluster.nodes[0].machine.pools[0];
         let layers = field.costs.layers;
         let share = field.costs.stage(0, layers) / count as u64 + host.runtime_bytes(0);
         let used = share as f64 / host.pools[0].effective_bytes.max(1) as f64;
-        let ultra = self.cluster.nodes[0].machine.pools[0]
-            .device
-            .contains("m3-ultra");
-        let single = one.and_then(|way| way.alternative.decode_tok_s);
-        let decode = single.filter(|_| ultra).map(|single| Estimate {
-            low: single.low * TENSOR_GAIN.0,
-            mid: single.mid * (TENSOR_GAIN.0 * TENSOR_GAIN.1).sqrt(),
-            high: single.high * TENSOR_GAIN.1,
-            evidence: Evidence::Extrapolated,
-        });
-        let published = if ultra {
-            format!(
-                "Published: {}–{} × one node on 2–4 Mac Studio M3 Ultra ({TENSOR_SOURCE}).",
-                TENSOR_GAIN.0, TENSOR_GAIN.1
-            )
-        } else {
-            "No published evidence for these machines.".into()
+        let setting = Setting {
+            model: self.model,
+            quant: self.quant,
+            pools: vec![pool; count],
+            nodes: count,
+            context: self.load.context,
         };
-        let format = match self.quant.format {
-            Format::Mlx => "",
-            _ => " exo reads MLX weights, so the size differs a little.",
+        let gain = match count {
+            2 => TENSOR_GAIN.0,
+            _ => TENSOR_GAIN.1,
+        };
+        let single = one.and_then(|way| way.alternative.decode_tok_s);
+        let single = single.filter(|_| pool.device.contains("m3-ultra"));
+        let (decode, known) = match (self.speed.tensor(&setting), single) {
+            (Some((measured, rows)), _) => (Some(measured), format!("Measured: {rows}.")),
+            (None, Some(single)) => (
+                Some(Estimate {
+                    low: single.low * gain * (1.0 - GAIN_SPREAD),
+                    mid: single.mid * gain,
+                    high: single.high * gain * (1.0 + GAIN_SPREAD),
+                    evidence: Evidence::Extrapolated,
+                }),
+                format!(
+                    "Published: {gain} × one node on {count} Mac Studio M3 Ultra, of other models ({TENSOR_SOURCE})."
+                ),
+            ),
+            (None, None) => (
+                None,
+                "The catalog has no measurement of it on these machines.".to_owned(),
+            ),
+        };
+        let reads = match (self.quant.format, pool.family.starts_with("apple")) {
+            (Format::Mlx, true) | (Format::Safetensors, false) => "",
+            (_, true) => " exo reads MLX weights, so the size differs a little.",
+            (_, false) => " vLLM reads safetensors, so the size differs.",
         };
         let note = format!(
-            "Every node computes a share of every layer: equal nodes, RDMA and a cable between each pair. {published} Brigade does not do it yet.{format}"
+            "Every node computes a share of every layer: equal nodes, RDMA and a cable between each pair. {known} Brigade does not do it yet.{reads}"
         );
         Ok(Way {
             alternative: Alternative {
                 split: Split::Tensor,
                 name: format!("tensor parallel over {count} nodes"),
-                runtimes: vec!["exo".into(), "mlx-lm distributed".into()],
+                runtimes: runtimes.iter().map(|&name| name.to_owned()).collect(),
                 fits: share <= host.pools[0].limit_bytes,
                 utilization: Some(used),
                 decode_tok_s: decode,
@@ -129,7 +159,7 @@ impl Compare<'_> {
                     utilization: Some(share as f64 / effective as f64),
                     decode_tok_s: None,
                     streams: Vec::new(),
-                    note: "Inside one machine, over PCIe or NVLink. No published evidence for this pair of model and machine. vLLM needs safetensors weights. Brigade does not do it yet.".into(),
+                    note: "Inside one machine, over PCIe or NVLink. The catalog has no measurement of it. vLLM needs safetensors weights. Brigade does not do it yet.".into(),
                 },
                 nodes: 1,
             }));

@@ -1,7 +1,10 @@
 use super::*;
+use crate::catalog::Catalog;
 use crate::cluster::{Cluster, Links};
+use crate::evidence::Evidence;
 use crate::model::Attention;
 use crate::placement::fixtures::*;
+use crate::speed::SpeedModel;
 use crate::verdict::{Detail, assess};
 
 fn ways(model: &Model, cluster: &Cluster, context: u32) -> Verdict {
@@ -83,7 +86,7 @@ fn published_evidence_is_used_for_the_machines_it_is_about() {
     let mini = ways(&model, &quad(), 8192);
     let way = find(&mini, "tensor parallel over 2").unwrap();
     assert_eq!(way.decode_tok_s, None);
-    assert!(way.note.contains("No published evidence"));
+    assert!(way.note.contains("no measurement"));
 
     let mut studios = quad();
     for node in &mut studios.nodes {
@@ -94,7 +97,29 @@ fn published_evidence_is_used_for_the_machines_it_is_about() {
     let two = find(&ultra, "tensor parallel over 2").unwrap();
     assert!(two.note.contains(TENSOR_SOURCE));
     let gain = two.decode_tok_s.unwrap().mid / one;
-    assert!((1.3..=1.6).contains(&gain), "{gain}");
+    assert!((gain - 1.3).abs() < 1e-9, "{gain}");
+}
+
+#[test]
+fn a_measured_tensor_split_wins() {
+    let catalog = Catalog::embedded().unwrap();
+    let speed = SpeedModel::new(&catalog);
+    let model = catalog.model("qwen3-235b-a22b").unwrap();
+    let studios = catalog.cluster("quad-mac-studio-m3-ultra-512gb").unwrap();
+    let ask = Ask {
+        quant: Some("mlx-8bit".into()),
+        detail: Detail::Full,
+        ..Ask::default()
+    };
+    let verdict = assess(model, &studios, &ask, &speed).unwrap();
+    for (name, row) in [("over 2 nodes", "m0293"), ("over 4 nodes", "m0294")] {
+        let way = find(&verdict, &format!("tensor parallel {name}")).unwrap();
+        let measured = catalog.measurements.iter().find(|known| known.id == row);
+        let rate = way.decode_tok_s.unwrap();
+        assert!((rate.mid - measured.unwrap().decode_tok_s.unwrap()).abs() < 1e-9);
+        assert_eq!(rate.evidence, Evidence::MeasuredNear);
+        assert!(way.note.contains(row), "{}", way.note);
+    }
 }
 
 #[test]

@@ -114,6 +114,17 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// What a row says of a tensor split over nodes: the chip, the model, and the bits of its weights.
+    pub(crate) fn tensor(&self, row: &Measurement) -> Option<(About, Quant)> {
+        let split = row.split.as_deref()?.to_lowercase();
+        if row.nodes <= 1 || split != "tensor" {
+            return None;
+        }
+        let chip = self.chips.find(&row.machine, false, row.bandwidth_gb_s);
+        let quant = quant(row, engine(row, &chip.ok()?)).ok()?;
+        Some((self.about(row), quant))
+    }
+
     /// The row's features; an error names the missing fact.
     pub(crate) fn read(&self, row: &Measurement) -> Result<Features, String> {
         let hops = split(row)?;

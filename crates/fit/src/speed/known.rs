@@ -10,7 +10,7 @@ use crate::catalog::Catalog;
 use crate::catalog::measurements::Measurement;
 use crate::evidence::Evidence;
 use crate::model::Model;
-use crate::rows::{Features, Reader, impossible};
+use crate::rows::{About, Features, Reader, impossible};
 
 /// Contexts are the same up to this factor.
 const SAME_CONTEXT: f64 = 1.25;
@@ -42,11 +42,30 @@ struct Measured {
     tokens: f64,
 }
 
+/// A measured row of a tensor split over nodes.
+#[derive(Debug, Clone)]
+struct TensorRow<'a> {
+    row: &'a Measurement,
+    about: About,
+    quant: Quant,
+}
+
 /// The catalog's rows, read when they are first asked for.
 #[derive(Debug, Clone)]
 pub(super) struct KnownRows<'a> {
     catalog: &'a Catalog,
     rows: OnceCell<Vec<KnownRow<'a>>>,
+    tensor: OnceCell<Vec<TensorRow<'a>>>,
+}
+
+/// What rows say of a tensor split, in tokens a second.
+#[derive(Debug, Clone)]
+pub(super) struct KnownTensor<'a> {
+    /// Mean logarithm of the measured rates.
+    pub(super) ln_rate: f64,
+    /// Half of what the rows differ by, as a logarithm.
+    pub(super) spread: f64,
+    rows: Vec<&'a str>,
 }
 
 /// What rows say of a setting.
@@ -86,7 +105,29 @@ impl<'a> KnownRows<'a> {
         Self {
             catalog,
             rows: OnceCell::new(),
+            tensor: OnceCell::new(),
         }
+    }
+
+    /// What rows of the model, split over as many such chips, say of one stream.
+    pub(super) fn tensor(&self, setting: &Setting) -> Option<KnownTensor<'a>> {
+        let first = setting.pools.first()?;
+        let quant = quants::parse(&setting.quant.name)?;
+        let rows = self.tensor.get_or_init(|| read_tensor(self.catalog));
+        let of_setting = rows.iter().filter(|known| {
+            known.about.model.as_ref() == Some(&setting.model.id)
+                && known.about.device.as_ref() == Some(&first.device)
+                && known.row.nodes as usize == setting.nodes
+                && known.quant == quant
+        });
+        let found: Vec<&TensorRow> = of_setting.collect();
+        let rates = found.iter().filter_map(|known| known.row.decode_tok_s);
+        let (ln_rate, spread) = middle(rates.map(f64::ln))?;
+        Some(KnownTensor {
+            ln_rate,
+            spread,
+            rows: found.iter().map(|known| known.row.id.as_str()).collect(),
+        })
     }
 
     /// What the rows of the same model on the same chips say.
@@ -198,6 +239,13 @@ impl Known<'_> {
     }
 }
 
+impl KnownTensor<'_> {
+    /// The rows by their ids.
+    pub(super) fn named(&self) -> String {
+        named(&self.rows)
+    }
+}
+
 impl Exact<'_> {
     /// The rows by their ids.
     pub(super) fn named(&self) -> String {
@@ -242,6 +290,16 @@ fn read(catalog: &Catalog) -> Vec<KnownRow<'_>> {
             decode: measured_decode(row, &features, &decode),
             prefill: measured_prefill(row, &features, &prefill),
         })
+    })
+    .collect()
+}
+
+fn read_tensor(catalog: &Catalog) -> Vec<TensorRow<'_>> {
+    let reader = Reader::new(catalog);
+    let rows = catalog.measurements.iter();
+    rows.filter_map(|row| {
+        let (about, quant) = reader.tensor(row)?;
+        Some(TensorRow { row, about, quant })
     })
     .collect()
 }
