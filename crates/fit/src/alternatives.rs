@@ -108,7 +108,7 @@ fn replicas_give_more(ways: &[Way]) -> Option<String> {
     let both = copies.streams.iter().filter_map(|(number, of_copies)| {
         let mut own = chosen.streams.iter();
         let (_, own) = own.find(|(other, _)| other == number)?;
-        Some((*number, *of_copies, *own))
+        Some((*number, of_copies.mid, own.mid))
     });
     let (streams, of_copies, own) = both.max_by_key(|(number, _, _)| *number)?;
     (chosen.split != Split::Replicas && of_copies > own * WORTH_SAYING).then(|| {
@@ -248,7 +248,11 @@ impl<'a> Compare<'a> {
             note,
         );
         alternative.decode_tok_s = rates.last().copied();
-        alternative.streams = streams;
+        let one = alternative.decode_tok_s;
+        let dealt = streams.into_iter();
+        alternative.streams = dealt
+            .filter_map(|(number, all)| Some((number, one?.together(all))))
+            .collect();
         Ok(Some(Way {
             alternative,
             nodes: copies.len(),
@@ -361,16 +365,17 @@ impl<'a> Compare<'a> {
         if !fits {
             note = format!("Does not fit: {} of effective memory.", percent(used));
         }
+        let decode = decode.map(|(estimate, _)| estimate);
         let mut streams = Vec::new();
-        if fits {
+        if let Some(one) = decode {
             for number in STREAMS {
                 match self.together(field, plan, number) {
-                    Some(rate) => streams.push((number, rate)),
+                    Some(_) if number == 1 => streams.push((1, one)),
+                    Some(all) => streams.push((number, one.together(all))),
                     None => break,
                 }
             }
         }
-        let decode = decode.map(|(estimate, _)| estimate);
         Alternative {
             split,
             name,

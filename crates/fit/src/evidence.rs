@@ -55,3 +55,18 @@ pub struct Estimate {
     /// How it is known.
     pub evidence: Evidence,
 }
+
+impl Estimate {
+    /// What several streams come to together, where one stream's rate is this: estimated, and its
+    /// interval wider by the weights of the tiers.
+    pub(crate) fn together(&self, all: f64) -> Self {
+        let half = (self.high / self.mid).ln() * Evidence::Extrapolated.weight()
+            / Evidence::Estimated.weight();
+        Self {
+            low: all / half.exp(),
+            mid: all,
+            high: all * half.exp(),
+            evidence: Evidence::Estimated,
+        }
+    }
+}

@@ -37,7 +37,7 @@ pub use method::{Bits, Limit, Method};
 pub use model::{ModelPage, QuantRow};
 pub use parts::{Counts, Head, LinkRow, NodeRow, PoolRow, RuntimeRow, Stamp};
 pub use plan::{PlanPage, StageRow};
-pub use verdict::VerdictPage;
+pub use verdict::{ContextRow, VerdictPage};
 
 use doc::Doc;
 

@@ -17,7 +17,7 @@ use crate::cluster::Link;
 use crate::evidence::Estimate;
 use crate::memory::{KvType, Load, NodeLedger};
 use crate::model::Format;
-use crate::placement::Objective;
+use crate::placement::{Objective, PROMPT};
 pub use crate::split::Split;
 
 /// Above this share of effective memory a long context will not fit.
@@ -41,6 +41,8 @@ pub struct Ask {
     pub sequences: u32,
     /// Type of keys and values.
     pub kv_type: KvType,
+    /// Tokens of the prompt that prefill and the first token are about; cut to the context.
+    pub prompt: u32,
     /// A quantization by name; the smallest production one where there is none.
     pub quant: Option<String>,
     /// Only quantizations of this format.
@@ -71,6 +73,7 @@ impl Default for Ask {
             context: USUAL_CONTEXT,
             sequences: 1,
             kv_type: KvType::F16,
+            prompt: PROMPT,
             quant: None,
             format: None,
             objective: None,
@@ -125,7 +128,8 @@ pub struct Verdict {
     pub together_tok_s: Option<Estimate>,
     /// Prompt tokens a second.
     pub prefill_tok_s: Option<Estimate>,
-    /// Seconds to the first token of a prompt that fills the context up to 2,048 tokens.
+    /// Seconds to the first token of a prompt of [`Ask::prompt`] tokens, or of the context where that
+    /// is smaller.
     pub ttft_s: Option<Estimate>,
     /// Why it is so, a sentence each; a missing fact is named.
     pub reasons: Vec<String>,
@@ -153,7 +157,7 @@ pub struct Alternative {
     /// Tokens a second of one stream.
     pub decode_tok_s: Option<Estimate>,
     /// Tokens a second of all streams together, by number of streams.
-    pub streams: Vec<(u32, f64)>,
+    pub streams: Vec<(u32, Estimate)>,
     /// What speaks for and against it, with published evidence where that is all there is.
     pub note: String,
 }

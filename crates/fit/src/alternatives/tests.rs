@@ -34,6 +34,7 @@ fn replicas_of_what_fits_a_node_serve_more_streams_than_a_pipeline() {
             .find(|(streams, _)| *streams == 16)
             .unwrap()
             .1
+            .mid
     };
     assert!(last("replicas") > last("one node"));
     assert!(
@@ -47,7 +48,7 @@ fn a_mixture_of_experts_gains_less_from_a_batch_than_a_dense_model() {
     let gain = |model: &Model| {
         let verdict = ways(model, &quad(), 2048);
         let streams = &find(&verdict, "one node").unwrap().streams;
-        streams[2].1 / streams[0].1
+        streams[2].1.mid / streams[0].1.mid
     };
     let (dense, experts) = (dense("d", 40, 20_000_000_000), moe("e", 40, 20_000_000_000));
     assert!(

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::Page;
-use super::doc::{Block, Chart, Doc, Figure, Point, Section};
+use super::doc::{Block, Cell, Chart, Doc, Figure, Point, Row, Section, Table};
 use super::format::{brief, count, gb, gib, interval, percent, sentence, thousands, tokens};
 use super::formats;
 use super::ledger;
@@ -35,8 +35,8 @@ pub struct VerdictPage {
     pub models: Vec<Verdict>,
     /// Its tier, counted.
     pub counts: Counts,
-    /// One stream's decode over contexts that fit.
-    pub decode_by_context: Vec<(u32, Estimate)>,
+    /// Speeds over contexts that fit.
+    pub by_context: Vec<ContextRow>,
     /// What was measured of the model on such chips.
     pub measured: Vec<MeasuredRow>,
     /// Where the facts of the model come from, a sentence each.
@@ -45,6 +45,19 @@ pub struct VerdictPage {
     pub format: Option<Format>,
     /// What to know about the format; empty where it is the one that Brigade runs.
     pub format_note: String,
+}
+
+/// One stream's speeds at a context.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ContextRow {
+    /// Tokens in the cache while tokens are generated, or of the prompt.
+    pub context: u32,
+    /// Tokens a second.
+    pub decode_tok_s: Option<Estimate>,
+    /// Tokens a second of a prompt that fills the context.
+    pub prefill_tok_s: Option<Estimate>,
+    /// Seconds to the first token after such a prompt.
+    pub ttft_s: Option<Estimate>,
 }
 
 impl VerdictPage {
@@ -63,15 +76,21 @@ impl VerdictPage {
         };
         let verdict = assess(model, cluster, &ask, speed)?;
         let most = verdict.max_context.unwrap_or(0);
-        let mut decode_by_context = Vec::new();
+        let mut by_context = Vec::new();
         for context in CONTEXTS.into_iter().filter(|context| *context <= most) {
             let ask = Ask {
                 context,
+                prompt: context,
                 detail: Detail::Brief,
                 ..ask.clone()
             };
             let there = assess(model, cluster, &ask, speed)?;
-            decode_by_context.extend(there.decode_tok_s.map(|rate| (context, rate)));
+            by_context.push(ContextRow {
+                context,
+                decode_tok_s: there.decode_tok_s,
+                prefill_tok_s: there.prefill_tok_s,
+                ttft_s: there.ttft_s,
+            });
         }
         Ok(Self {
             head: Head::new(catalog, cluster, &ask),
@@ -81,7 +100,7 @@ impl VerdictPage {
             format: formats::of(model, &verdict.quant),
             format_note: formats::note(catalog, model, &verdict.quant).unwrap_or_default(),
             models: vec![verdict],
-            decode_by_context,
+            by_context,
         })
     }
 }
@@ -128,7 +147,7 @@ impl Page for VerdictPage {
         doc.figures = figures(verdict);
         doc.sections.push(why(verdict));
         doc.sections.extend(holds(verdict, self.format));
-        doc.sections.extend(speed(verdict, &self.decode_by_context));
+        doc.sections.extend(speed(verdict, &self.by_context));
         doc.sections.extend(measured::section(
             &self.measured,
             "this model on such chips",
@@ -286,7 +305,7 @@ pub(super) fn holds(verdict: &Verdict, format: Option<Format>) -> Option<Section
     Some(Section::new("ledger", "What each node holds", blocks))
 }
 
-fn speed(verdict: &Verdict, by_context: &[(u32, Estimate)]) -> Option<Section> {
+fn speed(verdict: &Verdict, by_context: &[ContextRow]) -> Option<Section> {
     let rate = verdict.decode_tok_s?;
     let mut blocks = vec![Block::text(format!(
         "One stream decodes {} tok/s at {} of context. The interval was made to hold eight of ten measurements (the method page says how it did, by family of hardware); it is {}.",
@@ -294,12 +313,16 @@ fn speed(verdict: &Verdict, by_context: &[(u32, Estimate)]) -> Option<Section> {
         tokens(verdict.load.context),
         rate.evidence.name()
     ))];
-    if by_context.len() > 1 {
+    let decode = by_context
+        .iter()
+        .filter_map(|row| Some((row.context, row.decode_tok_s?)));
+    let decode: Vec<(u32, Estimate)> = decode.collect();
+    if decode.len() > 1 {
         blocks.push(Block::Chart(Chart {
             caption: "Decode of one stream over context, with its 80 % interval".into(),
             x: "tokens",
             y: "tok/s",
-            points: by_context
+            points: decode
                 .iter()
                 .map(|(context, rate)| Point {
                     x: f64::from(*context),
@@ -309,13 +332,17 @@ fn speed(verdict: &Verdict, by_context: &[(u32, Estimate)]) -> Option<Section> {
                 .collect(),
         }));
     }
+    blocks.extend(prompts(by_context));
     let streams = verdict
         .alternatives
         .iter()
         .find(|way| way.streams.len() > 1);
     if let Some(way) = streams {
         blocks.push(Block::Chart(Chart {
-            caption: format!("All streams together, by number of streams ({})", way.name),
+            caption: format!(
+                "All streams together, by number of streams ({}), with the 80 % interval",
+                way.name
+            ),
             x: "streams",
             y: "tok/s",
             points: way
@@ -323,13 +350,29 @@ fn speed(verdict: &Verdict, by_context: &[(u32, Estimate)]) -> Option<Section> {
                 .iter()
                 .map(|(streams, rate)| Point {
                     x: f64::from(*streams),
-                    mid: *rate,
-                    band: None,
+                    mid: rate.mid,
+                    band: Some((rate.low, rate.high)),
                 })
                 .collect(),
         }));
     }
     Some(Section::new("speed", "Speed", blocks))
+}
+
+/// How long prompts take that fill a context.
+fn prompts(by_context: &[ContextRow]) -> Option<Block> {
+    let rows = by_context.iter().filter_map(|row| {
+        let (prefill, first) = (row.prefill_tok_s?, row.ttft_s?);
+        Some(Row::new(vec![
+            Cell::text(tokens(row.context)),
+            Cell::rate(Some(prefill)),
+            Cell::text(format!("{} s", interval(&first))),
+        ]))
+    });
+    let rows: Vec<Row> = rows.collect();
+    let titles = [">A prompt of", "Prefill, tok/s", "First token after"];
+    let caption = "Prompts by their length, with the 80 % interval";
+    (!rows.is_empty()).then(|| Block::Table(Table::new(caption, &titles).rows(rows)))
 }
 
 /// The ways to run it, side by side.

@@ -6,11 +6,11 @@ use super::{Ask, Detail, MICRO_BATCH, Tier, Verdict, changes, reasons};
 use crate::FitError;
 use crate::alternatives;
 use crate::cluster::{Cluster, Links};
-use crate::evidence::{Estimate, Evidence};
+use crate::evidence::Estimate;
 use crate::machine::{Pool, PoolKind};
 use crate::memory::Load;
 use crate::model::{Format, Model, Quantization};
-use crate::placement::{COMFORTABLE, Field, Level, PROMPT, Plan, Timing};
+use crate::placement::{COMFORTABLE, Field, Level, Plan, Timing};
 use crate::speed::Setting;
 use crate::speed::{Rate, Speed};
 
@@ -194,7 +194,7 @@ fn decide(
     };
     reasons::of_memory(verdict, &choice, model, quant, cluster, why);
     if field.utilization(plan, Level::Limit) <= 1.0 {
-        speeds(verdict, field, plan, speed);
+        speeds(verdict, field, plan, ask.prompt, speed);
         reasons::of_speed(verdict, &choice, speed);
     }
     Ok(())
@@ -221,9 +221,15 @@ fn no_plan(verdict: &mut Verdict, cluster: &Cluster) -> Result<(), FitError> {
 }
 
 /// Fills in the rates; where one is not known, a reason names what is missing.
-pub(super) fn speeds(verdict: &mut Verdict, field: &Field, plan: &Plan, speed: &dyn Speed) {
+pub(super) fn speeds(
+    verdict: &mut Verdict,
+    field: &Field,
+    plan: &Plan,
+    prompt: u32,
+    speed: &dyn Speed,
+) {
     let timing = Timing { field, plan, speed };
-    let prompt = verdict.load.context.min(PROMPT);
+    let prompt = verdict.load.context.min(prompt).max(1);
     let mut unknown: Vec<String> = Vec::new();
     match timing.token_s() {
         Ok(seconds) => {
@@ -235,21 +241,14 @@ pub(super) fn speeds(verdict: &mut Verdict, field: &Field, plan: &Plan, speed: &
                 && let Ok(all) = timing.together(streams)
             {
                 // What corrects one stream's rate corrects that of several.
-                let all = all * decode.mid * seconds;
-                let half = (decode.high / decode.mid).ln() * Evidence::Extrapolated.weight()
-                    / Evidence::Estimated.weight();
-                verdict.together_tok_s = Some(Estimate {
-                    low: all / half.exp(),
-                    mid: all,
-                    high: all * half.exp(),
-                    evidence: Evidence::Estimated,
-                });
+                let all = decode.together(all * decode.mid * seconds);
+                verdict.together_tok_s = Some(all);
                 verdict.reasons.push(format!(
                     "{streams} streams together decode about {} ({} to {}, estimated), {} each.",
-                    reasons::rate(all),
-                    reasons::rate(all / half.exp()),
-                    reasons::rate(all * half.exp()),
-                    reasons::rate(all / f64::from(streams))
+                    reasons::rate(all.mid),
+                    reasons::rate(all.low),
+                    reasons::rate(all.high),
+                    reasons::rate(all.mid / f64::from(streams))
                 ));
             }
         }

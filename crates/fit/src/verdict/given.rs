@@ -134,7 +134,7 @@ pub fn assess_given(
         cluster,
         Why::Asked(Objective::LargestContext),
     );
-    speeds(&mut verdict, field, plan, speed);
+    speeds(&mut verdict, field, plan, ask.prompt, speed);
     Ok((verdict, Some(choice.plan)))
 }
 

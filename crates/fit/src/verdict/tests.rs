@@ -377,7 +377,9 @@ fn streams_are_a_curve_that_memory_ends() {
     let streams = &pipeline.streams;
     assert!(streams.len() > 2, "{streams:?}");
     assert!(
-        streams.windows(2).all(|pair| pair[1].1 >= pair[0].1 * 0.99),
+        streams
+            .windows(2)
+            .all(|pair| pair[1].1.mid >= pair[0].1.mid * 0.99),
         "{streams:?}"
     );
     let longest = Ask {
