@@ -318,7 +318,7 @@ impl<'a> Compare<'a> {
             };
             let alternative = self.alternative(
                 Split::Pipeline,
-                format!("pipeline over {nodes} nodes"),
+                self.pipeline_name(&plan),
                 &field,
                 &plan,
                 self.pipeline_note(),
@@ -326,6 +326,22 @@ impl<'a> Compare<'a> {
             ways.push(Way { alternative, nodes });
         }
         Ok(ways)
+    }
+
+    /// How many nodes, and which where they are not all alike.
+    fn pipeline_name(&self, plan: &Plan) -> String {
+        let nodes = &self.cluster.nodes;
+        let count = plan.stages.len();
+        let alike = nodes.iter().all(|node| node.machine == nodes[0].machine);
+        if alike || count == nodes.len() {
+            return format!("pipeline over {count} nodes");
+        }
+        let names = plan
+            .stages
+            .iter()
+            .map(|stage| nodes[stage.node].name.as_str());
+        let names: Vec<&str> = names.collect();
+        format!("pipeline over {count} nodes, {}", names.join(", "))
     }
 
     fn pipeline_note(&self) -> String {

@@ -4,7 +4,7 @@ pub mod text;
 
 use serde::Serialize;
 
-use crate::machine::Machine;
+use crate::machine::{Machine, PoolKind};
 
 /// A set of machines and links, from the catalog (a combo) or written as text.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -118,6 +118,16 @@ impl Cluster {
         self.nodes
             .iter()
             .map(|node| node.machine.memory_bytes())
+            .sum()
+    }
+
+    /// System memory of nodes that have GPUs with memories of their own, in bytes.
+    pub fn ram_beside_gpus(&self) -> u64 {
+        let hosts = self.nodes.iter().map(|node| &node.machine.pools);
+        let pools = hosts.filter(|pools| pools.len() > 1).flatten();
+        pools
+            .filter(|pool| pool.kind == PoolKind::Ram)
+            .map(|pool| pool.memory_bytes)
             .sum()
     }
 }

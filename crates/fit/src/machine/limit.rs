@@ -39,6 +39,30 @@ pub struct LimitRule {
     pub evidence: Evidence,
 }
 
+impl LimitRule {
+    /// What of a memory is usable by this rule, in words.
+    pub fn usable(&self) -> String {
+        let percent = |share: f64| format!("{} %", (share * 1000.0).round() / 10.0);
+        let usable = [
+            self.usable_mib.map(|mib| format!("{mib} MiB")),
+            self.usable_share.map(percent),
+        ];
+        let kept = [
+            self.reserve_mib.map(|mib| format!("{mib} MiB")),
+            self.reserve_share.map(percent),
+        ];
+        let words = |parts: [Option<String>; 2]| {
+            let parts: Vec<String> = parts.into_iter().flatten().collect();
+            parts.join(" or ")
+        };
+        match (words(usable), words(kept)) {
+            (usable, kept) if kept.is_empty() => usable,
+            (usable, kept) if usable.is_empty() => format!("all but {kept}"),
+            (usable, kept) => format!("{usable}, less {kept}"),
+        }
+    }
+}
+
 /// A limit, with its reason.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Limit {

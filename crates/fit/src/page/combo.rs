@@ -4,6 +4,7 @@ mod around;
 pub(super) mod layout;
 mod opportunities;
 mod picks;
+pub(super) use picks::is_quick;
 pub(super) mod tables;
 
 use serde::Serialize;
@@ -185,7 +186,7 @@ impl ComboPage {
                     ..Worked::from(verdict)
                 }
             }),
-            format_note: formats::notes(catalog, verdicts).unwrap_or_default(),
+            format_note: formats::notes(catalog, verdicts, cluster.nodes.len()).unwrap_or_default(),
             opportunities: opportunities::find(&facts, &splits)?,
             splits,
             runtimes: parts::runtime_rows(catalog, cluster),

@@ -53,6 +53,8 @@ pub struct Place {
     pub kind: PlaceKind,
     /// All its memory.
     pub memory_bytes: u64,
+    /// What of it is system memory beside GPUs.
+    pub ram_bytes: u64,
     /// The quantization there: the smallest production one that its runtimes read, unless one was
     /// asked for.
     pub quant: String,
@@ -124,7 +126,7 @@ impl EverywherePage {
             },
             format_note: places
                 .iter()
-                .find_map(|place| formats::note(catalog, model, &place.quant))
+                .find_map(|place| formats::note(catalog, model, &place.quant, 1))
                 .unwrap_or_default(),
             places,
             counts,
@@ -163,12 +165,25 @@ pub(crate) fn places(catalog: &Catalog) -> Vec<(PlaceKind, Cluster)> {
 }
 
 impl Place {
+    /// Its memory, that of GPUs and the RAM beside them apart.
+    pub(super) fn memory(&self) -> String {
+        match self.ram_bytes {
+            0 => gib(self.memory_bytes),
+            ram => format!(
+                "{} + {}",
+                gib(self.memory_bytes - ram).trim_end_matches(" GiB"),
+                gib(ram)
+            ),
+        }
+    }
+
     pub(crate) fn new(kind: PlaceKind, cluster: &Cluster, verdict: &Verdict) -> Self {
         Self {
             id: cluster.id.clone(),
             name: times(&cluster.name),
             kind,
             memory_bytes: cluster.total_bytes(),
+            ram_bytes: cluster.ram_beside_gpus(),
             quant: verdict.quant.clone(),
             weights_bytes: verdict.weights_bytes,
             tier: verdict.tier,
@@ -264,7 +279,7 @@ pub(super) fn answer(page: &EverywherePage) -> Vec<String> {
             format!(
                 "the smallest comfortable {what} is {} ({}){}{rate}",
                 place.name,
-                gib(place.memory_bytes),
+                place.memory(),
                 if each.is_empty() {
                     String::new()
                 } else {
@@ -313,7 +328,7 @@ pub(super) fn table(page: &EverywherePage, most: usize) -> Table {
     titles.extend(mixed.then_some("Tier"));
     titles.extend(["Use", "Decode, tok/s", ">Max context"]);
     let rows = page.places.iter().take(most).map(|place| {
-        let mut cells = vec![place.cell(), Cell::text(gib(place.memory_bytes))];
+        let mut cells = vec![place.cell(), Cell::text(place.memory())];
         cells.extend(several.then(|| Cell::text(place.quant.clone())));
         cells.extend(mixed.then_some(Cell::Tier { tier: place.tier }));
         cells.push(Cell::share(place.utilization));
@@ -361,7 +376,7 @@ mod tests {
         let said = answer(&page).join(" ");
         assert!(
             said.contains(
-                "mlx-4bit is MLX, for exo and mlx-lm; Brigade runs GGUF: add --quant Q4_K_M."
+                "mlx-4bit is MLX, for exo and mlx-lm; Brigade runs GGUF: add --format gguf."
             ),
             "{said}"
         );

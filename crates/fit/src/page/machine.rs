@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::Page;
-use super::combo::{ModelRow, layout, sort, tables};
+use super::combo::{ModelRow, is_quick, layout, sort, tables};
 use super::doc::{Block, Cell, Doc, Section, Table, Target};
 use super::format::{gb, gib, percent, sentence};
 use super::formats;
@@ -68,7 +68,7 @@ impl MachinePage {
                 .collect(),
             source: format!("{} ({})", sold.source, sold.date),
             note: sold.note.clone().unwrap_or_default(),
-            format_note: formats::notes(catalog, verdicts).unwrap_or_default(),
+            format_note: formats::notes(catalog, verdicts, 1).unwrap_or_default(),
         }
     }
 }
@@ -119,17 +119,16 @@ impl Page for MachinePage {
 
 fn answer(page: &MachinePage) -> Vec<String> {
     let mut answer = vec![format!(
-        "Of {} models: {}. Plan with {} of its {}.",
+        "Of {} models: {}. {}.",
         page.counts.total(),
         page.counts.words(),
-        gib(page.head.effective_bytes),
-        gib(page.head.total_bytes),
+        page.head.plan_with(),
     )];
     let largest = page
         .models
         .iter()
         .filter(|row| row.tier == Tier::Comfortable)
-        .max_by_key(|row| row.weights_bytes);
+        .max_by_key(|row| (is_quick(row.decode_tok_s), row.weights_bytes));
     if let Some(row) = largest {
         let rate = row.decode_tok_s.as_ref();
         let context = row.context(page.head.context);
@@ -137,7 +136,7 @@ fn answer(page: &MachinePage) -> Vec<String> {
             format!(", {}", words::rate_at(rate, context))
         });
         answer.push(format!(
-            "The largest comfortable model is {} at {} ({}), {} of effective memory{rate}.",
+            "The largest that is comfortable and quick is {} at {} ({}), {} of effective memory{rate}.",
             row.name,
             row.quant,
             gb(row.weights_bytes),

@@ -59,6 +59,8 @@ pub struct Bits {
 pub struct Limit {
     /// Hardware family, with the device and size that it is for.
     pub of: String,
+    /// What of the memory is usable, or is kept.
+    pub usable: String,
     /// Why.
     pub reason: String,
     /// How it is known.
@@ -144,6 +146,7 @@ fn limits(catalog: &Catalog) -> Vec<Limit> {
     rules
         .map(|rule| Limit {
             of: of(&rule.family, rule.device.as_deref(), rule.memory_gib),
+            usable: rule.usable(),
             reason: rule.reason.clone(),
             evidence: rule.evidence,
             source: rule.source.clone(),
@@ -325,6 +328,7 @@ fn limit_section(page: &Method) -> Section {
     let rows = page.limits.iter().map(|limit| {
         Row::new(vec![
             Cell::text(limit.of.clone()),
+            Cell::text(limit.usable.clone()),
             Cell::text(limit.reason.clone()),
             Cell::text(limit.evidence.name()),
         ])
@@ -332,7 +336,7 @@ fn limit_section(page: &Method) -> Section {
     });
     let table = Table::new(
         "What OS and drivers let a model use",
-        &["Memory", "Limit", "Known"],
+        &["Memory", "Usable", "Why", "Known"],
     )
     .rows(rows);
     Section::new("limits", "Limits", vec![Block::Table(table)])

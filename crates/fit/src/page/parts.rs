@@ -10,6 +10,7 @@ use crate::catalog::runtimes::RuntimeFit;
 use crate::cluster::{Cluster, Link, Links};
 use crate::effective;
 use crate::evidence::Evidence;
+use crate::machine::PoolKind;
 use crate::memory::Item;
 use crate::verdict::{Alternative, Ask, Tier};
 
@@ -65,6 +66,8 @@ pub struct NodeRow {
 /// A memory as a page shows it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct PoolRow {
+    /// What kind of memory it is.
+    pub kind: PoolKind,
     /// The processor's name.
     pub device_name: String,
     /// All of it.
@@ -135,6 +138,7 @@ impl Head {
                 machine_name: node.machine.name.clone(),
                 pools: pools
                     .map(|(pool, effective)| PoolRow {
+                        kind: pool.kind,
                         device_name: pool.device_name.clone(),
                         memory_bytes: pool.memory_bytes,
                         limit_bytes: pool.limit_bytes,
@@ -169,6 +173,56 @@ impl Head {
             nodes: nodes.collect(),
             links: links.collect(),
             catalog: Stamp::of(catalog),
+        }
+    }
+}
+
+impl Head {
+    /// What to plan with, of how much: memories of GPUs and RAM apart, as no layer lies in both.
+    pub(super) fn plan_with(&self) -> String {
+        let [gpus, ram] = self.apart();
+        if gpus.0 > 0 && ram.0 > 0 {
+            format!(
+                "Plan with {} in GPUs and {} of RAM, of its {} and {}",
+                gib(gpus.0),
+                gib(ram.0),
+                gib(gpus.1),
+                gib(ram.1)
+            )
+        } else {
+            format!(
+                "Plan with {} of its {}",
+                gib(self.effective_bytes),
+                gib(self.total_bytes)
+            )
+        }
+    }
+
+    /// What is effective and all, in GPUs or for all processors, and in system memory beside GPUs.
+    fn apart(&self) -> [(u64, u64); 2] {
+        let mut sums = [(0, 0); 2];
+        for node in &self.nodes {
+            let beside = node.pools.len() > 1;
+            for pool in &node.pools {
+                let sum = &mut sums[usize::from(beside && pool.kind == PoolKind::Ram)];
+                sum.0 += pool.effective_bytes;
+                sum.1 += pool.memory_bytes;
+            }
+        }
+        sums
+    }
+
+    /// What a sum over pools leaves out; empty where there is one kind.
+    pub(super) fn pools_note(&self) -> String {
+        let [gpus, ram] = self.apart();
+        if ram.1 > 0 {
+            format!(
+                "{} in GPUs, {} of RAM; a layer lies in one of them",
+                gib(gpus.1),
+                gib(ram.1)
+            )
+        } else {
+            String::new()
         }
     }
 }

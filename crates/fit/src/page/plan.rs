@@ -8,6 +8,7 @@ use super::format::{gb, gib, sentence, short};
 use super::formats;
 use super::link::hop_ms;
 use super::parts::{Head, Stamp};
+use super::words;
 use super::{ledger, verdict};
 use crate::FitError;
 use crate::catalog::Catalog;
@@ -108,7 +109,8 @@ impl PlanPage {
             plan,
             sources: verdict::sources(model, &verdict.quant),
             format: formats::of(model, &verdict.quant),
-            format_note: formats::note(catalog, model, &verdict.quant).unwrap_or_default(),
+            format_note: formats::note(catalog, model, &verdict.quant, words::nodes_used(&verdict))
+                .unwrap_or_default(),
             verdict,
             catalog: head.catalog,
         }

@@ -44,10 +44,13 @@ pub(super) fn meaning(tier: Tier) -> String {
             "At most {comfortable} of effective memory, with headroom for a longer context. The largest first."
         ),
         Tier::Borderline => format!(
-            "They run, with little headroom. Above {comfortable}: verify the KV cache at the context that you need. Above {}: little room is left beyond the context asked for; a row's max context is what the limit holds. Above 100 %: more than is wise to plan with, though within the limit: cap the context at the row's maximum, or take a larger combo (published tables that plan with less memory write 107 % where this says 100 %).",
+            "They run, with little headroom. Above {comfortable}: verify the KV cache at the context that you need. Above {}: little room is left beyond the context asked for; a row's max context is what the limit holds. Above 100 %: more than is wise to plan with, though within the limit: cap the context at the row's maximum, or take a larger combo.",
             percent(NO_LONG_CONTEXT)
         ),
-        Tier::NotPractical => "The weights, or 4,096 tokens, exceed the limit even with the best split. A smaller quantization or a larger combo would help, where one is named.".into(),
+        Tier::NotPractical => format!(
+            "The weights, or {} tokens, exceed the limit even with the best split. A smaller quantization or a larger combo would help, where one is named.",
+            thousands(i64::from(LEAST_CONTEXT))
+        ),
         Tier::Unknown => "A fact that decides is missing.".into(),
     }
 }
@@ -57,7 +60,7 @@ pub(super) fn cluster_cost(head: &Head) -> Option<Block> {
     let unmeasured = head.effective_ledger.last()?;
     (head.nodes.len() > 1).then(|| {
         Block::text(format!(
-            "The cluster itself is set down with {} of the limit in all, as published figures are 10–15 %. What of it is not known by name stands as '{}'; a measurement on these machines takes its place. It is charged only where several nodes share a model: a model on one node alone pays none of it. The KV cache, compute buffers and runtime are no part of it: they are in each model's working set, so that nothing is counted twice.",
+            "The cluster's own cost is put at {} of the limit in all, as published figures are 10–15 %. What of it is not known by name stands as '{}'; a measurement on these machines (--cluster-cost) takes its place. It is charged only where several nodes share a model: a model on one node alone pays none of it. The KV cache, compute buffers and runtime are no part of it: they are in each model's working set, so that nothing is counted twice.",
             short_percent(CLUSTER_SHARE),
             unmeasured.item,
         ))

@@ -18,7 +18,7 @@ use crate::evidence::{Estimate, Evidence};
 use crate::model::{Exactness, Format, Model};
 use crate::placement::PROMPT;
 use crate::speed::Speed;
-use crate::verdict::{Ask, Detail, Verdict, assess};
+use crate::verdict::{Ask, Detail, Split, Verdict, assess};
 
 /// Contexts that the curve shows, where they fit.
 const CONTEXTS: [u32; 9] = [
@@ -98,7 +98,8 @@ impl VerdictPage {
             counts: Counts::of(std::iter::once(verdict.tier)),
             sources: sources(model, &verdict.quant),
             format: formats::of(model, &verdict.quant),
-            format_note: formats::note(catalog, model, &verdict.quant).unwrap_or_default(),
+            format_note: formats::note(catalog, model, &verdict.quant, words::nodes_used(&verdict))
+                .unwrap_or_default(),
             models: vec![verdict],
             by_context,
         })
@@ -165,11 +166,7 @@ impl Page for VerdictPage {
 /// The verdict in two sentences, and what to know about the format.
 pub(super) fn answer(verdict: &Verdict, format_note: &str) -> Vec<String> {
     let mut answer = vec![words::verdict(verdict)];
-    let mut more = Vec::new();
-    if let Some(rate) = &verdict.decode_tok_s {
-        let rate = words::rate_at(rate, verdict.load.context);
-        more.push(format!("one stream decodes {rate}"));
-    }
+    let mut more = words::rates(verdict);
     if let Some(context) = verdict.max_context.filter(|context| *context > 0) {
         let here = verdict.plan_max_context.unwrap_or(0);
         more.push(if here < context {
@@ -185,10 +182,31 @@ pub(super) fn answer(verdict: &Verdict, format_note: &str) -> Vec<String> {
     if !more.is_empty() {
         answer.push(sentence(&more.join("; ")));
     }
+    answer.extend(quicker(verdict));
     if !format_note.is_empty() {
         answer.push(format_note.to_owned());
     }
     answer
+}
+
+/// How much quicker another way must be to be told first.
+const MUCH: f64 = 1.3;
+
+/// A way on no more nodes that is much quicker, where what is shown has more room.
+fn quicker(verdict: &Verdict) -> Option<String> {
+    let now = verdict.decode_tok_s?.mid;
+    let mut ways = verdict.alternatives.iter();
+    let way = ways.find(|way| {
+        way.fits
+            && way.split == Split::OneNode
+            && way.decode_tok_s.is_some_and(|rate| rate.mid > now * MUCH)
+    })?;
+    Some(format!(
+        "Quicker with less room: {}, at {} of effective memory, decodes {} (--objective one-stream).",
+        way.name,
+        way.utilization.map(percent).unwrap_or_default(),
+        words::rate(&way.decode_tok_s?)
+    ))
 }
 
 /// The verdict's numbers.

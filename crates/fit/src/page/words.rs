@@ -87,6 +87,37 @@ pub(super) fn unknown(name: &str, why: &str) -> String {
     }
 }
 
+/// Nodes that hold layers.
+pub(super) fn nodes_used(verdict: &Verdict) -> usize {
+    let holding = verdict.ledger.iter().filter(|node| !node.pools.is_empty());
+    holding.count()
+}
+
+/// Tokens a second that people read, about.
+const READING: f64 = 5.0;
+
+/// One stream's rate and, where several are asked for, theirs, as clauses.
+pub(super) fn rates(verdict: &Verdict) -> Vec<String> {
+    let mut said = Vec::new();
+    if let Some(all) = &verdict.together_tok_s {
+        said.push(format!(
+            "{} streams together decode {}",
+            verdict.load.sequences,
+            rate(all)
+        ));
+    }
+    if let Some(one) = &verdict.decode_tok_s {
+        let slow = if one.mid < READING {
+            ", slower than one reads"
+        } else {
+            ""
+        };
+        let one = rate_at(one, verdict.load.context);
+        said.push(format!("one stream decodes {one}{slow}"));
+    }
+    said
+}
+
 /// `4 nodes`, `one machine`.
 pub(super) fn nodes(nodes: usize) -> String {
     if nodes == 1 {

@@ -184,8 +184,24 @@ impl Now<'_> {
         let Some(last) = cluster.nodes.last().cloned() else {
             return Ok(None);
         };
-        let name = last.machine.name.clone();
         let count = cluster.nodes.len();
+        if let [host] = &mut cluster.nodes[..]
+            && let Some(gpu) = host
+                .machine
+                .pools
+                .iter()
+                .rposition(|pool| pool.kind == PoolKind::Vram)
+        {
+            // Another GPU goes where the first one is.
+            let pool = host.machine.pools[gpu].clone();
+            let name = pool.device_name.clone();
+            host.machine.pools.insert(gpu + 1, pool);
+            let other = self.with(&cluster, &self.ask)?;
+            return Ok(self
+                .better(&other)
+                .then(|| format!("With one more {name} in it, it is {}.", at(&other))));
+        }
+        let name = last.machine.name.clone();
         cluster.nodes.push(Node {
             name: format!("node-{}", count + 1),
             ..last

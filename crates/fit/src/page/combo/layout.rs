@@ -31,11 +31,10 @@ pub(super) fn doc(page: &ComboPage) -> Doc {
 fn answer(page: &ComboPage) -> Vec<String> {
     let head = &page.head;
     let mut answer = vec![format!(
-        "Of {}: {}. Plan with {} of its {}.",
+        "Of {}: {}. {}.",
         count(page.counts.total(), "model"),
         page.counts.words(),
-        gib(head.effective_bytes),
-        gib(head.total_bytes),
+        head.plan_with(),
     )];
     if let Some(worked) = &page.worked {
         let row = page.models.iter().find(|row| row.id == worked.id);
@@ -46,7 +45,8 @@ fn answer(page: &ComboPage) -> Vec<String> {
             })
             .unwrap_or_default();
         let each = ledger::spread(&worked.ledger).map_or_else(String::new, |(least, most)| {
-            format!(" {} a node", range(least, most))
+            let each = if head.nodes.len() > 1 { " a node" } else { "" };
+            format!(" {}{each}", range(least, most))
         });
         answer.push(format!(
             "{} at {} ({}) is {}:{each}{rate}.",
@@ -76,9 +76,10 @@ pub(in crate::page) fn figures(head: &Head) -> Vec<Figure> {
         Figure::new(
             "Memory",
             gib(head.total_bytes),
-            match head.nodes.len() {
-                1 => words::nodes(1),
-                several => format!("over {}", words::nodes(several)),
+            match (head.pools_note(), head.nodes.len()) {
+                (apart, _) if !apart.is_empty() => apart,
+                (_, 1) => words::nodes(1),
+                (_, several) => format!("over {}", words::nodes(several)),
             },
         ),
         Figure::new(

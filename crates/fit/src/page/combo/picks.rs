@@ -4,6 +4,7 @@ use super::SplitCase;
 use crate::FitError;
 use crate::catalog::Catalog;
 use crate::cluster::Cluster;
+use crate::evidence::Estimate;
 use crate::page::format::times;
 use crate::speed::Speed;
 use crate::verdict::{Ask, Detail, Split, Tier, Verdict, assess};
@@ -21,8 +22,8 @@ pub(super) struct Picks<'a> {
 }
 
 impl<'a> Picks<'a> {
-    /// A comfortable model that takes a good part of the memory, over several nodes if there are
-    /// several.
+    /// A comfortable model that is quick: on one node the largest, over several one that takes a
+    /// good part of the memory of more than one.
     pub(super) fn worked(&self) -> Option<&'a Verdict> {
         let effective = crate::effective::of_cluster(self.cluster, self.ask.measured);
         let aim = effective.effective_bytes as f64 * WORKED_SHARE;
@@ -31,11 +32,14 @@ impl<'a> Picks<'a> {
             .verdicts
             .iter()
             .filter(|verdict| verdict.tier == Tier::Comfortable);
+        if self.cluster.nodes.len() == 1 {
+            return fitting
+                .max_by_key(|verdict| (is_quick(verdict.decode_tok_s), verdict.weights_bytes));
+        }
         fitting.min_by(|a, b| {
-            let over_one = |verdict: &Verdict| nodes(verdict) <= 1 && self.cluster.nodes.len() > 1;
-            over_one(a)
-                .cmp(&over_one(b))
-                .then(off(a).total_cmp(&off(b)))
+            let on_one = |verdict: &Verdict| nodes(verdict) <= 1;
+            let key = |verdict: &Verdict| (on_one(verdict), !is_quick(verdict.decode_tok_s));
+            key(a).cmp(&key(b)).then(off(a).total_cmp(&off(b)))
         })
     }
 
@@ -131,6 +135,14 @@ impl<'a> Picks<'a> {
         let model = self.catalog.models.iter().find(|model| model.id == id);
         model.is_some_and(|model| model.experts == 0)
     }
+}
+
+/// Tokens a second from which on a model is worth a recommendation.
+const QUICK: f64 = 10.0;
+
+/// Whether an answer comes quicker than one reads.
+pub(in crate::page) fn is_quick(rate: Option<Estimate>) -> bool {
+    rate.is_some_and(|rate| rate.mid >= QUICK)
 }
 
 /// Nodes that hold something.

@@ -239,7 +239,7 @@ fn sizes(guide: &Guide) -> Section {
             cells.push(Cell::text(
                 place
                     .as_ref()
-                    .map_or_else(String::new, |place| gib(place.memory_bytes)),
+                    .map_or_else(String::new, |place| place.memory()),
             ));
             cells.push(Cell::text(
                 rate.map_or_else(String::new, |rate| brief(rate.mid)),
