@@ -85,7 +85,8 @@ fn model(row: &Row<Written>, mixes: &[Mix]) -> Result<Model, FitError> {
             return Err(row.fault(field, "is empty"));
         }
     }
-    let mut facts = Facts::read(&written.config);
+    let facts = Facts::read(&written.config);
+    let mut facts = facts.map_err(|error| row.fault("config", error.to_string()))?;
     facts.missing.extend(written.missing.iter().cloned());
     let mut model = facts.into_model(&written.id, mixes);
     let params = model.params;

@@ -138,7 +138,7 @@ fn computed_sizes_are_those_of_files() {
     let (rows, mixes, models) = all();
     let mut apart: Vec<(f64, String)> = Vec::new();
     for (row, model) in rows.iter().zip(&models) {
-        let parts = Parts::of(&Facts::read(&row.value.config));
+        let parts = Parts::of(&Facts::read(&row.value.config).unwrap());
         for file in &row.value.file {
             let mix = mixes.iter().find(|mix| mix.name == file.quant).unwrap();
             let computed = mix.weights(&parts).total() as f64;
