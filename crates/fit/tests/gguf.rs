@@ -14,7 +14,8 @@ fn read(model: &TinyModel) -> Model {
     Model::from_gguf(&parse(model.to_bytes()), "tiny").expect("a model to plan with")
 }
 
-/// A header of an architecture with a few keys, 64 wide with 4 heads, and one tensor.
+/// A header of an architecture with a few keys, 64 wide with 4 heads, an embedding, and a tensor
+/// for each layer.
 fn try_header(name: &str, layers: u32, keys: &[(&str, Value)]) -> Result<Model, FitError> {
     let mut builder = Builder::new();
     builder.set("general.architecture", name.into());
@@ -25,15 +26,25 @@ fn try_header(name: &str, layers: u32, keys: &[(&str, Value)]) -> Result<Model, 
     set("context_length", Value::U32(4096));
     set("embedding_length", Value::U32(64));
     set("attention.head_count", Value::U32(4));
+    let mut predicting = 0;
     for (key, value) in keys {
         set(key, value.clone());
+        if *key == "nextn_predict_layers" {
+            predicting = value.as_u32().unwrap_or(0);
+        }
     }
-    builder.tensor(NewTensor {
-        name: "token_embd.weight".into(),
-        dims: vec![64, 10],
-        ggml_type: GgmlType::F16,
-        data: TensorData::Zeros,
-    });
+    let mut tensor = |name: String, dims: &[u64]| {
+        builder.tensor(NewTensor {
+            name,
+            dims: dims.to_vec(),
+            ggml_type: GgmlType::F32,
+            data: TensorData::Zeros,
+        });
+    };
+    tensor("token_embd.weight".into(), &[64, 10]);
+    for layer in 0..layers.saturating_sub(predicting) {
+        tensor(format!("blk.{layer}.attn_norm.weight"), &[64]);
+    }
     Model::from_gguf(&parse(to_bytes(builder)), "some")
 }
 
@@ -55,6 +66,13 @@ fn kinds(model: &Model) -> String {
         .iter()
         .map(|layer| letter(layer.attention))
         .collect()
+}
+
+/// What layers keep, with a question mark where that is not known.
+fn check(name: &str, layers: u32, keys: &[(&str, Value)], expected: &str) {
+    let model = header(name, layers, keys);
+    let unknown = if model.missing.is_empty() { "" } else { "?" };
+    assert_eq!(kinds(&model) + unknown, expected, "{name} {keys:?}");
 }
 
 #[test]
@@ -105,31 +123,19 @@ fn each_architecture_keeps_what_llama_cpp_keeps() {
         ),
         // No file of this architecture does without the list.
         ("mimo2", 2, vec![(window, number(8))], "ff?"),
-        ("mamba", 2, vec![], "ss"),
-        ("lfm2", 3, vec![(kv_heads, list(&[0, 2, 0]))], "sfs"),
-        ("jamba", 3, vec![(kv_heads, list(&[0, 2, 0]))], "sfs"),
+        // Pruned: no attention in one layer, another kind in the next.
         (
-            "nemotron_h",
-            4,
-            vec![
-                (kv_heads, list(&[0, 0, 2, 0])),
-                ("feed_forward_length", list(&[0, 96, 0, 96])),
-            ],
-            "s-f-",
-        ),
-        ("qwen3next", 5, vec![], "sssfs"),
-        (
-            "qwen35",
-            4,
-            vec![("full_attention_interval", number(2))],
-            "sfsf",
-        ),
-        (
-            "qwen3next",
+            "deci",
             3,
-            vec![("attention.recurrent_layers", flags(&[false, true, false]))],
-            "fsf",
+            vec![
+                ("attention.head_count", list(&[4, 0, 4])),
+                (kv_heads, list(&[2, 0, 0])),
+            ],
+            "f--",
         ),
+        ("llama", 3, vec![(kv_heads, list(&[2, 0, 2]))], "f-f?"),
+        // llama.cpp does not load it without.
+        ("cohere2", 2, vec![], "ff?"),
         (
             "deepseek2",
             2,
@@ -157,9 +163,75 @@ fn each_architecture_keeps_what_llama_cpp_keeps() {
         ("falcon-h1", 2, vec![], "ff?"),
         ("an-architecture-of-tomorrow", 2, vec![], "ff?"),
     ] {
-        let model = header(name, layers, &keys);
-        let unknown = if model.missing.is_empty() { "" } else { "?" };
-        assert_eq!(kinds(&model) + unknown, expected, "{name} {keys:?}");
+        check(name, layers, &keys, expected);
+    }
+}
+
+#[test]
+fn layers_with_a_state_are_those_that_the_file_says() {
+    let number = Value::U32;
+    let list = |values: &[u32]| Value::Array(Array::of_u32(values));
+    let flags = |values: &[bool]| Value::Array(Array::of_bool(values));
+    let kv_heads = "attention.head_count_kv";
+    let with = |mut keys: Vec<(&'static str, Value)>, state: &[&'static str]| {
+        keys.extend(state.iter().map(|key| (*key, number(4))));
+        keys
+    };
+    let mamba = ["ssm.conv_kernel", "ssm.inner_size", "ssm.state_size"];
+    let groups = [mamba.as_slice(), &["ssm.group_count"]].concat();
+    for (name, layers, keys, expected) in [
+        ("mamba", 2, with(vec![], &mamba), "ss"),
+        ("mamba", 2, with(vec![], &mamba[1..]), "ss?"),
+        (
+            "lfm2",
+            3,
+            with(vec![(kv_heads, list(&[0, 2, 0]))], &["shortconv.l_cache"]),
+            "sfs",
+        ),
+        ("lfm2", 3, vec![(kv_heads, list(&[0, 2, 0]))], "sfs?"),
+        (
+            "jamba",
+            3,
+            with(vec![(kv_heads, list(&[0, 2, 0]))], &mamba),
+            "sfs",
+        ),
+        (
+            "nemotron_h",
+            4,
+            with(
+                vec![
+                    (kv_heads, list(&[0, 0, 2, 0])),
+                    ("feed_forward_length", list(&[0, 96, 0, 96])),
+                ],
+                &groups,
+            ),
+            "s-f-",
+        ),
+        ("qwen3next", 5, with(vec![], &groups), "sssfs"),
+        ("qwen3next", 5, with(vec![], &mamba), "sssfs?"),
+        (
+            "qwen35",
+            4,
+            with(vec![("full_attention_interval", number(2))], &groups),
+            "sfsf",
+        ),
+        (
+            "qwen35",
+            4,
+            with(vec![("full_attention_interval", number(0))], &groups),
+            "ffff?",
+        ),
+        (
+            "qwen3next",
+            3,
+            with(
+                vec![("attention.recurrent_layers", flags(&[false, true, false]))],
+                &groups,
+            ),
+            "fsf",
+        ),
+    ] {
+        check(name, layers, &keys, expected);
     }
 }
 

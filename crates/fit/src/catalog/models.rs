@@ -11,6 +11,9 @@ use crate::model::Model;
 use crate::model::config::Facts;
 use crate::model::mix::Mix;
 
+/// No model has more parameters, in 10⁹.
+const MAX_PARAMS_B: f64 = 100_000.0;
+
 /// A file of models.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -42,7 +45,7 @@ pub(crate) struct Written {
     #[serde(default)]
     missing: Vec<String>,
     /// Keys of the `config.json`.
-    config: Map<String, Value>,
+    config: toml::Table,
     #[serde(default)]
     file: Vec<WrittenFile>,
     source: String,
@@ -64,9 +67,54 @@ impl Entry for Written {
     }
 }
 
+impl Written {
+    /// The keys of the `config.json`, as it would have them.
+    fn config(&self) -> Map<String, Value> {
+        match serde_json::to_value(&self.config) {
+            Ok(Value::Object(map)) => map,
+            // A table with names is an object.
+            _ => Map::new(),
+        }
+    }
+
+    /// What is wrong with the numbers, if anything: the field and the reason.
+    fn fault(&self) -> Option<(&str, &'static str)> {
+        let outside = |value: Option<f64>, most: f64| {
+            value.is_some_and(|value| !(0.001..=most).contains(&value))
+        };
+        let most = self.params_b.unwrap_or(MAX_PARAMS_B);
+        if outside(self.params_b, MAX_PARAMS_B) {
+            return Some(("params_b", "not plausible"));
+        }
+        if outside(self.active_params_b, most) {
+            return Some(("active_params_b", "not plausible"));
+        }
+        // JSON has no such numbers: the key would pass for one that is not there.
+        not_finite(&self.config).map(|key| (key, "not finite"))
+    }
+}
+
+/// The first key with a number that is not finite, at any depth.
+fn not_finite(table: &toml::Table) -> Option<&str> {
+    fn inside<'a>(key: &'a str, value: &'a toml::Value) -> Option<&'a str> {
+        match value {
+            toml::Value::Float(number) => (!number.is_finite()).then_some(key),
+            toml::Value::Array(list) => list.iter().find_map(|value| inside(key, value)),
+            toml::Value::Table(table) => not_finite(table),
+            _ => None,
+        }
+    }
+    table.iter().find_map(|(key, value)| inside(key, value))
+}
+
 /// Reads a file's models.
 pub(crate) fn read(file: File<'_>) -> Result<Vec<Row<Written>>, FitError> {
     let table: Table = file.parse()?;
+    for entry in &table.model {
+        if let Some((field, reason)) = entry.get_ref().fault() {
+            return Err(file.fault(&entry.span(), field, reason));
+        }
+    }
     file.rows(table.model)
 }
 
@@ -85,7 +133,8 @@ fn model(row: &Row<Written>, mixes: &[Mix]) -> Result<Model, FitError> {
             return Err(row.fault(field, "is empty"));
         }
     }
-    let mut facts = Facts::read(&written.config);
+    let facts = Facts::read(&written.config());
+    let mut facts = facts.map_err(|error| row.fault("config", error.to_string()))?;
     facts.missing.extend(written.missing.iter().cloned());
     let mut model = facts.into_model(&written.id, mixes);
     let params = model.params;

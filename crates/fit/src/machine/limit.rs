@@ -95,6 +95,18 @@ impl LimitRule {
 
     /// What is wrong with the rule, if anything: the field and the reason.
     pub(crate) fn fault(&self) -> Option<(&'static str, String)> {
+        let bad = [
+            ("memory_gib", self.memory_gib, 0.5, 16_384.0),
+            ("usable_mib", self.usable_mib, 0.0, 16_777_216.0),
+            ("usable_share", self.usable_share, 0.0, 1.0),
+            ("reserve_mib", self.reserve_mib, 0.0, 16_777_216.0),
+            ("reserve_share", self.reserve_share, 0.0, 1.0),
+        ]
+        .into_iter()
+        .find(|(_, value, low, high)| value.is_some_and(|value| !(*low..=*high).contains(&value)));
+        if let Some((field, ..)) = bad {
+            return Some((field, "not plausible".into()));
+        }
         let share = self.share_of(self.memory_gib.unwrap_or(64.0));
         match share {
             None => Some(("usable_share", "says nothing of how much is usable".into())),

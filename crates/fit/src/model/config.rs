@@ -7,6 +7,7 @@
 use std::cell::{Cell, RefCell};
 
 use serde_json::{Map, Value};
+use thiserror::Error;
 
 use super::Model;
 use super::mix::{self, Mix, Parts};
@@ -49,11 +50,21 @@ pub struct Facts {
     pub missing: Vec<String>,
 }
 
+/// A flag that is none.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("`{key}` is {value}, neither true nor false")]
+pub struct NoFlag {
+    /// The key.
+    pub key: String,
+    /// What stands there, cut short.
+    pub value: String,
+}
+
 impl Model {
     /// A model from the text of a `config.json`; its quantizations are computed.
     ///
-    /// Fails where the text is no JSON object. Whatever is not known stands in `missing`, and the
-    /// model then has no layers.
+    /// Fails where the text is no JSON object or a flag is none. Whatever else is not known stands
+    /// in `missing`, and the model then has no layers.
     pub fn from_config(text: &str, id: &str) -> Result<Self, FitError> {
         let bad = |reason: String| FitError::Model {
             of: id.to_owned(),
@@ -65,20 +76,26 @@ impl Model {
                 text.len()
             )));
         }
+        // Editors of Windows begin a file with it.
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let read = serde_json::from_str(text).or_else(|_| serde_json::from_str(&strict(text)));
         let value: Value = read.map_err(|error| bad(format!("no JSON: {error}")))?;
         let Value::Object(map) = value else {
             return Err(bad("no JSON object".to_owned()));
         };
         let mixes = mix::builtin()?;
-        Ok(Facts::read(&map).into_model(id, &mixes))
+        let facts = Facts::read(&map).map_err(|error| bad(error.to_string()))?;
+        Ok(facts.into_model(id, &mixes))
     }
 }
 
 impl Facts {
-    /// Reads the keys of a `config.json`.
-    pub fn read(config: &Map<String, Value>) -> Self {
-        family::read(&Keys::new(config))
+    /// Reads the keys of a `config.json`. Fails on a flag of another type: what it would default to
+    /// says nothing of it.
+    pub fn read(config: &Map<String, Value>) -> Result<Self, NoFlag> {
+        let keys = Keys::new(config);
+        let facts = family::read(&keys);
+        keys.no_flag.take().map_or(Ok(facts), Err)
     }
 
     /// The model of these facts, with computed quantizations; without layers and quantizations
@@ -139,6 +156,7 @@ struct Keys<'a> {
     /// What holds for keys that are absent.
     defaults: Cell<&'static [(&'static str, u64)]>,
     missing: RefCell<Vec<String>>,
+    no_flag: Cell<Option<NoFlag>>,
 }
 
 impl<'a> Keys<'a> {
@@ -151,6 +169,7 @@ impl<'a> Keys<'a> {
             inner: inner.unwrap_or(outer),
             defaults: Cell::default(),
             missing: RefCell::default(),
+            no_flag: Cell::default(),
         }
     }
 
@@ -169,9 +188,30 @@ impl<'a> Keys<'a> {
     }
 
     fn flag(&self, key: &str, default: Flag) -> bool {
-        self.get(key)
-            .and_then(Value::as_bool)
-            .unwrap_or(default == Flag::On)
+        let Some(value) = self.get(key) else {
+            return default == Flag::On;
+        };
+        value.as_bool().unwrap_or_else(|| {
+            self.no_flag.set(Some(NoFlag {
+                key: key.to_owned(),
+                value: value.to_string().chars().take(40).collect(),
+            }));
+            false
+        })
+    }
+
+    /// Whether a key has to do with experts, and is not 0, empty or off.
+    fn speaks_of_experts(&self) -> bool {
+        let all = self.inner.iter().chain(self.outer);
+        all.filter(|(key, _)| key.contains("expert") || key.contains("moe"))
+            .any(|(_, value)| match value {
+                Value::Null => false,
+                Value::Bool(flag) => *flag,
+                Value::Number(number) => number.as_f64() != Some(0.0),
+                Value::String(text) => !text.is_empty(),
+                Value::Array(list) => !list.is_empty(),
+                Value::Object(map) => !map.is_empty(),
+            })
     }
 
     /// A number from 0 to `most`; a larger one, or no number, is reported and counts as absent.
@@ -225,12 +265,12 @@ impl<'a> Keys<'a> {
 
     /// A list, one item a layer.
     fn list(&self, key: &str, layers: u64) -> Option<&'a Vec<Value>> {
-        let list = self.get(key)?.as_array()?;
-        if list.len() as u64 == layers {
-            return Some(list);
+        let list = self.get(key)?.as_array();
+        let fits = list.filter(|list| list.len() as u64 == layers);
+        if fits.is_none() {
+            self.report(key);
         }
-        self.report(key);
-        None
+        fits
     }
 
     /// Names a fact that is needed and not there.

@@ -1,7 +1,10 @@
 //! A model from the headers of its GGUF files.
 
 mod attention;
+mod blocks;
 mod keys;
+mod shapes;
+mod state;
 
 use brigade_gguf::ModelTensor;
 
@@ -13,23 +16,25 @@ use keys::Keys;
 impl Model {
     /// What the headers of a model's files tell: shapes, and one quantization with the exact
     /// bytes of its tensors. Blocks for multi-token prediction count nowhere: llama.cpp does not
-    /// load them. What an unknown architecture keeps in its cache is named in
+    /// load them. What an unknown architecture keeps in its cache, and what the keys leave out,
+    /// have of a wrong type or say against the tensors' shapes, is named in
     /// [`missing`](Model::missing). The date and the repository are left empty.
     ///
     /// # Errors
-    /// If a key without which there is no model is missing or makes no sense.
+    /// If a key without which there is no model is missing or makes no sense, or if the tensors
+    /// are of other layers than the file says it has.
     pub fn from_gguf(gguf: &brigade_gguf::Model, id: &str) -> Result<Self, FitError> {
         let keys = Keys::new(gguf.header(), id)?;
+        blocks::check(gguf, &keys)?;
+        let (hidden, max_context) = (
+            keys.positive("embedding_length")?,
+            keys.positive("context_length")?,
+        );
         let count = keys.layers();
-        let mut missing = Vec::new();
-        let attention = attention(&keys).unwrap_or_else(|unknown| {
-            missing.push(format!(
-                "what a layer of {} keeps in the KV cache",
-                keys.architecture()
-            ));
-            unknown
-        });
-        let mut layers: Vec<Layer> = attention
+        let kept = attention(&keys);
+        shapes::check(gguf, &keys, &kept);
+        let mut layers: Vec<Layer> = kept
+            .layers
             .into_iter()
             .map(|attention| Layer {
                 attention,
@@ -68,17 +73,17 @@ impl Model {
             architecture: keys.architecture().to_owned(),
             params,
             active_params: other.saturating_add(u64::try_from(used).unwrap_or(u64::MAX)),
-            hidden: keys.require("embedding_length")?,
-            heads: keys.largest("attention.head_count"),
+            hidden,
+            heads: kept.heads.into_iter().max().unwrap_or(0),
             vocab: vocabulary(gguf, &keys),
             tied_embeddings: quant.weights.tied,
-            max_context: keys.require("context_length")?,
+            max_context,
             experts,
             experts_used,
             layers,
             production: vec![quant.name.clone()],
             quants: vec![quant],
-            missing,
+            missing: keys.faults(),
             source: "the header of its GGUF file".to_owned(),
             date: String::new(),
         })
@@ -170,7 +175,7 @@ fn vocabulary(gguf: &brigade_gguf::Model, keys: &Keys<'_>) -> u32 {
         .tensor("token_embd.weight")
         .and_then(|tensor| tensor.info.dims().get(1).copied())
         .and_then(|rows| u32::try_from(rows).ok());
-    rows.unwrap_or_else(|| keys.u32("vocab_size"))
+    rows.unwrap_or_else(|| keys.need("vocab_size"))
 }
 
 fn quantization(gguf: &brigade_gguf::Model, weights: Weights, params: u64) -> Quantization {

@@ -138,7 +138,7 @@ fn computed_sizes_are_those_of_files() {
     let (rows, mixes, models) = all();
     let mut apart: Vec<(f64, String)> = Vec::new();
     for (row, model) in rows.iter().zip(&models) {
-        let parts = Parts::of(&Facts::read(&row.value.config));
+        let parts = Parts::of(&Facts::read(&row.value.config()).unwrap());
         for file in &row.value.file {
             let mix = mixes.iter().find(|mix| mix.name == file.quant).unwrap();
             let computed = mix.weights(&parts).total() as f64;
@@ -263,6 +263,38 @@ fn a_bad_entry_is_named_with_its_line() {
         (
             good.replace("name =", "nam ="),
             "models.toml:3: nam: unknown field `nam`",
+        ),
+        (
+            format!("{good}hidden_size = nan\n"),
+            "models.toml:8: hidden_size: not finite",
+        ),
+        (
+            format!("{good}layer_types = [1, [{{ deep = -inf }}]]\n"),
+            "models.toml:1: deep: not finite",
+        ),
+        (
+            format!("{good}tie_word_embeddings = 1\n"),
+            "models.toml:1: config: a: `tie_word_embeddings` is 1, neither true nor false",
+        ),
+        (
+            good.replace("source", "params_b = -1\nsource"),
+            "models.toml:4: params_b: not plausible",
+        ),
+        (
+            good.replace("source", "params_b = nan\nsource"),
+            "models.toml:4: params_b: not plausible",
+        ),
+        (
+            good.replace("source", "params_b = 1e300\nsource"),
+            "models.toml:4: params_b: not plausible",
+        ),
+        (
+            good.replace("source", "params_b = 8\nactive_params_b = 9\nsource"),
+            "models.toml:5: active_params_b: not plausible",
+        ),
+        (
+            good.replace("source", "active_params_b = inf\nsource"),
+            "models.toml:4: active_params_b: not plausible",
         ),
     ];
     for (text, message) in table {

@@ -26,6 +26,7 @@ pub(super) fn read(keys: &Keys<'_>) -> Facts {
     };
     keys.defaults.set(family.defaults);
     let reader = Reader::new(keys, family);
+    reader.check_experts();
     let blocks: Vec<Block> = (0..reader.layers)
         .map(|layer| reader.block(layer))
         .collect();

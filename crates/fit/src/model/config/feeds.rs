@@ -7,7 +7,39 @@ use super::table::Kind;
 use super::{Flag, MAX_COUNT, MAX_LAYERS, MAX_WIDTH};
 use crate::model::shape::{Feed, Form};
 
+/// Keys of the number of routed experts.
+const COUNTS: [&str; 3] = ["n_routed_experts", "num_experts", "num_local_experts"];
+
 impl Reader<'_> {
+    /// Reports a number of experts that is not there, or 0, where there must be some: without it
+    /// the model would pass for a dense one.
+    pub(super) fn check_experts(&self) {
+        let keys = self.keys;
+        let family = self.family;
+        // Its layers say which of them have experts, and those need the number.
+        if family.kind == Kind::NemotronH || self.expert_count() > 0 {
+            return;
+        }
+        let stated = COUNTS.into_iter().find(|key| keys.has(key));
+        let needed = match family.kind {
+            Kind::Gemma4 if keys.has("enable_moe_block") => {
+                keys.flag("enable_moe_block", Flag::Off)
+            }
+            Kind::Gemma4 if keys.speaks_of_experts() => return keys.report("enable_moe_block"),
+            // Its configuration class has experts unless the file says that there are 0.
+            Kind::GraniteHybrid if stated.is_none() => true,
+            _ => family.is_mixture() || keys.speaks_of_experts(),
+        };
+        if needed {
+            keys.report(stated.unwrap_or(family.experts_key()));
+        }
+    }
+
+    fn expert_count(&self) -> u64 {
+        let mut counts = COUNTS.iter().filter_map(|key| self.keys.count(key));
+        counts.next().unwrap_or(0)
+    }
+
     pub(super) fn nemotron_experts(&self) -> Vec<Feed> {
         let keys = self.keys;
         let form = Form::Plain;
@@ -66,10 +98,7 @@ impl Reader<'_> {
             form: Form::Gated,
         };
         let width = || keys.need_width("intermediate_size");
-        let count = ["n_routed_experts", "num_experts", "num_local_experts"]
-            .iter()
-            .find_map(|key| keys.count(key))
-            .unwrap_or(0);
+        let count = self.expert_count();
         let own = ["moe_intermediate_size", "expert_intermediate_size"]
             .iter()
             .find_map(|key| keys.width(key));
@@ -137,7 +166,10 @@ impl Reader<'_> {
             .keys
             .bounded("first_k_dense_replace", MAX_LAYERS)
             .unwrap_or(0);
-        let listed = self.keys.get("moe_layer_freq").and_then(Value::as_array);
+        // One number for all layers is another key of the same name.
+        let key = "moe_layer_freq";
+        let is_list = self.keys.get(key).is_some_and(Value::is_array);
+        let listed = is_list.then(|| self.keys.list(key, self.layers)).flatten();
         let entry = listed.and_then(|list| list.get(usize::try_from(layer).ok()?)?.as_u64());
         layer < first || entry == Some(0)
     }

@@ -20,6 +20,29 @@ pub(super) struct Family {
     pub(super) defaults: &'static [(&'static str, u64)],
 }
 
+impl Family {
+    /// Whether no model of it is dense.
+    pub(super) fn is_mixture(&self) -> bool {
+        match self.kind {
+            Kind::Mixture | Kind::Latent | Kind::GptOss | Kind::Llama4 | Kind::MiMo => true,
+            Kind::Delta => self.model_type != "qwen3_5_text",
+            Kind::Dense | Kind::Fused | Kind::NemotronH | Kind::GraniteHybrid | Kind::Gemma4 => {
+                false
+            }
+        }
+    }
+
+    /// The key that has the number of routed experts.
+    pub(super) fn experts_key(&self) -> &'static str {
+        match (self.kind, self.model_type) {
+            (Kind::Latent | Kind::MiMo, _) | (_, "glm4_moe") => "n_routed_experts",
+            (Kind::GptOss | Kind::Llama4 | Kind::GraniteHybrid, _)
+            | (_, "mixtral" | "minimax_m2") => "num_local_experts",
+            _ => "num_experts",
+        }
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Dense,

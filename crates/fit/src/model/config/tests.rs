@@ -1,3 +1,5 @@
+mod experts;
+
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -215,6 +217,23 @@ fn what_is_not_known_is_named() {
             json!({"model_type": "llama", "hidden_size": -1}),
             "hidden_size",
         ),
+        (
+            small(&json!({"layer_types": "full_attention"})),
+            "layer_types",
+        ),
+        (
+            small(&json!({"layer_types": ["full_attention"]})),
+            "layer_types",
+        ),
+        (
+            small(&json!({"model_type": "mimo_v2_flash", "moe_layer_freq": [0]})),
+            "n_routed_experts",
+        ),
+        (
+            small(&json!({"model_type": "glm4_moe", "n_routed_experts": 4,
+                "num_experts_per_tok": 2, "moe_layer_freq": [0]})),
+            "moe_layer_freq",
+        ),
     ];
     for (config, fact) in table {
         let model = read(&config);
@@ -233,6 +252,43 @@ fn python_numbers_are_no_fault() {
     let model = Model::from_config(text, "x").unwrap();
     assert_eq!(model.missing[0], "num_hidden_layers");
     assert!(Model::from_config(r#"{"a": Infinite}"#, "x").is_err());
+}
+
+/// A small dense llama with other keys.
+fn small(changes: &Value) -> Value {
+    let mut config = json!({"model_type": "llama", "hidden_size": 64, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 128,
+        "vocab_size": 100, "max_position_embeddings": 512});
+    if let (Some(own), Some(changes)) = (config.as_object_mut(), changes.as_object()) {
+        own.extend(changes.clone());
+    }
+    config
+}
+
+#[test]
+fn a_flag_is_true_or_false() {
+    for (key, value, said) in [
+        ("tie_word_embeddings", json!(1), "1"),
+        ("tie_word_embeddings", json!("true"), "\"true\""),
+        ("tie_word_embeddings", json!([]), "[]"),
+        ("tie_word_embeddings", json!({}), "{}"),
+        ("attention_bias", json!(0.0), "0.0"),
+    ] {
+        let mut config = small(&json!({}));
+        config[key] = value;
+        let error = Model::from_config(&config.to_string(), "x").unwrap_err();
+        let expected = format!("x: `{key}` is {said}, neither true nor false");
+        assert_eq!(error.to_string(), expected);
+    }
+    let model = read(&small(&json!({"tie_word_embeddings": null})));
+    assert_eq!((model.missing, model.tied_embeddings), (Vec::new(), false));
+}
+
+#[test]
+fn a_mark_of_byte_order_is_no_fault() {
+    let text = format!("\u{feff}{}", small(&json!({})));
+    let model = Model::from_config(&text, "x").unwrap();
+    assert_eq!(model.missing, Vec::<String>::new());
 }
 
 #[test]
@@ -304,7 +360,9 @@ proptest! {
         let mut config: serde_json::Map<String, Value> =
             KEYS.iter().map(|key| (*key).to_owned()).zip(values).collect();
         config.insert("model_type".to_owned(), FAMILIES[family].model_type.into());
-        let model = read(&Value::Object(config));
+        let Ok(model) = Model::from_config(&Value::Object(config).to_string(), "x") else {
+            return Ok(());
+        };
         prop_assert_eq!(model.layers.is_empty(), !model.missing.is_empty());
         prop_assert!(model.active_params <= model.params);
         for quant in &model.quants {

@@ -1,9 +1,9 @@
 //! What each layer keeps, by architecture.
 //!
-//! After llama.cpp's `load_arch_hparams` of each architecture, `llama_model::create_memory`,
-//! and `n_embd_r` and `n_embd_s` in `llama-hparams.cpp`.
+//! After llama.cpp's `load_arch_hparams` of each architecture and `llama_model::create_memory`.
 
 use super::keys::Keys;
+use super::state::{indexers, state_bytes};
 use crate::model::Attention;
 
 /// Which layers of an architecture keep what.
@@ -33,8 +33,10 @@ enum Pattern {
 /// Where the window's size comes from; a size of 0 means no window.
 #[derive(Clone, Copy)]
 enum Width {
-    /// The file.
+    /// The file, which may have none.
     Key,
+    /// The file, which llama.cpp does not load without it.
+    Needed,
     /// The file, else this.
     Or(u32),
     /// This, unless the file says 0.
@@ -78,14 +80,16 @@ fn pattern(architecture: &str) -> Option<Pattern> {
         }
         "gemma2" => window(2, Width::Or(4096)),
         "gemma3" => window(6, Width::Key),
-        "gemma3n" => window(5, Width::Key),
-        "gpt-oss" => window(2, Width::Key),
-        "afmoe" | "cohere2" | "mellum" | "olmo2" => window(4, Width::Key),
+        "gemma3n" => window(5, Width::Needed),
+        "gpt-oss" => window(2, Width::Needed),
+        "afmoe" | "mellum" | "olmo2" => window(4, Width::Key),
+        "cohere2" => window(4, Width::Needed),
         "exaone-moe" => window(4, Width::Or(128)),
         "exaone4" => window(4, Width::OrWithLayers(4096, 64)),
         "llama4" => window(4, Width::Always(8192)),
         "plamo3" => window(8, Width::Key),
-        "cohere2moe" | "laguna" => full_first(4, Width::Key),
+        "cohere2moe" => full_first(4, Width::Needed),
+        "laguna" => full_first(4, Width::Key),
         "smallthinker" => full_first(4, Width::IfNamed(4096)),
         "gemma4" | "granite_swa" | "maple" | "mimo2" | "spark2_5" | "step35" => Pattern::Listed,
         "deepseek2" | "deepseek32" | "glm-dsa" | "mistral4" => Pattern::Latent,
@@ -98,32 +102,34 @@ fn pattern(architecture: &str) -> Option<Pattern> {
     })
 }
 
-/// What each layer keeps; for an architecture that is not known, the whole context on each
-/// layer as an error.
-pub(super) fn attention(keys: &Keys<'_>) -> Result<Vec<Attention>, Vec<Attention>> {
+/// What each layer keeps, and by how many heads.
+pub(super) struct Kept {
+    pub(super) layers: Vec<Attention>,
+    /// Heads of queries.
+    pub(super) heads: Vec<u32>,
+    /// How many have a cache of their own, and those after them use one of these; 0 where that is
+    /// not known.
+    pub(super) own: usize,
+}
+
+/// What each layer keeps. What the file says nothing of, or what cannot be, is reported; for an
+/// architecture that is not known that is all of it, and the whole context on each layer stands
+/// for it.
+pub(super) fn attention(keys: &Keys<'_>) -> Kept {
     let shape = Shape::new(keys);
     let each = |of: &dyn Fn(usize) -> Attention| (0..keys.layers()).map(of).collect::<Vec<_>>();
-    let Some(pattern) = pattern(keys.architecture()) else {
-        return Err(each(&|layer| shape.full(layer)));
-    };
-    let windows = match pattern {
-        Pattern::Window {
-            period,
-            full_first,
-            width,
-        } => windows(keys, width_of(keys, width), Some((period, full_first))),
-        Pattern::Listed => windows(keys, keys.u32("attention.sliding_window"), None),
-        // lfm2 may have a window on all layers with attention.
-        Pattern::StateWithoutHeads if keys.architecture() == "lfm2" => {
-            Some(vec![keys.u32("attention.sliding_window"); keys.layers()])
-        }
-        _ => Some(vec![0; keys.layers()]),
-    };
-    let Some(windows) = windows else {
-        return Err(each(&|layer| shape.full(layer)));
+    let pattern = pattern(keys.architecture());
+    let windows = pattern.and_then(|pattern| windows_of(keys, pattern));
+    let (Some(pattern), Some(windows)) = (pattern, windows) else {
+        keys.report_fact(format!(
+            "what a layer of {} keeps in the KV cache",
+            keys.architecture()
+        ));
+        let layers = each(&|layer| shape.full(layer));
+        return shape.kept(layers, 0);
     };
     let with_cache = layers_with_cache(keys);
-    Ok(each(&|layer| {
+    let layers = each(&|layer| {
         if layer >= with_cache || shape.is_recurrent(pattern, layer) {
             return shape.state_or_none(pattern, layer);
         }
@@ -131,13 +137,38 @@ pub(super) fn attention(keys: &Keys<'_>) -> Result<Vec<Attention>, Vec<Attention
             0 => shape.full(layer),
             window => shape.sliding(layer, window),
         }
-    }))
+    });
+    shape.check(pattern, &layers[..with_cache.min(layers.len())]);
+    shape.kept(layers, with_cache)
+}
+
+/// The window of each layer, 0 for none.
+fn windows_of(keys: &Keys<'_>, pattern: Pattern) -> Option<Vec<u32>> {
+    match pattern {
+        Pattern::Window {
+            period,
+            full_first,
+            width,
+        } => windows(keys, width_of(keys, width), Some((period, full_first))),
+        Pattern::Listed => windows(keys, width_of(keys, Width::Needed), None),
+        // lfm2 may have a window on all layers with attention.
+        Pattern::StateWithoutHeads if keys.architecture() == "lfm2" => {
+            Some(vec![keys.u32("attention.sliding_window"); keys.layers()])
+        }
+        _ => Some(vec![0; keys.layers()]),
+    }
 }
 
 fn width_of(keys: &Keys<'_>, width: Width) -> u32 {
     let key = keys.opt_u32("attention.sliding_window");
     match width {
         Width::Key => key.unwrap_or(0),
+        Width::Needed => {
+            if key.is_none() {
+                keys.lacks("attention.sliding_window");
+            }
+            key.unwrap_or(0)
+        }
         Width::Or(width) => key.unwrap_or(width),
         Width::Always(width) => key.map_or(width, |key| width.min(key.saturating_mul(width))),
         Width::IfNamed(width) => key.map_or(0, |key| width.min(key.saturating_mul(width))),
@@ -150,13 +181,12 @@ fn width_of(keys: &Keys<'_>, width: Width) -> u32 {
 fn windows(keys: &Keys<'_>, width: u32, default: Option<(u32, bool)>) -> Option<Vec<u32>> {
     let key = "attention.sliding_window_pattern";
     let count = keys.layers();
-    let listed = keys
+    if keys
         .get(key)
-        .filter(|value| value.as_array().is_some())
-        .and_then(|_| keys.per_layer(key));
-    if let Some(listed) = listed {
-        let width = |&flag: &u32| if flag == 0 { 0 } else { width };
-        return Some(listed.iter().map(width).collect());
+        .is_some_and(|value| value.as_array().is_some())
+    {
+        let width = |flag| if flag { width } else { 0 };
+        return Some(keys.flags(key)?.into_iter().map(width).collect());
     }
     let (period, full_first) = default?;
     let period = keys.opt_u32(key).unwrap_or(period) as usize;
@@ -174,7 +204,11 @@ fn layers_with_cache(keys: &Keys<'_>) -> usize {
     match keys.architecture() {
         "gemma3n" => 20,
         "gemma4" => {
-            let shared = keys.u32("attention.shared_kv_layers") as usize;
+            let key = "attention.shared_kv_layers";
+            let shared = keys.u32(key) as usize;
+            if shared >= keys.layers() {
+                keys.report(key, &format!("it is {shared} of {} layers", keys.layers()));
+            }
             keys.layers().saturating_sub(shared)
         }
         _ => keys.layers(),
@@ -184,9 +218,10 @@ fn layers_with_cache(keys: &Keys<'_>) -> usize {
 /// Sizes of what layers keep.
 struct Shape<'a> {
     keys: &'a Keys<'a>,
+    heads: Vec<u32>,
     kv_heads: Vec<u32>,
     feed_forward: Vec<u32>,
-    recurrent: Option<Vec<u32>>,
+    recurrent: Option<Vec<bool>>,
     indexers: Vec<u32>,
     /// Widths of a key and of a value, and in layers with a window.
     widths: [u32; 4],
@@ -196,16 +231,22 @@ impl<'a> Shape<'a> {
     fn new(keys: &'a Keys<'a>) -> Self {
         let zeros = || vec![0; keys.layers()];
         let heads = keys.per_layer("attention.head_count").unwrap_or_else(zeros);
-        let kv_heads = keys.per_layer("attention.head_count_kv");
-        let width = keys.u32("embedding_length") / heads.first().map_or(1, |&heads| heads.max(1));
+        let kv_heads = match keys.get("attention.head_count_kv") {
+            Some(_) => keys.per_layer("attention.head_count_kv"),
+            // As llama.cpp has it.
+            None => Some(heads.clone()),
+        };
+        let first = heads.first().copied().unwrap_or(0);
+        let width = keys.u32("embedding_length").checked_div(first).unwrap_or(0);
         let dim = |key: &str, default| keys.opt_u32(key).unwrap_or(default);
         let key = dim("attention.key_length", width);
         let value = dim("attention.value_length", width);
         Self {
             keys,
-            kv_heads: kv_heads.unwrap_or(heads),
+            heads,
+            kv_heads: kv_heads.unwrap_or_else(zeros),
             feed_forward: keys.per_layer("feed_forward_length").unwrap_or_else(zeros),
-            recurrent: keys.per_layer("attention.recurrent_layers"),
+            recurrent: keys.flags("attention.recurrent_layers"),
             indexers: indexers(keys),
             widths: [
                 key,
@@ -213,6 +254,84 @@ impl<'a> Shape<'a> {
                 dim("attention.key_length_swa", key),
                 dim("attention.value_length_swa", value),
             ],
+        }
+    }
+
+    fn kept(self, layers: Vec<Attention>, own: usize) -> Kept {
+        Kept {
+            layers,
+            heads: self.heads,
+            own,
+        }
+    }
+
+    /// Reports what layers with a cache of their own cannot do without, or what cannot be.
+    fn check(&self, pattern: Pattern, layers: &[Attention]) {
+        let none_is_fine =
+            matches!(pattern, Pattern::StateWithoutHeads) || self.keys.architecture() == "deci";
+        for (layer, attention) in layers.iter().enumerate() {
+            match *attention {
+                Attention::Full {
+                    kv_heads,
+                    key_dim,
+                    value_dim,
+                }
+                | Attention::Sliding {
+                    kv_heads,
+                    key_dim,
+                    value_dim,
+                    ..
+                } => self.check_heads(layer, kv_heads, [key_dim, value_dim]),
+                Attention::Latent { kv_lora_rank, .. } => {
+                    self.check_heads(layer, 1, [1, 1]);
+                    let width = self.widths[0].saturating_mul(self.kv_heads[layer]);
+                    if width < kv_lora_rank {
+                        let reason = format!("a key of {width} holds no rank of {kv_lora_rank}");
+                        self.keys.report("attention.kv_lora_rank", &reason);
+                    }
+                }
+                Attention::None if self.kv_heads[layer] == 0 && !none_is_fine => {
+                    self.lacks_kv_heads(layer);
+                }
+                Attention::Recurrent { .. } | Attention::None => {}
+            }
+        }
+    }
+
+    fn check_heads(&self, layer: usize, kv_heads: u32, widths: [u32; 2]) {
+        let keys = self.keys;
+        let heads = self.heads[layer];
+        if heads == 0 {
+            keys.lacks("attention.head_count");
+        } else if kv_heads == 0 {
+            self.lacks_kv_heads(layer);
+        } else if !heads.is_multiple_of(kv_heads) {
+            let reason = format!("{kv_heads} do not divide the {heads} heads of layer {layer}");
+            keys.report("attention.head_count_kv", &reason);
+        }
+        for (key, width) in ["attention.key_length", "attention.value_length"]
+            .into_iter()
+            .zip(widths)
+        {
+            if width > 0 {
+                continue;
+            }
+            if keys.get(key).is_some() {
+                keys.lacks(key);
+            } else {
+                let width = keys.u32("embedding_length");
+                let reason = format!("{heads} heads share a width of {width}");
+                keys.report("attention.head_count", &reason);
+            }
+        }
+    }
+
+    fn lacks_kv_heads(&self, layer: usize) {
+        if self.keys.get("attention.head_count_kv").is_some() {
+            let reason = format!("it is 0 in layer {layer}");
+            self.keys.report("attention.head_count_kv", &reason);
+        } else {
+            self.keys.lacks("attention.head_count");
         }
     }
 
@@ -252,14 +371,15 @@ impl<'a> Shape<'a> {
             Pattern::State => true,
             Pattern::StateWithoutHeads => self.kv_heads[layer] == 0,
             Pattern::StateListed { period } => {
-                let period = self
-                    .keys
-                    .opt_u32("full_attention_interval")
-                    .unwrap_or(period);
-                match &self.recurrent {
-                    Some(listed) => listed[layer] != 0,
-                    None => !(layer + 1).is_multiple_of(period.max(1) as usize),
+                if let Some(listed) = &self.recurrent {
+                    return listed[layer];
                 }
+                let key = "full_attention_interval";
+                let period = self.keys.opt_u32(key).unwrap_or(period);
+                if period == 0 {
+                    self.keys.lacks(key);
+                }
+                !(layer + 1).is_multiple_of(period.max(1) as usize)
             }
             _ => false,
         }
@@ -270,65 +390,10 @@ impl<'a> Shape<'a> {
             self.keys.architecture().starts_with("nemotron_h") && self.feed_forward[layer] > 0;
         if self.is_recurrent(pattern, layer) && !feed_forward {
             Attention::Recurrent {
-                state_bytes: self.state_bytes(),
+                state_bytes: state_bytes(self.keys, self.widths[0]),
             }
         } else {
             Attention::None
         }
-    }
-
-    /// Both parts of one sequence's state, in 32-bit floats.
-    fn state_bytes(&self) -> u64 {
-        let key = |key: &str| u128::from(self.keys.u32(key));
-        let hidden = key("embedding_length");
-        let heads = u128::from(self.keys.largest("attention.head_count"));
-        let before = |kernel: u128| kernel.saturating_sub(1);
-        let wkv = key("wkv.head_size");
-        let short = key("shortconv.l_cache");
-        let delta = key("kda.head_dim");
-        let convolution = match (wkv, short, delta) {
-            (1.., _, _) => {
-                let shifts = self.keys.opt_u32("token_shift_count").unwrap_or(2);
-                u128::from(shifts) * hidden
-            }
-            (0, 1.., _) => hidden * before(short),
-            (0, 0, 1..) => {
-                let kernel = self.keys.opt_u32("ssm.conv_kernel").unwrap_or(4);
-                3 * before(kernel.into()) * heads * delta
-            }
-            _ => {
-                let groups = 2 * key("ssm.group_count") * key("ssm.state_size");
-                before(key("ssm.conv_kernel")).saturating_mul(key("ssm.inner_size") + groups)
-            }
-        };
-        let state = match (wkv, delta) {
-            (1.., _) => hidden * wkv,
-            (0, 1..) => delta * delta * heads,
-            _ if self.keys.architecture() == "minimax-01" => {
-                let width = u128::from(self.widths[0]);
-                width * width * heads
-            }
-            _ => key("ssm.state_size") * key("ssm.inner_size"),
-        };
-        let bytes = convolution.saturating_add(state).saturating_mul(4);
-        bytes.try_into().unwrap_or(u64::MAX)
-    }
-}
-
-/// Width of the key that each layer keeps for choosing what to attend to; 0 for none.
-fn indexers(keys: &Keys<'_>) -> Vec<u32> {
-    let width = keys.u32("attention.indexer.key_length");
-    let flag = |flag: bool| if flag { width } else { 0 };
-    match keys.architecture() {
-        "deepseek32" => vec![width; keys.layers()],
-        "glm-dsa" => match keys.per_layer("attention.indexer.types") {
-            Some(types) => types.iter().map(|&kind| flag(kind != 0)).collect(),
-            // GLM 5.2: the first two layers, then the first of every four; before it, all.
-            None if keys.u32("context_length") >= 1 << 20 => (0..keys.layers())
-                .map(|layer| flag(layer < 2 || (layer - 2).is_multiple_of(4)))
-                .collect(),
-            None => vec![width; keys.layers()],
-        },
-        _ => vec![0; keys.layers()],
     }
 }
