@@ -87,9 +87,14 @@ fn every_value_has_a_source_and_a_day() {
         .models
         .iter()
         .map(|own| (&own.id, &own.source, &own.date));
+    let overheads = catalog
+        .overheads
+        .iter()
+        .map(|own| (&own.id, &own.source, &own.date));
     let all = devices
         .chain(machines)
         .chain(limits)
+        .chain(overheads)
         .chain(links)
         .chain(models);
     for (id, source, date) in all {
@@ -132,6 +137,22 @@ fn every_pool_has_a_limit_with_its_reason() {
         let pool = catalog.pool(&gpu.id, None).expect("a GPU is a pool");
         assert_eq!(pool.kind, PoolKind::Vram, "{}", gpu.id);
         assert!(pool.limit_bytes > pool.memory_bytes * 9 / 10, "{}", gpu.id);
+    }
+}
+
+#[test]
+fn every_family_has_an_overhead() {
+    let catalog = catalog();
+    for family in FAMILIES {
+        let named = |overhead: &&Overhead| overhead.families.iter().any(|name| name == family);
+        assert_eq!(
+            catalog.overheads.iter().filter(named).count(),
+            1,
+            "{family}"
+        );
+    }
+    for overhead in &catalog.overheads {
+        assert!((16..=1024).contains(&overhead.mib), "{overhead:?}");
     }
 }
 
