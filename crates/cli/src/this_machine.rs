@@ -299,6 +299,7 @@ fn ram(facts: &Facts, catalog: &Catalog, read: Option<Reading>) -> Pool {
         fp16_tflops: None,
         fp32_tflops: None,
         calibration: None,
+        note: None,
     }
 }
 
@@ -329,6 +330,7 @@ fn unknown_gpu(catalog: &Catalog, name: &str, bytes: u64) -> Option<Pool> {
         fp16_tflops: None,
         fp32_tflops: None,
         calibration: None,
+        note: None,
     })
 }
 

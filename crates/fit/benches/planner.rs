@@ -134,6 +134,7 @@ fn cluster(nodes: u64, of: impl Fn(u64) -> (u64, f64), wiring: Wiring) -> Cluste
             fp16_tflops: Some(bandwidth_gb_s / 16.0),
             fp32_tflops: None,
             calibration: None,
+            note: None,
         };
         Node {
             name: format!("node-{}", index + 1),

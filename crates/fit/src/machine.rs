@@ -46,6 +46,9 @@ pub struct Pool {
     /// What it was measured to do, where it was.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub calibration: Option<Calibration>,
+    /// What a reader should know of these facts, in the catalog's words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }
 
 /// Kinds of memory.

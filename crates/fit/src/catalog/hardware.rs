@@ -171,7 +171,18 @@ impl Device {
             fp16_tflops: self.fp16_tflops,
             fp32_tflops: self.fp32_tflops,
             calibration: None,
+            note: self.caution(),
         })
+    }
+
+    /// Its note, and that its values are those of one page only where they are.
+    fn caution(&self) -> Option<String> {
+        let one_page = (self.confidence == Confidence::Low && self.bandwidth_gb_s.is_some())
+            .then(|| "its bandwidth and throughput are stated by one page only".to_owned());
+        match (self.note.clone(), one_page) {
+            (Some(note), Some(one_page)) => Some(format!("{note}; {one_page}")),
+            (note, one_page) => note.or(one_page),
+        }
     }
 
     /// What is wrong with the values, if anything: the field and the reason.

@@ -201,6 +201,22 @@ fn every_family_has_an_overhead() {
 }
 
 #[test]
+fn a_pool_says_what_is_doubtful_about_its_device() {
+    let catalog = catalog();
+    let note = |id: &str| {
+        let pool = catalog.pool(id, Some(32 << 30)).expect("it has a limit");
+        pool.note.unwrap_or_default()
+    };
+    assert!(note("mi250x").contains("two GPUs with 64 GB"));
+    assert_eq!(note("rtx-3090"), "");
+    assert_eq!(
+        note("radeon-890m"),
+        "its bandwidth and throughput are stated by one page only"
+    );
+    assert!(!note("cpu").contains("one page"), "it states none");
+}
+
+#[test]
 fn the_reference_combo_has_its_memory() {
     let catalog = catalog();
     let combo = catalog

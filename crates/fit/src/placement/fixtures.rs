@@ -32,6 +32,7 @@ pub(crate) fn pool(kind: PoolKind, gib: u64, bandwidth_gb_s: f64) -> Pool {
         fp16_tflops: Some(bandwidth_gb_s / 15.0),
         fp32_tflops: None,
         calibration: None,
+        note: None,
     }
 }
 
