@@ -294,10 +294,12 @@ fn ram(facts: &Facts, catalog: &Catalog, read: Option<Reading>) -> Pool {
         memory_bytes: facts.memory_bytes,
         limit_bytes,
         limit_reason,
+        runtime_bytes: catalog.runtime_bytes(kind, family),
         bandwidth_gb_s: read.map(|read| read.gb_s),
         fp16_tflops: None,
         fp32_tflops: None,
         calibration: None,
+        note: None,
     }
 }
 
@@ -323,10 +325,12 @@ fn unknown_gpu(catalog: &Catalog, name: &str, bytes: u64) -> Option<Pool> {
         memory_bytes: bytes,
         limit_bytes,
         limit_reason,
+        runtime_bytes: catalog.runtime_bytes(PoolKind::Vram, family),
         bandwidth_gb_s: None,
         fp16_tflops: None,
         fp32_tflops: None,
         calibration: None,
+        note: None,
     })
 }
 

@@ -129,10 +129,12 @@ fn cluster(nodes: u64, of: impl Fn(u64) -> (u64, f64), wiring: Wiring) -> Cluste
             memory_bytes,
             limit_bytes: memory_bytes / 100 * 81,
             limit_reason: "made up".into(),
+            runtime_bytes: 512 << 20,
             bandwidth_gb_s: Some(bandwidth_gb_s),
             fp16_tflops: Some(bandwidth_gb_s / 16.0),
             fp32_tflops: None,
             calibration: None,
+            note: None,
         };
         Node {
             name: format!("node-{}", index + 1),

@@ -21,8 +21,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::cluster::{Cluster, Link};
 use crate::error::FitError;
-use crate::machine::Pool;
 use crate::machine::limit::{LimitRule, limit};
+use crate::machine::{Pool, PoolKind};
+use crate::memory::{self, Overhead};
 use crate::model::Model;
 use crate::model::mix::{self, Mix};
 use crate::nearest::nearest;
@@ -42,7 +43,7 @@ use read::{File, Row, merge};
 use runtimes::{Runtime, RuntimeFit};
 
 /// The embedded files that this reader knows, by name.
-const FILES: [(&str, &str); 13] = [
+const FILES: [(&str, &str); 14] = [
     (
         "backtest.toml",
         include_str!("../../../catalog/backtest.toml"),
@@ -72,6 +73,10 @@ const FILES: [(&str, &str); 13] = [
     ("models.toml", include_str!("../../../catalog/models.toml")),
     ("names.toml", include_str!("../../../catalog/names.toml")),
     (
+        "overheads.toml",
+        include_str!("../../../catalog/overheads.toml"),
+    ),
+    (
         "quantizations.toml",
         include_str!("../../../catalog/quantizations.toml"),
     ),
@@ -82,9 +87,6 @@ const FILES: [(&str, &str); 13] = [
     ("speed.toml", include_str!("../../../catalog/speed.toml")),
 ];
 
-/// Files of the catalog that other modules read.
-const OTHERS: [&str; 1] = ["overheads.toml"];
-
 /// All facts.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Catalog {
@@ -94,6 +96,8 @@ pub struct Catalog {
     pub machines: Vec<SoldMachine>,
     /// What is usable of a memory.
     pub limits: Vec<LimitRule>,
+    /// What a runtime takes besides its buffers.
+    pub overheads: Vec<Overhead>,
     /// Kinds of links.
     pub links: Vec<CatalogLink>,
     /// Named sets of machines.
@@ -125,6 +129,7 @@ pub struct Catalog {
 /// The rows of all files, before names are looked up.
 struct Rows {
     hardware: Hardware,
+    overheads: Vec<Row<Overhead>>,
     links: Vec<Row<CatalogLink>>,
     combos: Vec<Row<ComboLine>>,
     models: Vec<Row<models::Written>>,
@@ -251,13 +256,20 @@ impl Catalog {
     /// A device's memory as a pool: its own, or `memory_bytes` of the machine's. `None` for an id
     /// that is no device's, or a chip without a memory.
     pub fn pool(&self, device: &str, memory_bytes: Option<u64>) -> Option<Pool> {
-        self.device(device)?.pool(memory_bytes, &self.limits)
+        self.device(device)?
+            .pool(memory_bytes, &self.limits, &self.overheads)
     }
 
     /// What is usable of a memory of this family, in bytes, and why; `device` may be empty.
     pub fn limit(&self, family: &str, device: &str, memory_bytes: u64) -> Option<(u64, String)> {
         let limit = limit(&self.limits, family, device, memory_bytes)?;
         Some((limit.bytes, limit.reason))
+    }
+
+    /// What a runtime takes in a pool besides its buffers, in bytes; for pools of no device of the
+    /// catalog.
+    pub fn runtime_bytes(&self, kind: PoolKind, family: &str) -> u64 {
+        memory::runtime_bytes(&self.overheads, kind, family)
     }
 
     /// What can go wrong with this cluster.
@@ -320,6 +332,7 @@ impl Rows {
         };
         Ok(Self {
             hardware: hardware::read(file("hardware.toml"))?,
+            overheads: memory::runtime::read(file("overheads.toml"))?,
             links: links::read(file("links.toml"))?,
             combos: combos::read(file("combos.toml"))?,
             models: models::read(file("models.toml"))?,
@@ -338,6 +351,7 @@ impl Rows {
         merge(&mut self.hardware.devices, over.hardware.devices);
         merge(&mut self.hardware.lines, over.hardware.lines);
         merge(&mut self.hardware.limits, over.hardware.limits);
+        merge(&mut self.overheads, over.overheads);
         merge(&mut self.links, over.links);
         merge(&mut self.combos, over.combos);
         merge(&mut self.models, over.models);
@@ -362,7 +376,8 @@ impl Rows {
         sources: Vec<SourceKind>,
         measurements: Vec<Measurement>,
     ) -> Result<Catalog, FitError> {
-        let machines = self.hardware.machines()?;
+        let overheads = values(self.overheads.clone());
+        let machines = self.hardware.machines(&overheads)?;
         self.check_links(&machines)?;
         let refused = values(self.refused);
         let wrong: BTreeSet<&str> = refused.iter().map(|row| row.id.as_str()).collect();
@@ -374,6 +389,7 @@ impl Rows {
             machines,
             devices: values(self.hardware.devices),
             limits: values(self.hardware.limits),
+            overheads,
             links: values(self.links),
             combos: Vec::new(),
             models,
@@ -447,8 +463,7 @@ fn values<T>(rows: Vec<Row<T>>) -> Vec<T> {
 
 /// A file that ends like one of the catalog but is none would be overlooked: a typo.
 fn refuse_unknown(files: &BTreeMap<String, String>) -> Result<(), FitError> {
-    let names = || FILES.iter().map(|(file, _)| *file).chain(OTHERS);
-    let known = |name: &str| names().any(|file| file == name);
+    let known = |name: &str| Catalog::file_names().any(|file| file == name);
     let data = |name: &str| {
         let extension = std::path::Path::new(name).extension();
         extension.is_some_and(|end| end == "toml" || end == "csv")
@@ -458,7 +473,7 @@ fn refuse_unknown(files: &BTreeMap<String, String>) -> Result<(), FitError> {
         Err(FitError::UnknownName {
             kind: "catalog file",
             name: name.clone(),
-            nearest: nearest(name, names()),
+            nearest: nearest(name, Catalog::file_names()),
         })
     })
 }

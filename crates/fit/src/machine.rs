@@ -35,6 +35,8 @@ pub struct Pool {
     pub limit_bytes: u64,
     /// Why the limit is what it is, with its source, in one sentence.
     pub limit_reason: String,
+    /// What a runtime takes in it besides weights, cache and compute buffers, in bytes.
+    pub runtime_bytes: u64,
     /// Bandwidth of the memory, in 10⁹ bytes a second.
     pub bandwidth_gb_s: Option<f64>,
     /// Dense 16-bit matrix throughput at the chip's full rate, in 10¹² operations a second.
@@ -44,6 +46,9 @@ pub struct Pool {
     /// What it was measured to do, where it was.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub calibration: Option<Calibration>,
+    /// What a reader should know of these facts, in the catalog's words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }
 
 /// Kinds of memory.

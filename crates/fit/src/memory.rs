@@ -2,7 +2,7 @@
 
 mod cache;
 mod compute;
-mod runtime;
+pub(crate) mod runtime;
 mod stage;
 
 use std::ops::Range;
@@ -12,7 +12,7 @@ use serde::Serialize;
 pub(crate) use cache::cells;
 pub use cache::{kv_bytes, layer_kv_bytes, layer_state_bytes, state_bytes};
 pub use compute::compute_bytes;
-pub use runtime::{Overhead, runtime_bytes, runtime_overhead};
+pub use runtime::{Overhead, runtime_bytes};
 pub use stage::{StageBytes, stage, weight_bytes};
 
 /// How a model is asked to run.

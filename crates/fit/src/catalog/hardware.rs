@@ -7,6 +7,7 @@ use super::read::{Entry, File, Row, is_date};
 use crate::error::FitError;
 use crate::machine::limit::{LimitRule, limit};
 use crate::machine::{Machine, Pool, PoolKind};
+use crate::memory::{Overhead, runtime_bytes};
 
 const GIB: f64 = 1_073_741_824.0;
 
@@ -143,7 +144,12 @@ impl Device {
 
     /// Its memory as a pool; `bytes` where the memory is the machine's. `None` where no limit is
     /// known for its family.
-    pub(crate) fn pool(&self, bytes: Option<u64>, limits: &[LimitRule]) -> Option<Pool> {
+    pub(crate) fn pool(
+        &self,
+        bytes: Option<u64>,
+        limits: &[LimitRule],
+        overheads: &[Overhead],
+    ) -> Option<Pool> {
         let own = self.memory_gib.map(|gib| (gib * GIB) as u64);
         let memory_bytes = own.or(bytes)?;
         let kind = match (own, self.family.as_str()) {
@@ -160,11 +166,23 @@ impl Device {
             memory_bytes,
             limit_bytes: limit.bytes,
             limit_reason: limit.reason,
+            runtime_bytes: runtime_bytes(overheads, kind, &self.family),
             bandwidth_gb_s: self.bandwidth_gb_s,
             fp16_tflops: self.fp16_tflops,
             fp32_tflops: self.fp32_tflops,
             calibration: None,
+            note: self.caution(),
         })
+    }
+
+    /// Its note, and that its values are those of one page only where they are.
+    fn caution(&self) -> Option<String> {
+        let one_page = (self.confidence == Confidence::Low && self.bandwidth_gb_s.is_some())
+            .then(|| "its bandwidth and throughput are stated by one page only".to_owned());
+        match (self.note.clone(), one_page) {
+            (Some(note), Some(one_page)) => Some(format!("{note}; {one_page}")),
+            (note, one_page) => note.or(one_page),
+        }
     }
 
     /// What is wrong with the values, if anything: the field and the reason.
@@ -243,12 +261,12 @@ pub(crate) fn read(file: File<'_>) -> Result<Hardware, FitError> {
 
 impl Hardware {
     /// Every machine in every size, its pools with their limits.
-    pub(crate) fn machines(&self) -> Result<Vec<SoldMachine>, FitError> {
+    pub(crate) fn machines(&self, overheads: &[Overhead]) -> Result<Vec<SoldMachine>, FitError> {
         let limits: Vec<LimitRule> = self.limits.iter().map(|row| row.value.clone()).collect();
         let mut machines = Vec::new();
         for row in &self.lines {
             for gib in &row.value.memory_gib {
-                machines.push(self.machine(row, *gib, &limits)?);
+                machines.push(self.machine(row, *gib, &limits, overheads)?);
             }
         }
         Ok(machines)
@@ -259,6 +277,7 @@ impl Hardware {
         row: &Row<MachineLine>,
         gib: u32,
         limits: &[LimitRule],
+        overheads: &[Overhead],
     ) -> Result<SoldMachine, FitError> {
         let line = &row.value;
         let bytes = u64::from(gib) << 30;
@@ -273,7 +292,8 @@ impl Hardware {
             if (field == "gpus") != device.value.is_gpu() {
                 return Err(row.fault(field, format!("'{id}' is of the other kind")));
             }
-            let pool = device.value.pool(Some(bytes), limits).ok_or_else(|| {
+            let pool = device.value.pool(Some(bytes), limits, overheads);
+            let pool = pool.ok_or_else(|| {
                 let family = &device.value.family;
                 row.fault(field, format!("no limit is known for the family {family}"))
             })?;

@@ -10,6 +10,7 @@ use super::read::{is_date, is_kebab};
 use super::*;
 use crate::evidence::Evidence;
 use crate::machine::PoolKind;
+use crate::speed::classes::Family;
 
 fn catalog() -> &'static Catalog {
     static CATALOG: LazyLock<Catalog> =
@@ -87,9 +88,14 @@ fn every_value_has_a_source_and_a_day() {
         .models
         .iter()
         .map(|own| (&own.id, &own.source, &own.date));
+    let overheads = catalog
+        .overheads
+        .iter()
+        .map(|own| (&own.id, &own.source, &own.date));
     let all = devices
         .chain(machines)
         .chain(limits)
+        .chain(overheads)
         .chain(links)
         .chain(models);
     for (id, source, date) in all {
@@ -110,8 +116,51 @@ fn speeds_of_devices_are_plausible() {
             assert!((15.0..=700.0).contains(&ratio), "{}: {ratio}", device.id);
         }
         if let (Some(half), Some(single)) = (device.fp16_tflops, device.fp32_tflops) {
-            assert!((0.9..=17.0).contains(&(half / single)), "{}", device.id);
+            assert!((0.9..=32.0).contains(&(half / single)), "{}", device.id);
         }
+    }
+}
+
+/// What is assumed where it is not stated grows with the bandwidth, as it does with graphics memory:
+/// of stacked memory that is several times too much.
+#[test]
+fn chips_with_stacked_memory_state_their_32_bit_throughput() {
+    for device in &catalog().devices {
+        let family = Family::of(&device.family, &device.id);
+        let stacked = matches!(family, Family::NvidiaHbm | Family::AmdHbm);
+        assert!(
+            !stacked || device.fp32_tflops.is_some(),
+            "{} needs fp32_tflops",
+            device.id
+        );
+    }
+}
+
+/// A program sees two GPUs with 64 GB each on an MI250X, and a part of the memory of a GB10 or an
+/// Orin; Strix Halo keeps as much for its OS in every size.
+#[test]
+fn a_memory_is_what_a_program_sees() {
+    let catalog = catalog();
+    let card = catalog.cluster("2x mi250x").expect("a card");
+    let pools = &card.nodes[0].machine.pools;
+    assert_eq!(pools.len(), 2);
+    for pool in pools {
+        assert_eq!(pool.memory_bytes, 64 << 30);
+        assert_eq!(pool.bandwidth_gb_s, Some(1638.0));
+    }
+    assert_eq!(catalog.cluster("gb200").expect("a GPU").nodes.len(), 1);
+    let orin = catalog.machine("jetson-agx-orin-64gb").expect("it is sold");
+    let orin = &orin.machine.pools[0];
+    assert_eq!(orin.limit_bytes, 60_826 << 20);
+    assert!(orin.limit_reason.contains("61.4 of 64 GiB"));
+    for (gib, usable_mib) in [(64, 46_464), (96, 79_232), (128, 112_000)] {
+        let id = format!("strix-halo-{gib}gb");
+        let halo = &catalog.machine(&id).expect("it is sold").machine.pools[0];
+        assert!(
+            halo.limit_bytes.abs_diff(usable_mib << 20) < 1 << 20,
+            "{id}"
+        );
+        assert!(halo.limit_reason.contains("half of the memory otherwise"));
     }
 }
 
@@ -133,6 +182,38 @@ fn every_pool_has_a_limit_with_its_reason() {
         assert_eq!(pool.kind, PoolKind::Vram, "{}", gpu.id);
         assert!(pool.limit_bytes > pool.memory_bytes * 9 / 10, "{}", gpu.id);
     }
+}
+
+#[test]
+fn every_family_has_an_overhead() {
+    let catalog = catalog();
+    for family in FAMILIES {
+        let named = |overhead: &&Overhead| overhead.families.iter().any(|name| name == family);
+        assert_eq!(
+            catalog.overheads.iter().filter(named).count(),
+            1,
+            "{family}"
+        );
+    }
+    for overhead in &catalog.overheads {
+        assert!((16..=1024).contains(&overhead.mib), "{overhead:?}");
+    }
+}
+
+#[test]
+fn a_pool_says_what_is_doubtful_about_its_device() {
+    let catalog = catalog();
+    let note = |id: &str| {
+        let pool = catalog.pool(id, Some(32 << 30)).expect("it has a limit");
+        pool.note.unwrap_or_default()
+    };
+    assert!(note("mi250x").contains("two GPUs with 64 GB"));
+    assert_eq!(note("rtx-3090"), "");
+    assert_eq!(
+        note("radeon-890m"),
+        "its bandwidth and throughput are stated by one page only"
+    );
+    assert!(!note("cpu").contains("one page"), "it states none");
 }
 
 #[test]

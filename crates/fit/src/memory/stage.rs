@@ -54,7 +54,7 @@ impl StageBytes {
 }
 
 /// What a stage with these layers (half-open, from 0) holds. `runtime_bytes` is what the
-/// runtime takes on its device, see [`runtime_bytes`](super::runtime_bytes).
+/// runtime takes on its device, see [`Pool::runtime_bytes`](crate::machine::Pool::runtime_bytes).
 ///
 /// # Errors
 /// If the layers are none, or not the model's, or the quantization is not of this model.

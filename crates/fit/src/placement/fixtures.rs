@@ -24,10 +24,15 @@ pub(crate) fn pool(kind: PoolKind, gib: u64, bandwidth_gb_s: f64) -> Pool {
             PoolKind::Ram => memory_bytes.saturating_sub(4 * GIB),
         },
         limit_reason: "a test".into(),
+        runtime_bytes: match kind {
+            PoolKind::Unified | PoolKind::Vram => 512 << 20,
+            PoolKind::Ram => 64 << 20,
+        },
         bandwidth_gb_s: Some(bandwidth_gb_s),
         fp16_tflops: Some(bandwidth_gb_s / 15.0),
         fp32_tflops: None,
         calibration: None,
+        note: None,
     }
 }
 
@@ -58,6 +63,7 @@ pub(crate) fn rig(gpus: usize, ram_gib: u64) -> Machine {
         gpu.device = "rtx-3090".into();
         gpu.device_name = "RTX 3090".into();
         gpu.family = "nvidia-consumer".into();
+        gpu.runtime_bytes = 457 << 20;
     }
     if ram_gib > 0 {
         pools.push(pool(PoolKind::Ram, ram_gib, 60.0));

@@ -7,7 +7,6 @@ use super::{COMFORTABLE, Packing, Part, Speed};
 use crate::FitError;
 use crate::effective::{self, Effective};
 use crate::machine::{Machine, PoolKind};
-use crate::memory;
 
 /// A node's machine with what it leaves to a model.
 #[derive(Clone)]
@@ -46,7 +45,11 @@ impl<'a> Host<'a> {
         Self {
             machine,
             pools: effective::of_machine(machine, nodes, measured),
-            runtime: machine.pools.iter().map(memory::runtime_bytes).collect(),
+            runtime: machine
+                .pools
+                .iter()
+                .map(|pool| pool.runtime_bytes)
+                .collect(),
             gpus: all.clone().filter(|index| !is_ram(index)).collect(),
             ram: all.clone().find(is_ram),
         }
@@ -74,6 +77,7 @@ impl<'a> Host<'a> {
                 && a.family == b.family
                 && a.memory_bytes == b.memory_bytes
                 && a.limit_bytes == b.limit_bytes
+                && a.runtime_bytes == b.runtime_bytes
                 && a.bandwidth_gb_s == b.bandwidth_gb_s
                 && a.fp16_tflops == b.fp16_tflops
                 && a.fp32_tflops == b.fp32_tflops

@@ -6,6 +6,8 @@ use super::super::measurements;
 use super::{Catalog, catalog};
 use crate::error::FitError;
 use crate::evidence::Evidence;
+use crate::speed::SpeedModel;
+use crate::verdict::{Ask, assess};
 
 fn over(file: &str, text: &str) -> Result<Catalog, FitError> {
     Catalog::from_files(&BTreeMap::from([(file.to_owned(), text.to_owned())]))
@@ -84,7 +86,7 @@ fn a_bad_entry_is_named_with_its_line_and_field() {
         ),
         ("measurements.csv", "id,model\nm1,x\n".to_owned(), 1, "header", "lacks the columns params_b, "),
     ];
-    for (file, text, line, field, part) in cases {
+    for (file, text, line, field, part) in cases.into_iter().chain(overheads()) {
         let error = over(file, &text).expect_err("it is bad");
         let FitError::Catalog {
             file: named,
@@ -101,6 +103,55 @@ fn a_bad_entry_is_named_with_its_line_and_field() {
             "{error}"
         );
         assert!(reason.contains(part), "{error}");
+    }
+}
+
+/// Bad entries of `overheads.toml`.
+fn overheads() -> Vec<(&'static str, String, usize, &'static str, &'static str)> {
+    let entry = "\n[[overhead]]\nid = \"mine\"\nfamilies = [\"apple\"]\nmib = 700\nevidence = \"measured\"\nsource = \"my desk\"\ndate = \"2026-11\"\n";
+    let with = |old: &str, new: &str| entry.replace(old, new);
+    let file = "overheads.toml";
+    vec![
+        (file, "\nall sorts\n".to_owned(), 2, "syntax", ""),
+        (file, with("mib", "mb"), 5, "mb", "unknown field"),
+        (file, with("700", "\"much\""), 5, "mib", "invalid type"),
+        (file, with("700", "0"), 5, "mib", "plausible"),
+        (file, with("\"apple\"", "\"aple\""), 4, "families", "apple"),
+        (file, with("\"apple\"", ""), 4, "families", "no family"),
+        (file, with("my desk", " "), 7, "source", "empty"),
+        (file, with("2026-11", "lately"), 8, "date", "no day"),
+        (file, format!("{entry}{entry}"), 11, "id", "twice"),
+    ]
+}
+
+#[test]
+fn what_a_runtime_takes_is_read_from_a_folder_too() {
+    let entry = |id: &str| {
+        format!(
+            "[[overhead]]\nid = \"{id}\"\nfamilies = [\"apple\"]\nmib = 4096\nevidence = \"measured\"\nsource = \"my desk\"\ndate = \"2026-11\"\n"
+        )
+    };
+    let runtime = |catalog: &Catalog| {
+        let cluster = catalog.cluster("mac-mini-m4-pro-64gb").expect("it is sold");
+        let model = catalog.model("llama-3.1-8b").expect("it is known");
+        let speed = SpeedModel::new(catalog);
+        let verdict = assess(model, &cluster, &Ask::default(), &speed).expect("an answer");
+        let pool = &verdict.ledger[0].pools[0];
+        let sum: u64 = pool.items.iter().map(|item| item.bytes).sum();
+        assert_eq!(sum, pool.working_set_bytes);
+        let mut items = pool.items.iter();
+        items
+            .find(|item| item.item == "runtime")
+            .expect("an item")
+            .bytes
+            >> 20
+    };
+    assert_eq!(runtime(catalog()), 512);
+    for id in ["metal", "my-own"] {
+        let over = over("overheads.toml", &entry(id)).expect("it is sound");
+        assert_eq!(runtime(&over), 4096, "{id}");
+        let gpu = over.pool("rtx-3090", None).expect("a GPU is a pool");
+        assert_eq!(gpu.runtime_bytes, 457 << 20, "{id}");
     }
 }
 
