@@ -251,7 +251,8 @@ impl Show {
         if self.json {
             return output::document(&format!("{}\n", serde_json::to_string(page)?));
         }
-        output::document(&text::render(page, style()))
+        let columns = output::terminal().map_or(text::WIDTH, |(columns, _)| columns);
+        output::page(&text::render(page, style(), columns))
     }
 }
 

@@ -435,6 +435,64 @@ fn a_reader_that_has_seen_enough() {
     }
 }
 
+/// What `brigade` prints on a terminal of 80 columns, with this shell's variables; `None` where
+/// there is no util-linux.
+#[cfg(target_os = "linux")]
+fn on_a_terminal(rows: u32, variables: &str, args: &str) -> Option<String> {
+    let brigade = env!("CARGO_BIN_EXE_brigade");
+    let line = format!("stty cols 80 rows {rows}; export NO_COLOR=1 {variables}; {brigade} {args}");
+    let mut script = Command::new("script");
+    script
+        .args(["-qec", &line, "/dev/null"])
+        .stdin(Stdio::null());
+    script
+        .env_remove("BRIGADE_PAGER")
+        .env_remove("PAGER")
+        .env_remove("LESS");
+    let output = script.output().ok()?;
+    let text = String::from_utf8(output.stdout).unwrap().replace('\r', "");
+    assert!(output.status.success(), "{variables} {args}: {text}");
+    Some(text)
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_terminal_has_its_own_width_and_a_pager() {
+    let fit = format!("fit llama-3.3-70b --on {QUAD}");
+    let paged = "BRIGADE_PAGER='sed s/^/P:/' PAGER=false";
+    let Some(page) = on_a_terminal(20, paged, &fit) else {
+        return;
+    };
+    assert!(page.lines().all(|line| line.starts_with("P:")), "{page}");
+    let lines = || page.lines().filter(|line| !line.contains("https://"));
+    let widest = lines().map(|line| line.chars().count() - 2).max();
+    assert!(
+        widest.is_some_and(|widest| (73..=80).contains(&widest)),
+        "{page}"
+    );
+
+    let on = |rows, variables: &str, args: &str| on_a_terminal(rows, variables, args).unwrap();
+    let plain = page.replace("P:", "");
+    for (variables, rows) in [
+        ("BRIGADE_PAGER= PAGER='sed s/^/P:/'", 20),
+        ("PAGER=cat", 20),
+        ("PAGER=/nowhere/a-pager", 20),
+        ("PAGER='sed s/^/P:/'", 2000),
+    ] {
+        assert_eq!(on(rows, variables, &fit), plain, "{variables}");
+    }
+    assert_eq!(on(20, "PAGER='sed s/^/P:/'", &fit), page);
+    assert_eq!(on(20, "PAGER='head -n 1'", &fit).lines().count(), 1);
+    assert_eq!(
+        on(20, "PAGER='sed -n 1p | sed s/^/P:/'", &fit)
+            .lines()
+            .count(),
+        1
+    );
+    let json = on(20, paged, &format!("{fit} --json"));
+    assert!(json.starts_with('{'), "{json}");
+}
+
 #[test]
 fn a_catalog_of_ones_own() {
     let folder = tempfile::tempdir().unwrap();
