@@ -493,6 +493,27 @@ fn a_terminal_has_its_own_width_and_a_pager() {
     assert!(json.starts_with('{'), "{json}");
 }
 
+/// What the cluster itself was measured to cost takes the place of what is assumed.
+#[test]
+fn a_measured_cost_of_the_cluster() {
+    let fit = ["fit", "--on", QUAD, "--json"];
+    let cost = |page: &Value| {
+        let ledger = page["effective_ledger"].as_array().unwrap();
+        ledger.last().unwrap()["item"].as_str().unwrap().to_owned()
+    };
+    let assumed = document(&fit);
+    let measured = document(&[&fit[..], &["--cluster-cost", "4"]].concat());
+    assert_eq!(cost(&assumed), "unmeasured cluster cost");
+    assert_eq!(cost(&measured), "measured cluster cost");
+    let effective = |page: &Value| page["effective_bytes"].as_u64().unwrap();
+    assert!(effective(&measured) > effective(&assumed));
+    let same = document(&[&fit[..], &["--cluster-cost", "12.5%"]].concat());
+    assert_eq!(effective(&same), effective(&assumed));
+    let ended = brigade(&["plan", "llama-3.3-70b", "--cluster-cost", "51"]);
+    assert_eq!(ended.code, Some(2), "{}", ended.stderr);
+    assert!(ended.stderr.contains("0 to 50"), "{}", ended.stderr);
+}
+
 #[test]
 fn a_catalog_of_ones_own() {
     let folder = tempfile::tempdir().unwrap();
@@ -526,6 +547,26 @@ fn a_page_in_a_file() {
         text(&folder.path().join("no/page.html")),
     ]);
     assert!(said.contains("cannot write"), "{said}");
+}
+
+#[test]
+fn a_plan_in_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("plan.html");
+    let plan = ["plan", "llama-3.3-70b", "--on", QUAD];
+    let ended = brigade(&[&plan[..], &["--html", text(&path)]].concat());
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert_eq!(ended.stdout, "");
+    let page = fs::read_to_string(&path).unwrap();
+    assert!(
+        page.starts_with("<!doctype html>") && page.contains("Stages"),
+        "{page}"
+    );
+    loads_nothing(&page);
+    for both in ["--json", "--html=a.html"] {
+        let ended = brigade(&[&plan[..], &["--emit", "llama-server", both]].concat());
+        assert_eq!(ended.code, Some(2), "{both}: {}", ended.stderr);
+    }
 }
 
 fn loads_nothing(page: &str) {
