@@ -77,9 +77,10 @@ impl Asked {
 
 /// How machines are written, for the help of what takes them.
 pub(crate) const MACHINES_HELP: &str = "\
-Machines are names joined by `+`, with options after commas:
+Machines are names joined by `+`, with options after commas or blanks:
   4x mac-mini-m4-pro-64gb, link=tb5         four machines and the link between them
   2x rtx-3090, ram=64gb, cpu=ryzen-9-9950x  one host with two GPUs, its RAM and its CPU
+  two rtx 3090, rtx-3090 x2                 the same host, with what is not said left out
   rtx-4090 + rtx-3090, link=10gbe           two hosts
   mac-mini-m4-pro-64gb, wired=60000         a Mac with iogpu.wired_limit_mb, in MiB
 `brigade names` lists machines, GPUs, CPUs, links, models and combos.
