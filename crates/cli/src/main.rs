@@ -22,6 +22,7 @@ mod hub;
 #[cfg(feature = "engine")]
 mod model;
 mod output;
+mod pager;
 #[cfg(all(feature = "engine", unix))]
 mod placing;
 mod planner;

@@ -6,6 +6,9 @@ mod cluster;
 use std::io::{self, Write as _};
 
 use anyhow::Context;
+use terminal_size::{Height, Width, terminal_size_of};
+
+use crate::pager;
 
 #[cfg(feature = "engine")]
 pub(crate) use cluster::{Told, piece, progress, progress_done, progress_text, status, stream};
@@ -39,6 +42,26 @@ pub(crate) fn document(text: &str) -> anyhow::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         result => result.context(UNWRITTEN),
     }
+}
+
+/// Columns and rows of the terminal that standard output is; `None` where it is none, or one that
+/// does not say.
+pub(crate) fn terminal() -> Option<(usize, usize)> {
+    let (Width(columns), Height(rows)) = terminal_size_of(io::stdout())?;
+    Some((columns.into(), rows.into()))
+}
+
+/// Prints a document for a person to read, through the pager where a terminal has too few rows.
+pub(crate) fn page(text: &str) -> anyhow::Result<()> {
+    // The last row is the prompt's.
+    let long = terminal().is_some_and(|(_, rows)| text.lines().count() >= rows);
+    if long && let Some(words) = pager::chosen(|name| std::env::var_os(name)) {
+        // Whatever is wrong with the pager, the page can still be read.
+        if pager::show(text, &words).is_ok() {
+            return Ok(());
+        }
+    }
+    document(text)
 }
 
 /// Prints lines for a person on standard error, where nobody may be listening.

@@ -435,6 +435,85 @@ fn a_reader_that_has_seen_enough() {
     }
 }
 
+/// What `brigade` prints on a terminal of 80 columns, with this shell's variables; `None` where
+/// there is no util-linux.
+#[cfg(target_os = "linux")]
+fn on_a_terminal(rows: u32, variables: &str, args: &str) -> Option<String> {
+    let brigade = env!("CARGO_BIN_EXE_brigade");
+    let line = format!("stty cols 80 rows {rows}; export NO_COLOR=1 {variables}; {brigade} {args}");
+    let mut script = Command::new("script");
+    script
+        .args(["-qec", &line, "/dev/null"])
+        .stdin(Stdio::null());
+    script
+        .env_remove("BRIGADE_PAGER")
+        .env_remove("PAGER")
+        .env_remove("LESS");
+    let output = script.output().ok()?;
+    let text = String::from_utf8(output.stdout).unwrap().replace('\r', "");
+    assert!(output.status.success(), "{variables} {args}: {text}");
+    Some(text)
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_terminal_has_its_own_width_and_a_pager() {
+    let fit = format!("fit llama-3.3-70b --on {QUAD}");
+    let paged = "BRIGADE_PAGER='sed s/^/P:/' PAGER=false";
+    let Some(page) = on_a_terminal(20, paged, &fit) else {
+        return;
+    };
+    assert!(page.lines().all(|line| line.starts_with("P:")), "{page}");
+    let lines = || page.lines().filter(|line| !line.contains("https://"));
+    let widest = lines().map(|line| line.chars().count() - 2).max();
+    assert!(
+        widest.is_some_and(|widest| (73..=80).contains(&widest)),
+        "{page}"
+    );
+
+    let on = |rows, variables: &str, args: &str| on_a_terminal(rows, variables, args).unwrap();
+    let plain = page.replace("P:", "");
+    for (variables, rows) in [
+        ("BRIGADE_PAGER= PAGER='sed s/^/P:/'", 20),
+        ("PAGER=cat", 20),
+        ("PAGER=/nowhere/a-pager", 20),
+        ("PAGER='sed s/^/P:/'", 2000),
+    ] {
+        assert_eq!(on(rows, variables, &fit), plain, "{variables}");
+    }
+    assert_eq!(on(20, "PAGER='sed s/^/P:/'", &fit), page);
+    assert_eq!(on(20, "PAGER='head -n 1'", &fit).lines().count(), 1);
+    assert_eq!(
+        on(20, "PAGER='sed -n 1p | sed s/^/P:/'", &fit)
+            .lines()
+            .count(),
+        1
+    );
+    let json = on(20, paged, &format!("{fit} --json"));
+    assert!(json.starts_with('{'), "{json}");
+}
+
+/// What the cluster itself was measured to cost takes the place of what is assumed.
+#[test]
+fn a_measured_cost_of_the_cluster() {
+    let fit = ["fit", "--on", QUAD, "--json"];
+    let cost = |page: &Value| {
+        let ledger = page["effective_ledger"].as_array().unwrap();
+        ledger.last().unwrap()["item"].as_str().unwrap().to_owned()
+    };
+    let assumed = document(&fit);
+    let measured = document(&[&fit[..], &["--cluster-cost", "4"]].concat());
+    assert_eq!(cost(&assumed), "unmeasured cluster cost");
+    assert_eq!(cost(&measured), "measured cluster cost");
+    let effective = |page: &Value| page["effective_bytes"].as_u64().unwrap();
+    assert!(effective(&measured) > effective(&assumed));
+    let same = document(&[&fit[..], &["--cluster-cost", "12.5%"]].concat());
+    assert_eq!(effective(&same), effective(&assumed));
+    let ended = brigade(&["plan", "llama-3.3-70b", "--cluster-cost", "51"]);
+    assert_eq!(ended.code, Some(2), "{}", ended.stderr);
+    assert!(ended.stderr.contains("0 to 50"), "{}", ended.stderr);
+}
+
 #[test]
 fn a_catalog_of_ones_own() {
     let folder = tempfile::tempdir().unwrap();
@@ -468,6 +547,26 @@ fn a_page_in_a_file() {
         text(&folder.path().join("no/page.html")),
     ]);
     assert!(said.contains("cannot write"), "{said}");
+}
+
+#[test]
+fn a_plan_in_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("plan.html");
+    let plan = ["plan", "llama-3.3-70b", "--on", QUAD];
+    let ended = brigade(&[&plan[..], &["--html", text(&path)]].concat());
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert_eq!(ended.stdout, "");
+    let page = fs::read_to_string(&path).unwrap();
+    assert!(
+        page.starts_with("<!doctype html>") && page.contains("Stages"),
+        "{page}"
+    );
+    loads_nothing(&page);
+    for both in ["--json", "--html=a.html"] {
+        let ended = brigade(&[&plan[..], &["--emit", "llama-server", both]].concat());
+        assert_eq!(ended.code, Some(2), "{both}: {}", ended.stderr);
+    }
 }
 
 fn loads_nothing(page: &str) {

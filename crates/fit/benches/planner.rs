@@ -82,7 +82,10 @@ fn whole_catalog() {
         report(&name, 50, || {
             let speed = SpeedModel::new(&catalog);
             let page = ComboPage::new(&catalog, &combo.cluster, &Ask::default(), &speed);
-            black_box(page.map(|page| text::render(&page, Style::Plain)).ok());
+            black_box(
+                page.map(|page| text::render(&page, Style::Plain, text::WIDTH))
+                    .ok(),
+            );
         });
     }
 }

@@ -112,7 +112,7 @@ pub(crate) fn run(args: &Args, catalog: Option<&Path>) -> anyhow::Result<ExitCod
             let _ = writeln!(text, "{id:width$}  {name}");
         }
     }
-    output::document(&text)?;
+    output::page(&text)?;
     Ok(ExitCode::SUCCESS)
 }
 

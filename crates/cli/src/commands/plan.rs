@@ -30,11 +30,10 @@ pub(crate) struct Args {
     /// What to be best at [default: one node where that is comfortable, else the roomiest pipeline]
     #[arg(long, value_enum)]
     objective: Option<Goal>,
-    /// Print one JSON document
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    show: Show,
     /// Print the commands that run the plan with another engine
-    #[arg(long, value_enum, conflicts_with = "json", value_name = "ENGINE")]
+    #[arg(long, value_enum, conflicts_with = "Show", value_name = "ENGINE")]
     emit: Option<Emit>,
 }
 
@@ -94,11 +93,8 @@ pub(crate) fn run(args: &Args, catalog: Option<&Path>) -> anyhow::Result<ExitCod
         output::document(&commands)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let show = Show {
-        json: args.json,
-        html: None,
-    };
-    show.page(&PlanPage::new(&catalog, &model, &cluster, &ask, &speed)?)?;
+    args.show
+        .page(&PlanPage::new(&catalog, &model, &cluster, &ask, &speed)?)?;
     Ok(ExitCode::SUCCESS)
 }
 

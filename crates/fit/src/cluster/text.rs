@@ -1,10 +1,12 @@
 //! Machines as text: `4x mac-mini-m4-pro-64gb, link=tb5`.
 //!
-//! Terms are joined by `+`, options follow after commas. `4x MACHINE` is four nodes; `2x GPU` is
-//! one host with two GPUs; `rtx-3090 + rtx-3090` is two hosts. Options: `link=ID` between all
+//! Terms are joined by `+`, options follow after commas or blanks. `4x MACHINE` is four nodes;
+//! `2x GPU` is one host with two GPUs, as are `2 GPU`, `two GPU` and `GPU x2`;
+//! `rtx-3090 + rtx-3090` is two hosts. Options: `link=ID` between all
 //! nodes; `ram=64gb` and `cpu=ID` for hosts of GPUs, whose RAM is otherwise unknown and left out;
 //! `wired=MIB` as `iogpu.wired_limit_mb` on Macs. A combo's id may stand for the terms.
 
+mod counts;
 mod options;
 mod wiring;
 mod words;
@@ -19,6 +21,7 @@ use crate::error::FitError;
 use crate::machine::Machine;
 use crate::nearest::nearest;
 
+use counts::counted;
 use options::Options;
 use wiring::Ports;
 
@@ -47,7 +50,7 @@ impl Catalog {
         if text.len() > LONGEST {
             return Err(syntax("machines", "the text is longer than any cluster"));
         }
-        let mut parts = text.split(',');
+        let mut parts = options::parts(text);
         let terms = parts.next().unwrap_or_default().trim();
         let options = Options::read(self, parts)?;
         // A page writes 4× where the catalog has 4x.
@@ -89,7 +92,7 @@ impl Catalog {
         let mut nodes = Vec::new();
         let mut ports = Vec::new();
         let mut names = Vec::new();
-        for term in terms.split('+') {
+        for term in counts::terms(terms) {
             let (count, name) = counted(term)?;
             let (machines, own) = match self.named(name)? {
                 Named::Machine(sold) => {
@@ -216,7 +219,8 @@ impl Catalog {
             .iter()
             .any(|device| folded(&device.id) == given);
         let Some(only) = words::only(&fits).filter(|_| !chip) else {
-            return Err(self.unknown(name, given, &words::best(&fits)));
+            let alike = words::best(&fits);
+            return Err(self.unknown(name, given, &alike));
         };
         let machine = self.machine(only).map(Named::Machine);
         machine
@@ -226,14 +230,15 @@ impl Catalog {
 
     /// The error for a name that stands for nothing; `alike` have its words.
     fn unknown(&self, name: &str, given: &str, alike: &[&str]) -> FitError {
-        let mut chips = self.devices.iter().filter(|device| !device.is_gpu());
-        if let Some(chip) = chips.find(|device| folded(&device.id) == given) {
-            let with = self.machines.iter().filter(|sold| {
-                let mut pools = sold.machine.pools.iter();
-                pools.any(|pool| pool.device == chip.id)
-            });
-            let ids: Vec<&str> = with.map(|sold| sold.machine.id.as_str()).take(3).collect();
-            let hint = format!("a chip is no machine; say one with it: {}", ids.join(", "));
+        if let Some(chip) = self.chips().find(|chip| is_called(chip, given, name)) {
+            let hint = match &self.with(&chip.id)[..] {
+                [] if chip.family == "cpu" => format!(
+                    "a CPU stands beside GPUs: 2x rtx-3090, ram=64gb, cpu={}",
+                    chip.id
+                ),
+                [] => "a chip is no machine, and the catalog has none with it".to_owned(),
+                ids => format!("a chip is no machine; say one with it: {}", ids.join(", ")),
+            };
             return syntax(name, &hint);
         }
         let machines = self.machines.iter().map(|sold| sold.machine.id.as_str());
@@ -251,11 +256,60 @@ impl Catalog {
                 names.push(id);
             }
         }
+        if names.is_empty() {
+            names = self.by_chip(name);
+        }
         FitError::UnknownName {
             kind: "machine",
             name: name.chars().take(80).collect(),
             nearest: names,
         }
+    }
+
+    /// Chips that are no product of their own.
+    fn chips(&self) -> impl Iterator<Item = &Device> {
+        self.devices.iter().filter(|device| !device.is_gpu())
+    }
+
+    /// Machines with a chip, of each product the one with the most memory.
+    fn with(&self, chip: &str) -> Vec<&str> {
+        let mut found: Vec<&SoldMachine> = Vec::new();
+        for sold in &self.machines {
+            let mut pools = sold.machine.pools.iter();
+            if !pools.any(|pool| pool.device == chip) {
+                continue;
+            }
+            match found.iter_mut().find(|known| known.line == sold.line) {
+                Some(known) if known.machine.memory_bytes() >= sold.machine.memory_bytes() => {}
+                Some(known) => *known = sold,
+                None => found.push(sold),
+            }
+        }
+        let found = found.into_iter().take(MOST_ALIKE);
+        found.map(|sold| sold.machine.id.as_str()).collect()
+    }
+
+    /// Machines whose chip's name has the words that are written, or is the nearest to them.
+    fn by_chip(&self, name: &str) -> Vec<String> {
+        let fits = self.machines.iter().map(|sold| {
+            let pools = sold.machine.pools.iter();
+            let chips = pools.filter_map(|pool| self.device(&pool.device));
+            let own: Vec<&str> = chips.flat_map(called).collect();
+            let own = format!("{} {}", sold.machine.id, own.join(" "));
+            words::fit_named(name, &sold.machine.id, &own, None)
+        });
+        let fits: Vec<words::Fit> = fits.collect();
+        let mut found = words::best(&fits);
+        if found.is_empty() {
+            let near = nearest(name, self.chips().flat_map(called));
+            let near = near.first();
+            let chip = self
+                .chips()
+                .find(|chip| near.is_some_and(|near| called(chip).any(|own| own == near)));
+            found.extend(chip.into_iter().flat_map(|chip| self.with(&chip.id)));
+        }
+        let found = found.into_iter().take(MOST_ALIKE);
+        found.map(str::to_owned).collect()
     }
 
     /// A combo of the file, its machines looked up.
@@ -298,37 +352,19 @@ impl Catalog {
     }
 }
 
-/// `4x name`, `4 × name` or `name`.
-fn counted(term: &str) -> Result<(usize, &str), FitError> {
-    let term = term.trim();
-    let digits = term.len() - term.trim_start_matches(|c: char| c.is_ascii_digit()).len();
-    let (number, rest) = term.split_at(digits);
-    let name = rest.trim_start().strip_prefix(['x', 'X', '×', '*']);
-    let (count, name) = match name {
-        // 7900 XTX is no count.
-        Some(name) if digits > 0 && !is_xt(rest) => {
-            let count = number
-                .parse()
-                .ok()
-                .filter(|count| (1..=MOST).contains(count));
-            let hint = format!("a count is 1 to {MOST}");
-            (count.ok_or_else(|| syntax(number, &hint))?, name.trim())
-        }
-        _ => (1, term),
-    };
-    if name.is_empty() {
-        let hint = "a machine is expected, such as 4x mac-mini-m4-pro-64gb";
-        return Err(syntax(term, hint));
-    }
-    Ok((count, name))
+/// The names of a chip.
+fn called(chip: &Device) -> impl Iterator<Item = &str> {
+    let names = [&chip.id, &chip.name].into_iter().chain(&chip.aliases);
+    names.map(String::as_str)
 }
 
-/// Whether `rest` begins with the word XT or XTX, as of a Radeon.
-fn is_xt(rest: &str) -> bool {
-    let word = rest.trim_start();
-    let end = word.find(|c: char| !c.is_alphanumeric());
-    let word = word.get(..end.unwrap_or(word.len())).unwrap_or_default();
-    word.eq_ignore_ascii_case("xt") || word.eq_ignore_ascii_case("xtx")
+/// Whether a chip has this name, as it is written or without its maker.
+fn is_called(chip: &Device, given: &str, name: &str) -> bool {
+    let name = folded(name);
+    called(chip).any(|own| {
+        let own = folded(own);
+        own == given || own == name
+    })
 }
 
 /// What cannot be read, quoted but not endlessly, and what would be.

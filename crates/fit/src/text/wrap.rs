@@ -3,7 +3,7 @@
 use crate::page::format::glue;
 
 /// The text in lines of at most `width` characters. A longer word is broken, after a hyphen or
-/// slash where it has one; an address stays whole, so that it can be copied.
+/// slash or before a unit where it has one; an address stays whole, so that it can be copied.
 pub(crate) fn wrap(text: &str, width: usize) -> Vec<String> {
     let mut lines = Vec::new();
     let mut line = String::new();
@@ -12,10 +12,10 @@ pub(crate) fn wrap(text: &str, width: usize) -> Vec<String> {
     let text = glue(text);
     for word in text.split(' ').filter(|word| !word.is_empty()) {
         for (index, piece) in pieces(word, width).into_iter().enumerate() {
-            let length = piece.chars().count();
+            let length = piece.trim_end_matches('\u{a0}').chars().count();
             let gap = usize::from(index == 0);
             if used > 0 && used + gap + length > width {
-                lines.push(std::mem::take(&mut line));
+                lines.push(std::mem::take(&mut line).trim_end().to_owned());
                 used = 0;
             }
             if used > 0 && index == 0 {
@@ -23,11 +23,11 @@ pub(crate) fn wrap(text: &str, width: usize) -> Vec<String> {
                 used += 1;
             }
             line.push_str(&piece.replace('\u{a0}', " "));
-            used += length;
+            used += piece.chars().count();
         }
     }
     if !line.is_empty() {
-        lines.push(line);
+        lines.push(line.trim_end().to_owned());
     }
     lines
 }
@@ -39,9 +39,10 @@ fn pieces(word: &str, width: usize) -> Vec<&str> {
         return vec![word];
     }
     let mut pieces = Vec::new();
-    for part in word.split_inclusive(['-', '/', '_']) {
+    for part in word.split_inclusive(['-', '/', '_', '\u{a0}']) {
         let mut rest = part;
-        while let Some((at, _)) = rest.char_indices().nth(width) {
+        // The blank before a unit may hang over.
+        while let Some((at, _)) = rest.trim_end_matches('\u{a0}').char_indices().nth(width) {
             let (piece, after) = rest.split_at(at);
             pieces.push(piece);
             rest = after;
@@ -90,6 +91,9 @@ mod tests {
             ["see", address, "there"]
         );
         assert_eq!(wrap("cpu-ddr4-3200-2ch", 12), ["cpu-ddr4-", "3200-2ch"]);
+        assert_eq!(wrap("about 25.3 GiB", 9), ["about", "25.3 GiB"]);
+        assert_eq!(wrap("about 25.3 GiB", 5), ["about", "25.3", "GiB"]);
+        assert_eq!(wrap("25.3 GiB", 4), ["25.3", "GiB"]);
         assert_eq!(cut("abcdef", 4), "abc…");
         assert_eq!(cut("abcd", 4), "abcd");
     }

@@ -1,4 +1,4 @@
-//! What may follow the machines: `link=tb5, ram=64gb`.
+//! What may follow the machines: `link=tb5, ram=64gb`, with or without the commas.
 
 use super::syntax;
 use crate::catalog::Catalog;
@@ -27,6 +27,25 @@ pub(super) struct Options<'a> {
     wired_mib: Option<u64>,
 }
 
+/// The machines, then the options, which commas divide, or blanks before a word and its `=`.
+pub(super) fn parts(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',').flat_map(|part| {
+        let mut pieces = Vec::new();
+        let mut start = 0;
+        for (at, _) in part.match_indices('=') {
+            let name = part[..at].trim_end();
+            let rest = name.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+            let begins = rest.len() < name.len() && rest.ends_with(char::is_whitespace);
+            if begins && rest.len() > start {
+                pieces.push(&part[start..rest.len()]);
+                start = rest.len();
+            }
+        }
+        pieces.push(&part[start..]);
+        pieces
+    })
+}
+
 impl<'a> Options<'a> {
     pub(super) fn read<'t>(
         catalog: &'a Catalog,
@@ -38,6 +57,10 @@ impl<'a> Options<'a> {
                 "an option is link=ID, ram=64gb, cpu=ID or wired=MIB; machines are joined by +";
             let (name, value) = part.split_once('=').ok_or_else(|| syntax(part, hint))?;
             let (name, value) = (name.trim().to_ascii_lowercase(), value.trim());
+            if value.contains('+') {
+                let hint = "options stand after all machines, and are for all of them";
+                return Err(syntax(part, hint));
+            }
             let again = match name.as_str() {
                 "link" => options.link.replace(link(catalog, value)?).is_some(),
                 "ram" => options

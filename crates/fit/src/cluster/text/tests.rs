@@ -72,6 +72,115 @@ fn machines_are_read() {
 }
 
 #[test]
+fn options_without_commas() {
+    for (text, same) in [
+        (
+            "4x mac-mini-m4-pro-64gb link=tb5",
+            "4x mac-mini-m4-pro-64gb, link=tb5",
+        ),
+        (
+            "2x rtx-3090 ram=64gb cpu = ryzen-9-9950x",
+            "2x rtx-3090, ram=64gb, cpu=ryzen-9-9950x",
+        ),
+        (
+            "2x rtx-3090 ram=64 GiB, cpu=ryzen-9-9950x",
+            "2x rtx-3090, ram=64gb, cpu=ryzen-9-9950x",
+        ),
+        (
+            "rtx-4090 + rtx-3090 link=Thunderbolt 5 ram=32gb",
+            "rtx-4090 + rtx-3090, link=tb5, ram=32gb",
+        ),
+        (
+            "quad-mac-mini-m4-pro-64gb link=10gbe wired=60000",
+            "quad-mac-mini-m4-pro-64gb, link=10gbe, wired=60000",
+        ),
+    ] {
+        let (text, same) = (read(text), read(same));
+        assert_eq!((text.nodes, text.links), (same.nodes, same.links));
+    }
+    for (text, part) in [
+        ("2x mac-mini-m4-pro-64gb lnik=tb5", "did you mean link=tb5?"),
+        ("2x mac-mini-m4-pro-64gb link=tb6", "tb5"),
+        (
+            "rtx-4090 ram=64gb + rtx-3090 link=10gbe",
+            "after all machines",
+        ),
+        ("rtx-4090 ram=", "whole number"),
+        ("rtx-4090 ram=64gb ram=32gb", "twice"),
+    ] {
+        let error = error(text);
+        assert!(error.contains(part), "{text}: {error}");
+    }
+}
+
+#[test]
+fn counts_as_people_write_them() {
+    let two = read("2x rtx-3090");
+    for text in [
+        "2 rtx-3090",
+        "rtx-3090 x2",
+        "RTX 3090 x2",
+        "RTX 3090 × 2",
+        "rtx-3090 *2",
+        "3090x2",
+        "2 3090",
+        "two rtx 3090",
+        "Two  RTX 3090",
+    ] {
+        assert_eq!(read(text).nodes, two.nodes, "{text}");
+    }
+    for (text, nodes, pools) in [
+        ("4 mac-mini-m4-pro-64gb", 4, 1),
+        ("mac-mini-m4-pro-64gb x4", 4, 1),
+        ("four mac mini m4 pro 64 gb", 4, 1),
+        ("64 GB Mac mini M4 Pro", 1, 1),
+        ("7900 XTX x2", 1, 2),
+        ("2 7900 xtx", 1, 2),
+        ("4090", 1, 1),
+        ("3090 ti", 1, 1),
+        ("2 rtx-3090 + rtx-4090 x3", 2, 2),
+    ] {
+        let (own_nodes, own_pools, _) = shape(text);
+        assert_eq!((own_nodes, own_pools), (nodes, pools), "{text}");
+    }
+    for (text, part) in [
+        ("0 rtx-3090", "1 to 64"),
+        ("65 rtx-3090", "1 to 64"),
+        ("rtx-3090 x0", "1 to 64"),
+        ("rtx-3090 x999999999999999999999", "1 to 64"),
+        ("2 rtx-3909", "rtx-3090"),
+        ("rtx-3909 x2", "rtx-3090"),
+        ("2x rtx-3090 x2", "rtx-3090"),
+    ] {
+        let error = error(text);
+        assert!(error.contains(part), "{text}: {error}");
+    }
+}
+
+/// Who knows the chip and not the machine is told machines with it.
+#[test]
+fn names_of_chips() {
+    for text in [
+        "ryzen-ai-max-395",
+        "2x ryzen-ai-max-395",
+        "Ryzen AI Max+ 395",
+        "AMD Ryzen AI Max+ 395 128GB + rtx-3090",
+        "8060S",
+        "gfx1151",
+        "ryzen-ai-max",
+        "ryzen-ai-max-365",
+    ] {
+        let error = error(text);
+        assert!(error.contains("strix-halo-"), "{text}: {error}");
+    }
+    assert!(error("gb10").contains("dgx-spark"));
+    assert!(error("cpu").contains("ram=64gb, cpu=cpu"));
+    assert!(error("m1-7").contains("the catalog has none with it"));
+    // The plus of a Mac's Max joins.
+    assert_eq!(read("macbook-pro-m4-max-128gb+ 2x rtx-3090").nodes.len(), 2);
+}
+
+#[test]
 fn names_of_nodes_and_hosts() {
     let cluster = read("mac-mini-m4-pro-64gb + 2x rtx-3090, ram=64gb, link=10gbe");
     let names: Vec<(&str, &str)> = cluster
@@ -291,6 +400,7 @@ proptest! {
             prop_oneof![
                 Just("4x"), Just("mac-mini-m4-pro-64gb"), Just("rtx-3090"), Just("+"), Just(","),
                 Just("link=tb5"), Just("ram=64gb"), Just("="), Just("×"), Just(" "), Just("99x"),
+                Just("two "), Just(" x2"), Just("Max+ 395"), Just("2 "),
             ],
             0..12,
         ),
@@ -303,5 +413,36 @@ proptest! {
                 }
             }
         }
+    }
+
+    /// However a count is written and options are divided, the machines are the same.
+    #[test]
+    fn spellings_mean_the_same(
+        machine in 0_usize..1000,
+        count in 1_usize..=8,
+        form in 0_usize..8,
+        comma in prop_oneof![Just(","), Just(" "), Just(" , "), Just("  ")],
+        link in prop_oneof![Just("10gbe"), Just("tb5"), Just("1gbe")],
+    ) {
+        let catalog = catalog();
+        let gpus = catalog.devices.iter().filter(|device| device.is_gpu());
+        let machines = catalog.machines.iter().map(|sold| sold.machine.id.as_str());
+        let ids: Vec<&str> = machines.chain(gpus.map(|gpu| gpu.id.as_str())).collect();
+        let id = ids[machine % ids.len()];
+        let word = ["one", "two", "three", "four", "five", "six", "seven", "eight"][count - 1];
+        let spelled = match form {
+            0 => format!("{count} {id}"),
+            1 => format!("{word} {id}"),
+            2 => format!("{id} x{count}"),
+            3 => format!("{id} × {count}"),
+            4 => format!("{count}×{id}"),
+            5 => format!("{count} * {id}"),
+            6 => format!("{} X{count}", id.to_uppercase()),
+            _ => format!("{}  {id}", word.to_uppercase()),
+        };
+        let usual = read(&format!("{count}x {id}, link={link}"));
+        let other = read(&format!("{spelled}{comma}link={link}"));
+        prop_assert_eq!(usual.nodes, other.nodes);
+        prop_assert_eq!(usual.links, other.links);
     }
 }

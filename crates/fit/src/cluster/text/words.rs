@@ -63,7 +63,17 @@ pub(super) fn best<'a>(fits: &[Fit<'a>]) -> Vec<&'a str> {
 
 /// How an id fits what is written; `memory_gib` may be written beside it.
 pub(super) fn fit<'a>(written: &str, id: &'a str, memory_gib: Option<u64>) -> Fit<'a> {
-    let own: Vec<String> = words(id).collect();
+    fit_named(written, id, id, memory_gib)
+}
+
+/// The same of an id with other words than its own.
+pub(super) fn fit_named<'a>(
+    written: &str,
+    id: &'a str,
+    named: &str,
+    memory_gib: Option<u64>,
+) -> Fit<'a> {
+    let own: Vec<String> = words(named).collect();
     let size = memory_gib.map(|gib| format!("{gib}gb"));
     let mut said = BTreeSet::new();
     let mut fit = Fit {
