@@ -12,7 +12,7 @@ use brigade_fit::cluster::Cluster;
 use brigade_fit::html;
 use brigade_fit::machine::Machine;
 use brigade_fit::memory::KvType;
-use brigade_fit::model::Model;
+use brigade_fit::model::{Format, Model};
 use brigade_fit::page::Page;
 use brigade_fit::placement::Objective;
 use brigade_fit::speed::SpeedModel;
@@ -36,6 +36,9 @@ pub(crate) struct Asked {
         help = "Quantization, such as Q4_K_M, Q8_0 or mlx-4bit [default: the smallest of at least 4 bits a weight]"
     )]
     pub(crate) quant: Option<String>,
+    /// Only quantizations of this format; Brigade itself runs GGUF
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub(crate) format: Option<InFormat>,
     /// Type of keys and values in the cache
     #[arg(long, value_enum, ignore_case = true, default_value_t = Kv::F16, value_name = "TYPE")]
     pub(crate) kv_type: Kv,
@@ -56,6 +59,7 @@ impl Asked {
             sequences: self.streams,
             kv_type: self.kv_type.into(),
             quant: self.quant.clone(),
+            format: self.format.map(Into::into),
             objective,
             measured: self.cluster_cost,
             detail,
@@ -114,6 +118,24 @@ fn percent(text: &str) -> Result<f64, String> {
         _ => Err(format!(
             "a number from 0 to {most} is expected, such as 4.5"
         )),
+    }
+}
+
+/// [`Format`] on the command line.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+pub(crate) enum InFormat {
+    Gguf,
+    Mlx,
+    Safetensors,
+}
+
+impl From<InFormat> for Format {
+    fn from(format: InFormat) -> Self {
+        match format {
+            InFormat::Gguf => Self::Gguf,
+            InFormat::Mlx => Self::Mlx,
+            InFormat::Safetensors => Self::Safetensors,
+        }
     }
 }
 
@@ -193,7 +215,8 @@ impl On {
 fn cluster(catalog: &Catalog, on: Option<&str>) -> anyhow::Result<Cluster> {
     if let Some(text) = on {
         let cluster = catalog.cluster(text)?;
-        for hint in cluster.left_out() {
+        let hints = cluster.left_out().into_iter();
+        for hint in hints.chain(catalog.missing_ports(&cluster)) {
             output::note(&hint);
         }
         return Ok(cluster);

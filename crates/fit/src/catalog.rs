@@ -312,6 +312,33 @@ impl Catalog {
             .unwrap_or(HOP_SOFTWARE_MS)
     }
 
+    /// Links that were asked for between machines which have no port for them, as sold, a sentence
+    /// each.
+    pub fn missing_ports(&self, cluster: &Cluster) -> Vec<String> {
+        let mut said = Vec::new();
+        for node in cluster.nodes.iter().filter(|_| cluster.nodes.len() > 1) {
+            let mut sold = self.machines.iter();
+            let Some(sold) = sold.find(|sold| sold.machine.id == node.machine.id) else {
+                continue;
+            };
+            for link in cluster.distinct_links() {
+                if sold.links.is_empty() || sold.links.contains(&link.id) {
+                    continue;
+                }
+                let hint = format!(
+                    "{} is sold with {}, not with {}: an adapter may change that",
+                    sold.machine.name,
+                    sold.links.join(", "),
+                    link.name
+                );
+                if !said.contains(&hint) {
+                    said.push(hint);
+                }
+            }
+        }
+        said
+    }
+
     fn link_kind(&self, id: &str) -> Option<LinkKind> {
         let mut links = self.links.iter();
         links.find(|link| link.link.id == id).map(|link| link.kind)

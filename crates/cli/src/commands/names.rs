@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use brigade_fit::catalog::Catalog;
 use brigade_fit::error::FitError;
+use brigade_fit::page::format::clean;
 use serde_json::{Map, Value, json};
 
 use crate::{output, planner};
@@ -109,7 +110,7 @@ pub(crate) fn run(args: &Args, catalog: Option<&Path>) -> anyhow::Result<ExitCod
         let names = kind.of(&catalog);
         let width = names.iter().map(|(id, _)| id.len()).max().unwrap_or(0);
         for (id, name) in names {
-            let _ = writeln!(text, "{id:width$}  {name}");
+            let _ = writeln!(text, "{:width$}  {}", clean(&id), clean(&name));
         }
     }
     output::page(&text)?;

@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::Page;
 use super::combo::{ModelRow, is_quick, layout, sort, tables};
 use super::doc::{Block, Cell, Doc, Section, Table, Target};
-use super::format::{gb, gib, percent, sentence};
+use super::format::{gb, percent, sentence};
 use super::formats;
 use super::measured::{self, MeasuredRow};
 use super::parts::{self, Counts, Head};
@@ -76,7 +76,7 @@ impl MachinePage {
 impl Page for MachinePage {
     fn doc(&self) -> Doc {
         let head = &self.head;
-        let mut memory = vec![Block::Table(parts::node_table(&head.nodes))];
+        let mut memory = parts::node_blocks(&head.nodes);
         memory.extend(layout::budget(head));
         let mut pairs = vec![("links".to_owned(), self.ports.join(", "))];
         if !self.note.is_empty() {

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::doc::{Cell, Row, Table, Target};
+use super::doc::{Block, Cell, Row, Table, Target};
 use super::format::{and, gib, sentence, short, times};
 use super::link;
 use crate::catalog::Catalog;
@@ -80,6 +80,8 @@ pub struct PoolRow {
     pub effective_bytes: u64,
     /// Bandwidth of the memory, in 10⁹ bytes a second.
     pub bandwidth_gb_s: Option<f64>,
+    /// What to know about the processor's figures, such as what contradicts them.
+    pub note: Option<String>,
 }
 
 /// A kind of link of a cluster.
@@ -145,6 +147,7 @@ impl Head {
                         limit_reason: pool.limit_reason.clone(),
                         effective_bytes: effective.effective_bytes,
                         bandwidth_gb_s: pool.bandwidth_gb_s,
+                        note: pool.note.clone(),
                     })
                     .collect(),
             }
@@ -272,7 +275,7 @@ impl Counts {
 }
 
 /// The nodes' memories as a table; nodes that are alike share a row.
-pub(super) fn node_table(nodes: &[NodeRow]) -> Table {
+fn node_table(nodes: &[NodeRow]) -> Table {
     let titles = [
         "Nodes",
         "Machine",
@@ -316,6 +319,23 @@ pub(super) fn node_table(nodes: &[NodeRow]) -> Table {
         }
     }
     table
+}
+
+/// The table with what to know about the processors, each once.
+pub(super) fn node_blocks(nodes: &[NodeRow]) -> Vec<Block> {
+    let mut notes: Vec<String> = Vec::new();
+    for pool in nodes.iter().flat_map(|node| &node.pools) {
+        if let Some(note) = &pool.note {
+            let said = format!("{}: {}", pool.device_name, sentence(note));
+            if !notes.contains(&said) {
+                notes.push(said);
+            }
+        }
+    }
+    let list = (!notes.is_empty()).then_some(Block::List { items: notes });
+    std::iter::once(Block::Table(node_table(nodes)))
+        .chain(list)
+        .collect()
 }
 
 /// Why the limits are what they are, each reason once.

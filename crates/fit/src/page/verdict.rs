@@ -154,7 +154,7 @@ impl Page for VerdictPage {
             "this model on such chips",
         ));
         doc.sections.extend(ways(verdict, self.head.nodes.len()));
-        let mut memory = vec![Block::Table(parts::node_table(&self.head.nodes))];
+        let mut memory = parts::node_blocks(&self.head.nodes);
         memory.extend(super::combo::layout::budget(&self.head));
         doc.sections
             .push(Section::new("memory", "Effective memory", memory));

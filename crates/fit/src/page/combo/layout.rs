@@ -142,7 +142,7 @@ fn topology(page: &ComboPage) -> Section {
     if !page.topology.is_empty() {
         blocks.push(Block::text(sentence(&page.topology)));
     }
-    blocks.push(Block::Table(parts::node_table(&head.nodes)));
+    blocks.extend(parts::node_blocks(&head.nodes));
     for row in &head.links {
         let link = &row.link;
         let mut pairs = vec![

@@ -4,7 +4,7 @@ use super::{Guide, HopRow};
 use crate::page::Page;
 use crate::page::doc::{Block, Cell, Doc, Figure, Row, Section, Table, Target};
 use crate::page::everywhere::Place;
-use crate::page::format::{and, brief, count, gb, gib, percent, sentence, short};
+use crate::page::format::{and, brief, count, gb, percent, sentence, short};
 use crate::page::thresholds;
 
 impl Page for Guide {
