@@ -235,6 +235,20 @@ impl<'a> Keys<'a> {
         self.bounded(key, MAX_COUNT)
     }
 
+    /// A number that may be left out, and is reported where it is 0: that is not the same.
+    fn some(&self, key: &str, most: u64) -> Option<u64> {
+        let number = self.bounded(key, most);
+        if number == Some(0) {
+            self.report(key);
+        }
+        number
+    }
+
+    /// Every how manieth layer is another one.
+    fn period(&self, key: &str, default: u64) -> u64 {
+        self.some(key, MAX_LAYERS).unwrap_or(default).max(1)
+    }
+
     /// A number that must be there and not 0.
     fn need(&self, key: &str, most: u64) -> u64 {
         let number = self.bounded(key, most).unwrap_or(0);

@@ -244,6 +244,14 @@ fn the_number_of_experts_is_that_of_the_tensors() {
         let model = sound.clone().set(key, value).model();
         assert_eq!(model.missing, [expected]);
     }
+    let none = File::new()
+        .number("expert_count", 8)
+        .number("expert_used_count", 2);
+    let expected = "llama.expert_count: it is 8, but no layer has experts";
+    assert_eq!(fault(&none), expected);
+    // The first layers of a mixture may be all that there are.
+    let dense = none.number("leading_dense_block_count", 4);
+    assert_eq!(dense.model().missing, Vec::<String>::new());
 }
 
 #[test]

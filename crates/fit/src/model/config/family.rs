@@ -130,11 +130,7 @@ impl<'a> Reader<'a> {
                 self.full(mixer, self.granite_feeds())
             }
             Kind::Delta => {
-                let every = self
-                    .keys
-                    .count("full_attention_interval")
-                    .unwrap_or(4)
-                    .max(1);
+                let every = self.keys.period("full_attention_interval", 4);
                 let full = self
                     .type_of(layer)
                     .map_or((layer + 1).is_multiple_of(every), |kind| {
@@ -185,7 +181,7 @@ impl<'a> Reader<'a> {
                 0
             }
             (None, Window::AllBut(key, default)) => {
-                let every = self.keys.count(key).unwrap_or(default).max(1);
+                let every = self.keys.period(key, default);
                 if (layer + 1).is_multiple_of(every) {
                     0
                 } else {
@@ -260,13 +256,12 @@ impl<'a> Reader<'a> {
         let keys = self.keys;
         if grouped.window == 0 {
             let dim = keys
-                .count("global_head_dim")
-                .filter(|dim| *dim > 0)
+                .some("global_head_dim", MAX_COUNT)
                 .unwrap_or(self.head_dim);
             (grouped.key_dim, grouped.value_dim) = (dim, dim);
             if keys.flag("attention_k_eq_v", Flag::Off) {
                 grouped.kv_heads = keys
-                    .count("num_global_key_value_heads")
+                    .some("num_global_key_value_heads", MAX_COUNT)
                     .unwrap_or(self.kv_heads);
                 grouped.extras = Extras::KeysAsValues;
             }

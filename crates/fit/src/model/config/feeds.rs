@@ -49,7 +49,9 @@ impl Reader<'_> {
                 count,
                 used: keys.need_count("num_experts_per_tok"),
                 width: keys.need_width("moe_intermediate_size"),
-                input: keys.width("moe_latent_size").unwrap_or(self.hidden),
+                input: keys
+                    .some("moe_latent_size", MAX_WIDTH)
+                    .unwrap_or(self.hidden),
                 form,
                 biases: count,
             },
@@ -101,7 +103,7 @@ impl Reader<'_> {
         let count = self.expert_count();
         let own = ["moe_intermediate_size", "expert_intermediate_size"]
             .iter()
-            .find_map(|key| keys.width(key));
+            .find_map(|key| keys.some(key, MAX_WIDTH));
         match self.family.kind {
             Kind::Fused => vec![Feed::Dense {
                 width: width(),
@@ -131,7 +133,7 @@ impl Reader<'_> {
                 }]
             }
             Kind::Llama4 => {
-                let every = keys.count("interleave_moe_layer_step").unwrap_or(1).max(1);
+                let every = keys.period("interleave_moe_layer_step", 1);
                 if (layer + 1).is_multiple_of(every) {
                     vec![self.experts(count, width()), gated(width())]
                 } else {

@@ -226,6 +226,28 @@ fn what_is_not_known_is_named() {
             "layer_types",
         ),
         (
+            small(
+                &json!({"model_type": "qwen3_moe", "num_experts": 4, "num_experts_per_tok": 2,
+                "moe_intermediate_size": 0}),
+            ),
+            "moe_intermediate_size",
+        ),
+        (
+            small(&json!({"model_type": "gemma3_text", "sliding_window": 32,
+                "sliding_window_pattern": 0})),
+            "sliding_window_pattern",
+        ),
+        (
+            small(&json!({"model_type": "gemma4_text", "sliding_window": 32,
+                "num_hidden_layers": 6, "global_head_dim": 0})),
+            "global_head_dim",
+        ),
+        (
+            small(&json!({"model_type": "gemma4_text", "sliding_window": 32,
+                "num_hidden_layers": 6, "attention_k_eq_v": true, "num_global_key_value_heads": 0})),
+            "num_global_key_value_heads",
+        ),
+        (
             small(&json!({"model_type": "mimo_v2_flash", "moe_layer_freq": [0]})),
             "n_routed_experts",
         ),

@@ -155,27 +155,35 @@ fn widths(layer: usize, heads: u32, sizes: [u32; 3], rows: &Rows<'_>) -> Option<
 
 /// Reports a number of experts that is not that of the tensors.
 fn check_experts(gguf: &brigade_gguf::Model, keys: &Keys<'_>) {
-    for tensor in gguf.tensors() {
-        let Some((layer, name)) = tensor.info.block() else {
-            continue;
-        };
-        let &[_, _, experts] = tensor.info.dims() else {
-            continue;
-        };
-        if layer as usize >= keys.layers() || !name.ends_with("_exps.weight") {
-            continue;
+    let mut in_layers = gguf.tensors().filter_map(|tensor| {
+        let (layer, name) = tensor.info.block()?;
+        let own = (layer as usize) < keys.layers() && name.ends_with("_exps.weight");
+        match tensor.info.dims() {
+            [_, _, experts] if own => Some((tensor.info.name(), *experts)),
+            _ => None,
         }
-        let count = keys.need("expert_count");
-        if u64::from(count) != experts {
-            let reason = format!("it is {count}, but {} has {experts}", tensor.info.name());
-            return keys.report("expert_count", &reason);
+    });
+    let Some(first) = in_layers.next() else {
+        let count = keys.u32("expert_count");
+        let dense = keys.u32("leading_dense_block_count") as usize;
+        // One expert is how some files write none.
+        if count > 1 && dense < keys.layers() {
+            let reason = format!("it is {count}, but no layer has experts");
+            keys.report("expert_count", &reason);
         }
-        let used = keys.largest("expert_used_count");
-        if used == 0 {
-            keys.lacks("expert_used_count");
-        } else if used > count {
-            let reason = format!("it is {used} of {count} experts");
-            keys.report("expert_used_count", &reason);
-        }
+        return;
+    };
+    let count = keys.need("expert_count");
+    let mut all = std::iter::once(first).chain(in_layers);
+    if let Some((name, experts)) = all.find(|(_, experts)| *experts != u64::from(count)) {
+        let reason = format!("it is {count}, but {name} has {experts}");
+        keys.report("expert_count", &reason);
+    }
+    let used = keys.largest("expert_used_count");
+    if used == 0 {
+        keys.lacks("expert_used_count");
+    } else if used > count && count > 0 {
+        let reason = format!("it is {used} of {count} experts");
+        keys.report("expert_used_count", &reason);
     }
 }
