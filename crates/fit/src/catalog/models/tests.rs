@@ -166,6 +166,43 @@ fn computed_sizes_are_those_of_files() {
     assert!(apart.last().unwrap().0 <= 0.02, "worst: {:?}", apart.last());
 }
 
+/// Experts that were made in MXFP4 stay so in whatever mix: sizes of published files, in 10⁹ bytes,
+/// rounded as their page has them (huggingface.co/unsloth/gpt-oss-20b-GGUF and gpt-oss-120b-GGUF).
+#[test]
+fn experts_in_mxfp4_stay_so() {
+    let (rows, mixes, models) = all();
+    let published = [
+        ("gpt-oss-20b", "Q2_K", 11.5),
+        ("gpt-oss-20b", "Q3_K_M", 11.5),
+        ("gpt-oss-20b", "Q4_0", 11.5),
+        ("gpt-oss-20b", "Q4_1", 11.6),
+        ("gpt-oss-20b", "Q4_K_S", 11.6),
+        ("gpt-oss-20b", "Q4_K_M", 11.6),
+        ("gpt-oss-20b", "Q5_K_M", 11.7),
+        ("gpt-oss-20b", "F16", 13.8),
+        ("gpt-oss-120b", "Q4_K_M", 62.8),
+    ];
+    for (id, name, gb) in published {
+        let row = rows.iter().find(|row| row.value.id == id).unwrap();
+        let mix = mixes.iter().find(|mix| mix.name == name).unwrap();
+        let parts = Parts::of(&Facts::read(&row.value.config));
+        let computed = mix.weights(&parts).total() as f64 / 1e9;
+        assert!(
+            (computed / gb - 1.0).abs() < 0.005,
+            "{id} {name}: {computed}"
+        );
+    }
+    // MLX's own quantizations have been made of the experts too.
+    let bits = |id: &str, quant: &str| {
+        let model = models.iter().find(|model| model.id == id).unwrap();
+        let mut quants = model.quants.iter();
+        let quant = quants.find(|own| own.name == quant).unwrap();
+        quant.bits_per_weight
+    };
+    assert!(bits("gpt-oss-120b", "Q8_0") < 4.7 && bits("gpt-oss-120b", "mlx-8bit") > 8.0);
+    assert!(bits("qwen3-30b-a3b", "Q8_0") > 8.0);
+}
+
 /// Bytes that a further token adds to a 16-bit cache, without indexers, as published for each
 /// model, or by its formula: 4 · heads · width over the full layers; 2 · (rank + rope) where latent.
 #[test]
