@@ -81,6 +81,7 @@ impl Model {
             missing,
             source: "the header of its GGUF file".to_owned(),
             date: String::new(),
+            note: None,
         })
     }
 }
