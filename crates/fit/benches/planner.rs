@@ -220,6 +220,7 @@ fn model(layers: u32, weights_gb: u64) -> Model {
         missing: Vec::new(),
         source: "made up".into(),
         date: "2026-11-24".into(),
+        note: None,
     }
 }
 

@@ -156,23 +156,33 @@ impl Catalog {
         let embedded: BTreeMap<&str, &str> = FILES.into();
         let mut rows = Rows::read(|name| embedded.get(name).copied().unwrap_or_default())?;
         let over = |name: &str| files.get(name).map_or("", String::as_str);
-        if files
+        let any = files
             .keys()
-            .any(|name| embedded.contains_key(name.as_str()))
-        {
-            rows.merge(Rows::read(over)?);
+            .any(|name| embedded.contains_key(name.as_str()));
+        let over = any.then(|| Rows::read(over)).transpose()?;
+        let mut sources = rows.sources.clone();
+        if let Some(over) = &over {
+            merge(&mut sources, over.sources.clone());
         }
-        let sources = values(rows.sources.clone());
+        let sources = values(sources);
         let csv = "measurements.csv";
         let text = embedded.get(csv).copied().unwrap_or_default();
         let mut measurements = measurements::read(text, csv, &sources)?;
         if let Some(text) = files.get(csv) {
             for row in measurements::read(text, csv, &sources)? {
                 match measurements.iter_mut().find(|old| old.id == row.id) {
-                    Some(old) => *old = row,
+                    Some(old) => {
+                        if !old.is(&row) {
+                            rows.forget(&row.id);
+                        }
+                        *old = row;
+                    }
                     None => measurements.push(row),
                 }
             }
+        }
+        if let Some(over) = over {
+            rows.merge(over);
         }
         rows.resolve(sources, measurements)
     }
@@ -231,6 +241,21 @@ impl Catalog {
             name: name.to_owned(),
             nearest: nearest(name, self.models.iter().map(|model| model.id.as_str())),
         })
+    }
+
+    /// Why a measured row cannot be right, where that is known; of a row that only has the same id as
+    /// one of the catalog's nothing is known.
+    pub fn refusal(&self, row: &Measurement) -> Option<&str> {
+        self.wrong.iter().find(|own| own.is(row))?;
+        let known = self.refused.iter().find(|known| known.id == row.id);
+        known.map(|known| known.reason.as_str())
+    }
+
+    /// Why the prediction of a measured row of the catalog is far off, where that is known.
+    pub fn miss(&self, row: &Measurement) -> Option<&str> {
+        self.measurements.iter().find(|own| own.is(row))?;
+        let known = self.misses.iter().find(|known| known.id == row.id);
+        known.map(|known| known.why.as_str())
     }
 
     /// A link by its id or one of its other names.
@@ -372,6 +397,12 @@ impl Rows {
             misses,
             fitted,
         })
+    }
+
+    /// Drops what was said of a measured row that gave its id to another one.
+    fn forget(&mut self, id: &str) {
+        self.refused.retain(|row| row.value.id != id);
+        self.misses.retain(|row| row.value.id != id);
     }
 
     fn merge(&mut self, over: Self) {

@@ -52,6 +52,9 @@ pub struct Model {
     pub source: String,
     /// When they were read, as `2026-11-24`.
     pub date: String,
+    /// Where sources differ and which is taken, or what else a reader should know.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }
 
 impl Model {

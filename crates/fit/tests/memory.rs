@@ -112,6 +112,7 @@ fn any_model() -> impl Strategy<Value = Model> {
             missing: Vec::new(),
             source: String::new(),
             date: String::new(),
+            note: None,
         }
     })
 }

@@ -33,8 +33,8 @@ pub fn backtest(catalog: &Catalog, rows: &[Measurement]) -> BacktestPage {
                 reason,
             });
         };
-        if let Some(known) = catalog.refused.iter().find(|known| known.id == row.id) {
-            refuse(known.reason.clone());
+        if let Some(reason) = catalog.refusal(row) {
+            refuse(reason.to_owned());
             continue;
         }
         let features = match reader.read(row) {
@@ -44,6 +44,7 @@ pub fn backtest(catalog: &Catalog, rows: &[Measurement]) -> BacktestPage {
                 continue;
             }
         };
+        let first = scored.len();
         if let Some(rate) = row.decode_tok_s {
             if let Some(reason) = impossible(&features, rate) {
                 refuse(reason);
@@ -61,8 +62,13 @@ pub fn backtest(catalog: &Catalog, rows: &[Measurement]) -> BacktestPage {
                 (None, Ok(_)) => {}
             }
         }
+        if let Some(why) = catalog.miss(row) {
+            for own in &mut scored[first..] {
+                own.miss.why = Some(why.to_owned());
+            }
+        }
     }
-    page(catalog, rows, &scored, refused)
+    page(rows, &scored, refused)
 }
 
 /// The same of all of a catalog's rows, those that cannot be right among the refused.
@@ -174,12 +180,7 @@ fn name(rate: Rate) -> &'static str {
     }
 }
 
-fn page(
-    catalog: &Catalog,
-    rows: &[Measurement],
-    scored: &[Scored],
-    refused: Vec<RefusedRow>,
-) -> BacktestPage {
+fn page(rows: &[Measurement], scored: &[Scored], refused: Vec<RefusedRow>) -> BacktestPage {
     let overall = |rate: Rate| {
         let one_node = rows.iter().filter(|row| row.nodes <= 1);
         let stated = one_node.filter(|row| match rate {
@@ -215,20 +216,13 @@ fn page(
     let mut worst: Vec<&Scored> = scored.iter().collect();
     worst.sort_by(|a, b| b.miss.ape.total_cmp(&a.miss.ape));
     let of = |rate: Rate| worst.iter().filter(move |row| row.rate == rate).take(WORST);
-    let worst = of(Rate::Decode).chain(of(Rate::Prefill)).map(|row| {
-        let mut known = catalog.misses.iter();
-        let note = known.find(|note| note.id == row.miss.id);
-        Miss {
-            why: note.map(|note| note.why.clone()),
-            ..row.miss.clone()
-        }
-    });
+    let worst = of(Rate::Decode).chain(of(Rate::Prefill));
     BacktestPage {
         schema: "brigade.backtest/1",
         decode: overall(Rate::Decode),
         prefill: overall(Rate::Prefill),
         groups: groups.collect(),
-        worst: worst.collect(),
+        worst: worst.map(|row| row.miss.clone()).collect(),
         refused,
     }
 }

@@ -86,6 +86,17 @@ impl Entry for Measurement {
     }
 }
 
+impl Measurement {
+    /// Whether both are one measurement: ids are unique within a file only.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        self.id == other.id
+            && self.model == other.model
+            && self.machine == other.machine
+            && self.decode_tok_s == other.decode_tok_s
+            && self.prefill_tok_s == other.prefill_tok_s
+    }
+}
+
 /// The columns, which a file may have in any order, with others beside them.
 const COLUMNS: [&str; 22] = [
     "id",

@@ -50,6 +50,8 @@ pub(crate) struct Written {
     file: Vec<WrittenFile>,
     source: String,
     date: String,
+    /// Where sources differ, and which is taken.
+    note: Option<String>,
 }
 
 /// A published file's sum.
@@ -187,6 +189,7 @@ fn model(row: &Row<Written>, mixes: &[Mix]) -> Result<Model, FitError> {
     model.aliases.clone_from(&written.aliases);
     model.source.clone_from(&written.source);
     model.date.clone_from(&written.date);
+    model.note.clone_from(&written.note);
     Ok(model)
 }
 

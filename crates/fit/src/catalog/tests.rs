@@ -92,17 +92,93 @@ fn every_value_has_a_source_and_a_day() {
         .overheads
         .iter()
         .map(|own| (&own.id, &own.source, &own.date));
+    let runtimes = catalog
+        .runtimes
+        .iter()
+        .map(|own| (&own.id, &own.source, &own.date));
+    let failures = catalog
+        .failures
+        .iter()
+        .map(|own| (&own.id, &own.source, &own.date));
+    let mixes = catalog
+        .mixes
+        .iter()
+        .map(|own| (&own.name, &own.source, &own.date));
+    let combos = catalog.combos.iter().flat_map(|own| {
+        let sources = own.sources.iter();
+        sources.map(|source| (&own.cluster.id, source, &own.date))
+    });
     let all = devices
         .chain(machines)
         .chain(limits)
         .chain(overheads)
         .chain(links)
-        .chain(models);
+        .chain(models)
+        .chain(runtimes)
+        .chain(failures)
+        .chain(mixes)
+        .chain(combos);
     for (id, source, date) in all {
-        assert!(source.len() > 4, "{id} has no source");
+        assert!(
+            has_place(source),
+            "{id}: '{source}' is no name with a place"
+        );
         assert!(is_date(date), "{id}: {date}");
     }
+    let named = catalog.named.iter().map(|own| (&own.id, &own.source));
+    let rows = catalog
+        .measurements
+        .iter()
+        .map(|own| (&own.id, &own.source));
+    let sizes = catalog.models.iter().flat_map(|model| {
+        let quants = model.quants.iter();
+        quants.map(|quant| (&model.id, &quant.source))
+    });
+    for (id, source) in named.chain(rows).chain(sizes) {
+        assert!(
+            has_place(source),
+            "{id}: '{source}' is no name with a place"
+        );
+    }
     assert!(is_date(&catalog.date()));
+}
+
+/// Whether a source says where to look: an address, a file, a number of an issue, or a name in three
+/// words or more, such as `vendor spec sheet`.
+fn has_place(source: &str) -> bool {
+    let is_place = |word: &str| {
+        let word = word.trim_matches(|c: char| !c.is_alphanumeric() && c != '#' && c != '/');
+        let number = word.strip_prefix('#').unwrap_or_default();
+        word.contains('/')
+            || word.trim_end_matches('.').contains('.')
+            || (!number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
+    };
+    let words = || source.split_whitespace();
+    let is_word = |word: &&str| word.bytes().any(|byte| byte.is_ascii_alphanumeric());
+    words().any(is_place) || words().filter(is_word).count() >= 3
+}
+
+#[test]
+fn a_source_is_a_name_with_a_place() {
+    for good in [
+        "https://docs.ollama.com/gpu",
+        "llama.cpp #4167",
+        "vendor spec sheet",
+        "antirez/ds4 pull request 1036",
+        "its config.json",
+    ] {
+        assert!(has_place(good), "{good}");
+    }
+    for bad in [
+        "",
+        "unknown",
+        "a page",
+        "- - - -",
+        "vLLM documentation",
+        "seen.",
+    ] {
+        assert!(!has_place(bad), "{bad}");
+    }
 }
 
 #[test]
@@ -355,7 +431,7 @@ fn runtimes_say_why_not() {
 #[test]
 fn measurements_are_whole_and_every_kind_of_source_is_known() {
     let catalog = catalog();
-    assert_eq!(catalog.measurements.len() + catalog.refused.len(), 570);
+    assert!(catalog.measurements.len() >= 560 && catalog.wrong.len() >= 10);
     let first = &catalog.measurements[0];
     assert_eq!((first.id.as_str(), first.line), ("m0001", 2));
     assert_eq!(first.file_size_gib, Some(3.56));
@@ -367,7 +443,7 @@ fn measurements_are_whole_and_every_kind_of_source_is_known() {
         .iter()
         .map(|row| row.source_tier.as_str())
         .collect();
-    assert_eq!(tiers.len(), 11);
+    assert!(tiers.len() >= 11);
     for tier in tiers {
         assert!(evidence::tier(&catalog.sources, tier).is_some(), "{tier}");
     }
@@ -378,7 +454,6 @@ fn measurements_are_whole_and_every_kind_of_source_is_known() {
             row.id
         );
         assert!((1..=64).contains(&row.nodes), "{}", row.id);
-        assert!(row.source.len() > 4, "{}", row.id);
     }
 }
 

@@ -145,6 +145,7 @@ impl Facts {
             missing: self.missing,
             source: "config.json".to_owned(),
             date: String::new(),
+            note: None,
         }
     }
 }

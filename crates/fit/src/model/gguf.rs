@@ -86,6 +86,7 @@ impl Model {
             missing: keys.faults(),
             source: "the header of its GGUF file".to_owned(),
             date: String::new(),
+            note: None,
         })
     }
 }

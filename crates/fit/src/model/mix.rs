@@ -313,6 +313,13 @@ impl Mix {
     }
 
     fn cell(&self, tensor: &Tensor, attends: bool, rules: u64, traits: &Traits) -> Cell {
+        if tensor.routed
+            && traits.mxfp4_experts
+            && self.format == Format::Gguf
+            && let Some(mxfp4) = table::ggml_cell("MXFP4")
+        {
+            return mxfp4;
+        }
         let rule = self.rules.iter().enumerate().find(|(bit, rule)| {
             rules >> bit & 1 == 1 && rule.tensor.names(tensor, attends) && rule.when.holds(traits)
         });

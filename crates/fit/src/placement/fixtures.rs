@@ -191,6 +191,7 @@ fn model(
         missing: Vec::new(),
         source: "a test".into(),
         date: "2026-11-24".into(),
+        note: None,
     }
 }
 

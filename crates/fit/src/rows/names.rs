@@ -371,12 +371,24 @@ mod tests {
         for (name, id) in [
             (
                 "Qwen3-30B-A3B-Instruct-2507-Q4_K_M.gguf",
-                Some("qwen3-30b-a3b"),
+                Some("qwen3-30b-a3b-2507"),
             ),
             (
                 "Qwen_Qwen3-30B-A3B-Thinking-2507-Q4_K_M.gguf",
-                Some("qwen3-30b-a3b"),
+                Some("qwen3-30b-a3b-2507"),
             ),
+            ("Qwen3-30B-A3B-Q4_K_M.gguf", Some("qwen3-30b-a3b")),
+            ("Qwen3-4B-Instruct-2507-Q4_K_M.gguf", Some("qwen3-4b-2507")),
+            (
+                "Qwen3-235B-A22B-Thinking-2507",
+                Some("qwen3-235b-a22b-2507"),
+            ),
+            (
+                "DeepSeek-R1-Distill-Qwen-14B",
+                Some("deepseek-r1-distill-qwen-14b"),
+            ),
+            ("DeepSeek-R1-Distill-Llama-8B", Some("llama-3.1-8b")),
+            ("QwQ-32B-Q4_K_M", Some("qwq-32b")),
             ("meta-llama/Llama-3.1-8B-Instruct", Some("llama-3.1-8b")),
             ("Qwen2.5-Math-7B", Some("qwen2.5-7b")),
             ("DeepSeek-R1", Some("deepseek-r1")),

@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 
 use super::{File, Row, Written, models, read};
+use crate::catalog::Catalog;
 use crate::model::config::Facts;
 use crate::model::mix::{self, Mix, Parts};
 use crate::model::{Attention, Exactness, Format, Model};
@@ -166,6 +167,43 @@ fn computed_sizes_are_those_of_files() {
     assert!(apart.last().unwrap().0 <= 0.02, "worst: {:?}", apart.last());
 }
 
+/// Experts that were made in MXFP4 stay so in whatever mix: sizes of published files, in 10⁹ bytes,
+/// rounded as their page has them (huggingface.co/unsloth/gpt-oss-20b-GGUF and gpt-oss-120b-GGUF).
+#[test]
+fn experts_in_mxfp4_stay_so() {
+    let (rows, mixes, models) = all();
+    let published = [
+        ("gpt-oss-20b", "Q2_K", 11.5),
+        ("gpt-oss-20b", "Q3_K_M", 11.5),
+        ("gpt-oss-20b", "Q4_0", 11.5),
+        ("gpt-oss-20b", "Q4_1", 11.6),
+        ("gpt-oss-20b", "Q4_K_S", 11.6),
+        ("gpt-oss-20b", "Q4_K_M", 11.6),
+        ("gpt-oss-20b", "Q5_K_M", 11.7),
+        ("gpt-oss-20b", "F16", 13.8),
+        ("gpt-oss-120b", "Q4_K_M", 62.8),
+    ];
+    for (id, name, gb) in published {
+        let row = rows.iter().find(|row| row.value.id == id).unwrap();
+        let mix = mixes.iter().find(|mix| mix.name == name).unwrap();
+        let parts = Parts::of(&Facts::read(&row.value.config));
+        let computed = mix.weights(&parts).total() as f64 / 1e9;
+        assert!(
+            (computed / gb - 1.0).abs() < 0.005,
+            "{id} {name}: {computed}"
+        );
+    }
+    // MLX's own quantizations have been made of the experts too.
+    let bits = |id: &str, quant: &str| {
+        let model = models.iter().find(|model| model.id == id).unwrap();
+        let mut quants = model.quants.iter();
+        let quant = quants.find(|own| own.name == quant).unwrap();
+        quant.bits_per_weight
+    };
+    assert!(bits("gpt-oss-120b", "Q8_0") < 4.7 && bits("gpt-oss-120b", "mlx-8bit") > 8.0);
+    assert!(bits("qwen3-30b-a3b", "Q8_0") > 8.0);
+}
+
 /// Bytes that a further token adds to a 16-bit cache, without indexers, as published for each
 /// model, or by its formula: 4 · heads · width over the full layers; 2 · (rank + rope) where latent.
 #[test]
@@ -230,6 +268,95 @@ fn a_token_takes_what_is_known() {
         let own: u64 = model.layers.iter().map(|own| layer(&own.attention)).sum();
         assert_eq!(own, bytes, "{id}");
     }
+}
+
+/// A newer or retrained model of the same widths may have another context: it must not be taken for
+/// the older one.
+#[test]
+fn a_name_has_its_own_context() {
+    let (_, _, models) = all();
+    let catalog = Catalog::embedded().unwrap();
+    for (name, id, context) in [
+        ("qwen3-235b-a22b", "qwen3-235b-a22b", 40_960),
+        (
+            "qwen3-235b-a22b-instruct-2507",
+            "qwen3-235b-a22b-2507",
+            262_144,
+        ),
+        (
+            "Qwen/Qwen3-30B-A3B-Instruct-2507",
+            "qwen3-30b-a3b-2507",
+            262_144,
+        ),
+        ("Qwen3-30B-A3B-Thinking-2507", "qwen3-30b-a3b-2507", 262_144),
+        ("Qwen3-4B-Thinking-2507", "qwen3-4b-2507", 262_144),
+        ("qwen3-coder:30b", "qwen3-coder-30b-a3b", 262_144),
+        ("qwq-32b", "qwq-32b", 40_960),
+        (
+            "deepseek-r1-distill-qwen-32b",
+            "deepseek-r1-distill-qwen-32b",
+            131_072,
+        ),
+        ("DeepSeek-R1-Distill-Llama-70B", "llama-3.3-70b", 131_072),
+        ("qwen2.5:32b", "qwen2.5-32b", 32_768),
+        (
+            "Mistral-Small-24B-Instruct-2501",
+            "mistral-small-3-24b",
+            32_768,
+        ),
+        ("Phi-4-reasoning-plus", "phi-4-reasoning", 32_768),
+    ] {
+        let found = catalog.model(name).unwrap();
+        assert_eq!(
+            (found.id.as_str(), found.max_context),
+            (id, context),
+            "{name}"
+        );
+    }
+    let of = |id: &str| models.iter().find(|model| model.id == id).unwrap();
+    for (id, base) in [
+        ("qwen3-4b-2507", "qwen3-4b"),
+        ("qwen3-30b-a3b-2507", "qwen3-30b-a3b"),
+        ("qwen3-coder-30b-a3b", "qwen3-30b-a3b"),
+        ("qwen3-235b-a22b-2507", "qwen3-235b-a22b"),
+        ("qwq-32b", "qwen2.5-32b"),
+        ("deepseek-r1-distill-qwen-7b", "qwen2.5-7b"),
+        ("deepseek-r1-distill-qwen-14b", "qwen2.5-14b"),
+        ("deepseek-r1-distill-qwen-32b", "qwen2.5-32b"),
+        ("mistral-small-3-24b", "mistral-small-24b"),
+        ("phi-4-reasoning", "phi-4"),
+    ] {
+        let (own, base) = (of(id), of(base));
+        let shape = |model: &Model| (model.params, model.hidden, model.vocab, model.experts);
+        assert!(
+            own.layers == base.layers && shape(own) == shape(base),
+            "{id}"
+        );
+        assert_ne!(own.max_context, base.max_context, "{id}");
+    }
+}
+
+#[test]
+fn where_sources_differ_is_noted() {
+    let (_, _, models) = all();
+    let note = |id: &str| {
+        let model = models.iter().find(|model| model.id == id).unwrap();
+        model.note.clone().unwrap_or_default()
+    };
+    for (id, part) in [
+        ("kimi-k2.5", "1,058.6"),
+        ("glm-5.1", "753.9"),
+        ("qwen3-next-80b-a3b", "81.3"),
+        ("qwen3-0.6b", "0.752"),
+        ("qwen3-1.7b", "2.032"),
+        ("glm-4.5", "34.9"),
+        ("nemotron-3-nano-30b-a3b", "the name says 3"),
+        ("glm-4.7", "91"),
+        ("qwen2.5-7b", "131,072"),
+    ] {
+        assert!(note(id).contains(part), "{id}: {}", note(id));
+    }
+    assert_eq!(note("llama-3.1-8b"), "");
 }
 
 #[test]

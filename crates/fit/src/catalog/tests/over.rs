@@ -222,18 +222,15 @@ fn columns_of_measurements_are_typed() {
 fn absurd_factors_of_speed_are_refused_by_line() {
     let text = include_str!("../../../../../catalog/speed.toml");
     let line = |needle: &str| text.lines().position(|line| line == needle).unwrap_or(0) + 1;
-    let (value, factor) = ("value = 0.781738", "factor = 1.3582");
-    assert!(line(value) > 1 && line(factor) > 1, "they are there");
     assert!(over("speed.toml", text).is_ok());
     for absurd in ["nan", "inf", "0.0", "-1.0", "1e308"] {
-        for (old, field) in [
-            (value, "value"),
-            (factor, "factor"),
-            ("median_ape = 0.0705", "median_ape"),
-        ] {
+        for field in ["value", "factor", "median_ape"] {
             if field == "median_ape" && absurd == "0.0" {
                 continue;
             }
+            let first = format!("{field} = ");
+            let old = text.lines().find(|line| line.starts_with(&first));
+            let old = old.expect("it is there");
             let new = text.replacen(old, &format!("{field} = {absurd}"), 1);
             let error = over("speed.toml", &new)
                 .expect_err("it is absurd")

@@ -40,6 +40,8 @@ pub(super) struct Traits {
     pub(super) queries_per_key: u64,
     pub(super) experts: u32,
     pub(super) seventy_b: bool,
+    /// Whether the experts were made in MXFP4, which llama.cpp then keeps in whatever mix.
+    pub(super) mxfp4_experts: bool,
 }
 
 impl Parts {
@@ -97,6 +99,7 @@ impl Traits {
             queries_per_key: per_key.unwrap_or(1),
             experts: facts.experts,
             seventy_b: dense && shape.blocks.len() == 80 && shape.hidden == 8192,
+            mxfp4_experts: facts.architecture == "gpt-oss",
         }
     }
 }
