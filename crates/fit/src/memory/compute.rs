@@ -3,12 +3,12 @@
 //! llama.cpp reserves the largest set of activations that live at once, as its allocator
 //! (`ggml-alloc.c`) lays them out, for the largest micro-batch. The sets here were read off what
 //! it reserves on the CPU for models of nine architectures whose sizes were varied one by one;
-//! all floats are of 32 bits.
+//! all floats are of 32 bits. Of one or two layers alone it reserves up to two hidden states less.
 
 use std::ops::Range;
 
-use super::Load;
 use super::cache::{cells, clamp, micro_batch, window_cells};
+use super::{KvType, Load};
 use crate::model::{Attention, Layer, Model};
 
 /// Hidden states that live beside whatever is the largest.
@@ -39,11 +39,13 @@ pub fn compute_bytes(model: &Model, layers: Range<u32>, load: &Load) -> u64 {
     } else {
         0
     };
-    // The logits are computed after all activations, and then copied.
-    let inputs = masks(own, load, tokens) + tokens * INPUTS;
+    // The logits are computed after all activations, where the last layer has left its hidden
+    // states, and then copied.
+    let head = logits + HIDDEN_STATES * u128::from(model.hidden) * tokens * FLOAT;
+    let inputs = masks(own, load, tokens) + rotations(own, load) + tokens * INPUTS;
     clamp(
         activations
-            .max(logits)
+            .max(if is_last { head } else { 0 })
             .saturating_add(logits)
             .saturating_add(inputs),
     )
@@ -79,6 +81,65 @@ fn masks(layers: &[Layer], load: &Load, tokens: u128) -> u128 {
     (u128::from(full) + u128::from(window)) * tokens * 2
 }
 
+/// Matrices that turn keys and values before they are quantized, for the cache of the layers with
+/// the whole context and for that of those with a window: `llama_kv_cache` in `llama-kv-cache.cpp`.
+fn rotations(layers: &[Layer], load: &Load) -> u128 {
+    if load.kv_type == KvType::F16 {
+        return 0;
+    }
+    let mut full = Heads::default();
+    let mut window = Heads::default();
+    for alike in layers.chunk_by(|a, b| a == b) {
+        match alike[0].attention {
+            Attention::Full {
+                key_dim, value_dim, ..
+            } => full.add(key_dim, value_dim),
+            Attention::Latent {
+                kv_lora_rank,
+                rope_dims,
+                ..
+            } => full.add(kv_lora_rank.saturating_add(rope_dims), 0),
+            Attention::Sliding {
+                key_dim, value_dim, ..
+            } => window.add(key_dim, value_dim),
+            Attention::Recurrent { .. } | Attention::None => {}
+        }
+    }
+    full.rotation_bytes() + window.rotation_bytes()
+}
+
+/// Widths of the keys and values in a cache: 0 without any, `None` where they differ.
+struct Heads {
+    key: Option<u32>,
+    value: Option<u32>,
+}
+
+impl Default for Heads {
+    fn default() -> Self {
+        Self {
+            key: Some(0),
+            value: Some(0),
+        }
+    }
+}
+
+impl Heads {
+    fn add(&mut self, key: u32, value: u32) {
+        let join = |all: Option<u32>, one| all.filter(|&all| all == 0 || all == one).map(|_| one);
+        self.key = join(self.key, key);
+        self.value = join(self.value, value);
+    }
+
+    /// A square matrix for keys, as large as the largest power of two that divides them, and one of
+    /// 64 for values, where they are multiples of 64.
+    fn rotation_bytes(self) -> u128 {
+        let whole = |dim: Option<u32>| dim.filter(|&dim| dim > 0 && dim.is_multiple_of(64));
+        let key = whole(self.key).map_or(0, |dim| 1_u128 << dim.trailing_zeros());
+        let value = whole(self.value).map_or(0, |_| 64);
+        (key * key + value * value) * FLOAT
+    }
+}
+
 /// Floats of a token that live at once around a layer's attention.
 fn attention_floats(model: &Model, layer: &Layer) -> u128 {
     let heads = u128::from(model.heads);
@@ -109,12 +170,16 @@ fn feed_forward_floats(model: &Model, layer: &Layer) -> u128 {
     let used = u128::from(model.experts_used.min(model.experts));
     let inner =
         per_hidden(model, layer.expert_params).saturating_mul(used) / u128::from(model.experts);
-    // What the experts give goes where gate and up were, if it fits there.
+    // What the experts give goes where gate and up were, if it fits there, or if their product has
+    // left them: a shared expert leaves no room for it.
     let outer = used * u128::from(model.hidden);
-    let experts = if outer > inner * 2 / 3 {
-        inner + outer
-    } else {
+    let shared = dense > u128::from(model.experts);
+    let experts = if outer <= inner * 2 / 3 {
         inner
+    } else if inner / 3 <= u128::from(model.hidden) && !shared {
+        outer.max(inner)
+    } else {
+        inner + outer
     };
     dense.max(experts)
 }

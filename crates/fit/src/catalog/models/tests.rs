@@ -186,7 +186,7 @@ fn experts_in_mxfp4_stay_so() {
     for (id, name, gb) in published {
         let row = rows.iter().find(|row| row.value.id == id).unwrap();
         let mix = mixes.iter().find(|mix| mix.name == name).unwrap();
-        let parts = Parts::of(&Facts::read(&row.value.config));
+        let parts = Parts::of(&Facts::read(&row.value.config()).unwrap());
         let computed = mix.weights(&parts).total() as f64 / 1e9;
         assert!(
             (computed / gb - 1.0).abs() < 0.005,
