@@ -162,27 +162,27 @@ impl<'a> SpeedModel<'a> {
         }
         (evidence, half)
     }
-
-    /// What reading the cache adds to a rate's half width, as a logarithm: nearly all measured rows
-    /// have little in it, so that its price is known less well than that of weights.
-    fn cache_doubt(&self, setting: &Setting) -> f64 {
-        let load = Load {
-            context: setting.context,
-            sequences: 1,
-            kv_type: KvType::F16,
-            micro_batch: MICRO_BATCH,
-        };
-        let model = setting.model;
-        let cache = kv_bytes(&model.layers, &load) as f64;
-        let touched = model.active_params as f64 / model.params.max(1) as f64;
-        let weights = setting.quant.weights.total() as f64 * touched;
-        let share = cache / (cache + weights).max(1.0);
-        share * self.catalog.fitted.cache_sd() * NORMAL_80
-    }
 }
 
 /// Standard deviations on each side that hold 80 % of a normal distribution.
 pub(crate) const NORMAL_80: f64 = 1.2816;
+
+/// What reading the cache adds to a rate's half width, as a logarithm: nearly all measured rows
+/// have little in it, so that its price is known less well than that of weights.
+fn cache_doubt(setting: &Setting) -> f64 {
+    let load = Load {
+        context: setting.context,
+        sequences: 1,
+        kv_type: KvType::F16,
+        micro_batch: MICRO_BATCH,
+    };
+    let model = setting.model;
+    let cache = kv_bytes(&model.layers, &load) as f64;
+    let touched = model.active_params as f64 / model.params.max(1) as f64;
+    let weights = setting.quant.weights.total() as f64 * touched;
+    let share = cache / (cache + weights).max(1.0);
+    share * fitted::cache_sd() * NORMAL_80
+}
 
 impl Speed for SpeedModel<'_> {
     fn step_s(&self, pool: &Pool, runtime: &str, work: &Work) -> Result<f64, FitError> {
@@ -309,7 +309,7 @@ impl Speed for SpeedModel<'_> {
             None => (mid, evidence, formula),
         };
         let half = match rate {
-            Rate::Decode => half.hypot(self.cache_doubt(setting)),
+            Rate::Decode => half.hypot(cache_doubt(setting)),
             Rate::Prefill => half,
         };
         Estimate {
@@ -325,7 +325,7 @@ impl Speed for SpeedModel<'_> {
         // At whatever context the rows are of.
         let evidence = Evidence::MeasuredNear;
         let near = self.catalog.fitted.near(Rate::Decode).max(known.spread) / evidence.weight();
-        let half = near.hypot(self.cache_doubt(setting));
+        let half = near.hypot(cache_doubt(setting));
         let mid = known.ln_rate.exp();
         let estimate = Estimate {
             low: mid / half.exp(),

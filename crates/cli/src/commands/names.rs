@@ -110,7 +110,7 @@ pub(crate) fn run(args: &Args, catalog: Option<&Path>) -> anyhow::Result<ExitCod
         let names = kind.of(&catalog);
         let width = names.iter().map(|(id, _)| id.len()).max().unwrap_or(0);
         for (id, name) in names {
-            let _ = writeln!(text, "{:width$}  {}", clean(&id), clean(&name));
+            let _ = writeln!(text, "{:width$}  {}", clean(id), clean(name));
         }
     }
     output::page(&text)?;

@@ -323,16 +323,16 @@ fn node_table(nodes: &[NodeRow]) -> Table {
 
 /// The table with what to know about the processors, each once.
 pub(super) fn node_blocks(nodes: &[NodeRow]) -> Vec<Block> {
-    let mut notes: Vec<String> = Vec::new();
+    let mut remarks: Vec<String> = Vec::new();
     for pool in nodes.iter().flat_map(|node| &node.pools) {
         if let Some(note) = &pool.note {
             let said = format!("{}: {}", pool.device_name, sentence(note));
-            if !notes.contains(&said) {
-                notes.push(said);
+            if !remarks.contains(&said) {
+                remarks.push(said);
             }
         }
     }
-    let list = (!notes.is_empty()).then_some(Block::List { items: notes });
+    let list = (!remarks.is_empty()).then_some(Block::List { items: remarks });
     std::iter::once(Block::Table(node_table(nodes)))
         .chain(list)
         .collect()

@@ -140,15 +140,15 @@ impl Fit {
     }
 }
 
+/// How well the price of reading a cache is known, as the standard deviation of its logarithm.
+pub(crate) fn cache_sd() -> f64 {
+    decode::PARAMETERS[decode::CACHE].sd
+}
+
 impl Fitted {
     /// Decode's factors.
     pub(crate) fn decode_values(&self) -> Vec<f64> {
         self.decode.values(&decode::PARAMETERS)
-    }
-
-    /// How well the price of reading a cache is known, as the standard deviation of its logarithm.
-    pub(crate) fn cache_sd(&self) -> f64 {
-        decode::PARAMETERS[decode::CACHE].sd
     }
 
     /// Prefill's factors.

@@ -169,9 +169,10 @@ impl<'a> KnownRows<'a> {
             .filter(|(known, _)| known.nodes <= 1)
             .collect();
         let all = || near.iter().chain(&of_nodes);
-        let twin = match all().any(|(known, _)| is_it(known)) {
-            true => None,
-            false => all().next().map(|(known, _)| known.model.name.as_str()),
+        let twin = if all().any(|(known, _)| is_it(known)) {
+            None
+        } else {
+            all().next().map(|(known, _)| known.model.name.as_str())
         };
         let context = f64::from(setting.context).max(1.0);
         let exact: Vec<_> = near

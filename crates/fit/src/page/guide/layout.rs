@@ -237,9 +237,7 @@ fn sizes(guide: &Guide) -> Section {
             let rate = place.as_ref().and_then(|place| place.decode_tok_s);
             cells.push(place.as_ref().map_or_else(|| Cell::text("–"), Place::cell));
             cells.push(Cell::text(
-                place
-                    .as_ref()
-                    .map_or_else(String::new, |place| place.memory()),
+                place.as_ref().map_or_else(String::new, Place::memory),
             ));
             cells.push(Cell::text(
                 rate.map_or_else(String::new, |rate| brief(rate.mid)),

@@ -5,7 +5,7 @@ use crate::evidence::Evidence;
 use crate::page::doc::{Block, Cell, Row, Section, Table};
 use crate::page::format::{count, short, thousands};
 use crate::placement::{HOP_SOFTWARE_MS, PROMPT};
-use crate::speed::fitted::{Fit, near, unseen};
+use crate::speed::fitted::{Fit, cache_sd, near, unseen};
 use crate::speed::interval::Class;
 use crate::speed::prefill::MICRO_BATCH;
 use crate::speed::{NORMAL_80, Rate};
@@ -126,7 +126,7 @@ pub(super) fn intervals(page: &Method) -> Section {
             text: format!(
                 "of the formula         w = ln(factor) · max(1, {:.2} ÷ weight of the evidence)\nof rows, or by rows    w = max(ln(factor of 'near'), half of what they differ by) ÷ weight\ndecode's half width      = √(w² + ({:.2} · cache ÷ (cache + weights that a token touches))²)",
                 Evidence::Extrapolated.weight(),
-                page.fitted.cache_sd() * NORMAL_80
+                cache_sd() * NORMAL_80
             ),
         },
     ];

@@ -13,16 +13,16 @@ pub(super) fn cost(field: &Field, plan: &Plan, objective: Objective) -> f64 {
         stages.collect()
     };
     let bytes = field.costs.hidden_bytes(1);
-    let hop_s = |from: usize, to: usize, bytes: f64| {
+    let between = |from: usize, to: usize, bytes: f64| {
         field.hop_s(field.link(from, to).unwrap(), bytes, &Roofline)
     };
     let pairs = plan.stages.windows(2);
     let mut hops: Vec<f64> = pairs
-        .map(|pair| hop_s(pair[0].node, pair[1].node, bytes))
+        .map(|pair| between(pair[0].node, pair[1].node, bytes))
         .collect();
     let (first, last) = (plan.stages[0].node, plan.stages.last().unwrap().node);
     if first != last {
-        hops.push(hop_s(last, first, 0.0));
+        hops.push(between(last, first, 0.0));
     }
     let stages = seconds(Step::Decode(1)).into_iter();
     match objective {
