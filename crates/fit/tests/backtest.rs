@@ -81,7 +81,6 @@ fn the_readme_says_so() {
 /// Every row is predicted or says which fact is missing.
 #[test]
 fn a_refusal_names_the_fact() {
-    let known = |id: &str| catalog().refused.iter().any(|row| row.id == id);
     for row in &page().refused {
         let (fact, _) = row.reason.split_once(':').unwrap_or_default();
         let facts = [

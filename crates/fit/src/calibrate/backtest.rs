@@ -73,10 +73,9 @@ pub fn backtest(catalog: &Catalog, rows: &[Measurement]) -> BacktestPage {
 
 /// The same of all of a catalog's rows, those that cannot be right among the refused.
 pub fn backtest_all(catalog: &Catalog) -> BacktestPage {
-    backtest(
-        catalog,
-        &[&catalog.measurements[..], &catalog.wrong].concat(),
-    )
+    let mut rows = [&catalog.measurements[..], &catalog.wrong].concat();
+    rows.sort_by_key(|row| row.line);
+    backtest(catalog, &rows)
 }
 
 /// Predicts rates by fits without the chip in question.

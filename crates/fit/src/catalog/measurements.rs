@@ -1,5 +1,6 @@
 //! `measurements.csv`: what was measured, by whom, with everything that a row states.
 
+use std::collections::HashMap;
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 
@@ -176,6 +177,7 @@ pub fn read(text: &str, file: &str, kinds: &[SourceKind]) -> Result<Vec<Measurem
     }
     let mut record = csv::StringRecord::new();
     let mut measurements = Vec::new();
+    let mut ids: HashMap<String, usize> = HashMap::new();
     loop {
         let line = reader.position().line() as usize;
         match reader.read_record(&mut record) {
@@ -192,7 +194,12 @@ pub fn read(text: &str, file: &str, kinds: &[SourceKind]) -> Result<Vec<Measurem
             .deserialize(Some(&header))
             .map_err(|error| fault(line, "row", error.to_string()))?;
         let measurement = row.measurement(line, kinds);
-        measurements.push(measurement.map_err(|(field, reason)| fault(line, field, reason))?);
+        let measurement = measurement.map_err(|(field, reason)| fault(line, field, reason))?;
+        if let Some(before) = ids.insert(measurement.id.clone(), line) {
+            let reason = format!("'{}' is the row of line {before} already", measurement.id);
+            return Err(fault(line, "id", reason));
+        }
+        measurements.push(measurement);
     }
 }
 
