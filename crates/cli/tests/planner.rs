@@ -412,6 +412,24 @@ fn measurements_without_columns_or_rows() {
     );
 }
 
+#[test]
+fn measurements_of_one_rate() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("rows.csv");
+    let all = include_str!("../../../catalog/measurements.csv");
+    let header: Vec<&str> = all.lines().next().unwrap().split(',').collect();
+    let at = |name: &str| header.iter().position(|own| *own == name).unwrap();
+    let row = all.lines().find(|row| row.starts_with("m0029,")).unwrap();
+    let mut row: Vec<&str> = row.split(',').collect();
+    row[at("pp_tok_s")] = "";
+    fs::write(&path, format!("{}\n{}\n", header.join(","), row.join(","))).unwrap();
+    let page = printed(&["backtest", text(&path)]);
+    assert!(
+        page.contains(" over 1 row; ") && !page.contains("prefill"),
+        "{page}"
+    );
+}
+
 /// `brigade fit | head -1`
 #[test]
 fn a_reader_that_has_seen_enough() {
