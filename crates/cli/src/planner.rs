@@ -9,6 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::{Context, bail};
 use brigade_fit::catalog::Catalog;
 use brigade_fit::cluster::Cluster;
+use brigade_fit::emit::Nodes;
 use brigade_fit::html;
 use brigade_fit::machine::Machine;
 use brigade_fit::memory::KvType;
@@ -186,6 +187,19 @@ impl On {
             return crate::commands::cluster::machines(catalog);
         }
         cluster(catalog, self.on.as_deref())
+    }
+
+    /// Whether they run Brigade already.
+    #[cfg_attr(
+        not(all(unix, feature = "engine")),
+        expect(clippy::unused_self, reason = "there is no --cluster in this build")
+    )]
+    pub(crate) fn nodes(&self) -> Nodes {
+        #[cfg(all(unix, feature = "engine"))]
+        if self.cluster {
+            return Nodes::Up;
+        }
+        Nodes::ToStart
     }
 }
 

@@ -370,6 +370,100 @@ fn a_plan() {
     );
 }
 
+#[test]
+fn a_plan_for_brigade() {
+    let emit = |model: &str, on: &str, more: &[&str]| {
+        let plan = [
+            "plan",
+            model,
+            "--on",
+            on,
+            "--emit",
+            "brigade",
+            "--context",
+            "16k",
+        ];
+        printed(&[&plan[..], more].concat())
+    };
+    let commands = emit("qwen3-235b-a22b", QUAD, &["--streams", "2"]);
+    assert!(
+        commands.starts_with("# Brigade reads GGUF, so this is the plan at Q"),
+        "{commands}"
+    );
+    for line in ["brigade up --name node-1\n", "brigade invite\n"] {
+        assert!(commands.contains(line), "{commands}");
+    }
+    assert!(
+        commands.contains("brigade up --name node-2 --join <token>\n"),
+        "{commands}"
+    );
+    assert!(
+        commands.ends_with(
+            " --on node-1,node-2,node-3,node-4 --ctx 16384 --streams 2 --engine llama-rpc\n"
+        ),
+        "{commands}"
+    );
+    let commands = emit("llama-3.3-70b", "mac-studio-m3-ultra-256gb", &[]);
+    assert!(
+        !commands.contains("--on") && !commands.contains("--engine"),
+        "{commands}"
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tiny.gguf");
+    TinyModel::llama(4).write(&path).unwrap();
+    let commands = emit(text(&path), "mac-mini-m4-pro-64gb", &[]);
+    let load = format!("brigade load {} --ctx ", path.display());
+    assert!(commands.contains(&load), "{commands}");
+    let plan = ["plan", "llama-3.3-70b", "--on", QUAD, "--emit", "brigade"];
+    let said = complaint(&[&plan[..], &["--quant", "mlx-4bit"]].concat());
+    assert!(
+        said.contains("mlx-4bit is MLX; choose --quant Q4_K_M"),
+        "{said}"
+    );
+    let said = complaint(&[&plan[..], &["--kv-type", "q8_0"]].concat());
+    assert!(said.contains("keys and values in 16 bits"), "{said}");
+}
+
+/// What vLLM would read and the catalog does not have is not held against the machines.
+#[test]
+fn checkpoints_that_the_catalog_has_not() {
+    let plan = [
+        "plan",
+        "llama-3.3-70b",
+        "--on",
+        "4x rtx-3090",
+        "--emit",
+        "vllm",
+    ];
+    let said = complaint(&plan);
+    for part in [
+        " at bf16: ",
+        "The catalog has it for vLLM at bf16, FP8",
+        "AWQ and GPTQ checkpoints",
+        "--quant FP8",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    let gpt = [
+        "plan",
+        "gpt-oss-120b",
+        "--on",
+        "8x h100-sxm",
+        "--emit",
+        "vllm",
+    ];
+    let ended = brigade(&gpt);
+    let told = ended
+        .stderr
+        .contains("people serve with vLLM. The catalog has it for vLLM at ");
+    assert!(told || ended.code == Some(0), "{}", ended.stderr);
+    let commands = printed(&[&plan[..], &["--quant", "FP8"]].concat());
+    assert!(
+        commands.contains("<a checkpoint of meta-llama/Llama-3.3-70B-Instruct at FP8>"),
+        "{commands}"
+    );
+}
+
 /// An engine that reads another format than the plan that is shown says so, or why it cannot.
 #[test]
 fn another_engine_another_format() {
