@@ -1,5 +1,7 @@
 //! What the planner's commands share: from what is typed to the planner's types, and files.
 
+mod called;
+
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io::IsTerminal;
@@ -258,9 +260,29 @@ pub(crate) fn speed(catalog: &Catalog) -> SpeedModel<'_> {
 pub(crate) fn model(catalog: &Catalog, name: &str) -> anyhow::Result<Model> {
     let known = catalog.model(name);
     match known {
-        Ok(model) => Ok(model.clone()),
+        Ok(model) => {
+            if called::another(model, name) {
+                output::note(&format!(
+                    "'{name}' has the layers and widths of {}, whose facts are used",
+                    model.name
+                ));
+            }
+            Ok(model.clone())
+        }
         Err(unknown) => model_in_file(name)?.ok_or_else(|| unknown.into()),
     }
+}
+
+/// The model as whoever runs it knows it: one that was named by another model's name has that
+/// name, and none of the repositories of the model that it is of the shape of.
+pub(crate) fn as_named(mut model: Model, name: &str) -> Model {
+    let found = model.aliases.iter().any(|alias| called::is(alias, name));
+    if found && called::another(&model, name) {
+        name.clone_into(&mut model.id);
+        name.clone_into(&mut model.name);
+        model.repo = None;
+    }
+    model
 }
 
 /// How a page is shown.

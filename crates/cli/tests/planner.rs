@@ -464,6 +464,25 @@ fn checkpoints_that_the_catalog_has_not() {
     );
 }
 
+#[test]
+fn a_name_of_another_model() {
+    let said = |name: &str| brigade(&["fit", name, "--on", QUAD]).stderr;
+    assert_eq!(
+        said("qwq-32b"),
+        "'qwq-32b' has the layers and widths of Qwen2.5 32B, whose facts are used\n"
+    );
+    assert_eq!(said("llama3.3:70b"), "");
+    let emit = |engine: &str| {
+        let on = "8x h100-sxm";
+        printed(&["plan", "qwq-32b", "--on", on, "--emit", engine])
+    };
+    assert!(emit("vllm").contains("vllm serve <model> "), "not Qwen2.5");
+    assert!(
+        emit("brigade").contains("GGUF files of qwq-32b;"),
+        "not Qwen2.5"
+    );
+}
+
 /// An engine that reads another format than the plan that is shown says so, or why it cannot.
 #[test]
 fn another_engine_another_format() {

@@ -92,6 +92,7 @@ pub(crate) fn run(args: &Args, catalog: Option<&Path>) -> anyhow::Result<ExitCod
     if let Some(emit) = args.emit {
         let engine = emit.into();
         possible(&catalog, &model, &cluster, &ask, engine)?;
+        let model = planner::as_named(model, &args.model);
         let nodes = args.on.nodes();
         // What the catalog knows is no name of weights.
         let named = catalog.model(&args.model).is_err();
