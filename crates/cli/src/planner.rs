@@ -1,5 +1,8 @@
 //! What the planner's commands share: from what is typed to the planner's types, and files.
 
+mod asked;
+mod called;
+
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io::IsTerminal;
@@ -9,155 +12,31 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::{Context, bail};
 use brigade_fit::catalog::Catalog;
 use brigade_fit::cluster::Cluster;
+use brigade_fit::emit::Nodes;
 use brigade_fit::html;
 use brigade_fit::machine::Machine;
-use brigade_fit::memory::KvType;
-use brigade_fit::model::{Format, Model};
+use brigade_fit::model::Model;
 use brigade_fit::page::Page;
-use brigade_fit::placement::Objective;
 use brigade_fit::speed::SpeedModel;
 use brigade_fit::text::{self, Style};
-use brigade_fit::verdict::{Ask, Detail, USUAL_CONTEXT};
 use brigade_hub::{ModelRef, url};
+
+pub(crate) use asked::Asked;
 
 pub(crate) use crate::files::{read_text, write_file};
 use crate::{files, hub, output, this_machine};
-
-/// How a model is asked to run.
-#[derive(Debug, clap::Args)]
-pub(crate) struct Asked {
-    /// Context of one sequence, in tokens, such as 32768, 32k or 1m [default: 8192, or the model's
-    /// own, if smaller]
-    #[arg(long, value_name = "N", value_parser = tokens)]
-    pub(crate) context: Option<u32>,
-    #[arg(
-        long,
-        value_name = "Q",
-        help = "Quantization, such as Q4_K_M, Q8_0 or mlx-4bit [default: the smallest of at least 4 bits a weight]"
-    )]
-    pub(crate) quant: Option<String>,
-    /// Only quantizations of this format; Brigade itself runs GGUF
-    #[arg(long, value_enum, value_name = "FORMAT")]
-    pub(crate) format: Option<InFormat>,
-    /// Type of keys and values in the cache
-    #[arg(long, value_enum, ignore_case = true, default_value_t = Kv::F16, value_name = "TYPE")]
-    pub(crate) kv_type: Kv,
-    /// Answers at once
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=4096))]
-    pub(crate) streams: u32,
-    /// Of the limit, the part in percent that the cluster itself was measured to cost on these
-    /// machines, 0 to 50 [default: 12.5, unmeasured]
-    #[arg(long, value_name = "PERCENT", value_parser = percent)]
-    pub(crate) cluster_cost: Option<f64>,
-}
-
-impl Asked {
-    /// The question, with what it is to be best at.
-    pub(crate) fn ask(&self, objective: Option<Objective>, detail: Detail) -> Ask {
-        Ask {
-            context: self.context.unwrap_or(USUAL_CONTEXT),
-            sequences: self.streams,
-            kv_type: self.kv_type.into(),
-            quant: self.quant.clone(),
-            format: self.format.map(Into::into),
-            objective,
-            measured: self.cluster_cost,
-            detail,
-            ..Ask::default()
-        }
-    }
-
-    /// Says so where the model's own context is smaller than what was asked for.
-    pub(crate) fn note_cut(&self, model: &Model) {
-        let own = model.max_context;
-        if let Some(asked) = self.context.filter(|asked| own > 0 && *asked > own) {
-            output::note(&format!(
-                "{} was made for a context of {own} tokens: {asked} are cut to that",
-                model.name
-            ));
-        }
-    }
-}
 
 /// How machines are written, for the help of what takes them.
 pub(crate) const MACHINES_HELP: &str = "\
 Machines are names joined by `+`, with options after commas or blanks:
   4x mac-mini-m4-pro-64gb, link=tb5         four machines and the link between them
   2x rtx-3090, ram=64gb, cpu=ryzen-9-9950x  one host with two GPUs, its RAM and its CPU
-  two rtx 3090, rtx-3090 x2                 the same host, with what is not said left out
+  two rtx 3090 ram=64gb                     counts and options, written otherwise
   rtx-4090 + rtx-3090, link=10gbe           two hosts
   mac-mini-m4-pro-64gb, wired=60000         a Mac with iogpu.wired_limit_mb, in MiB
 `brigade names` lists machines, GPUs, CPUs, links, models and combos.
 
 Quantizations: --quant Q4_K_M, --quant Q8_0, --quant mlx-4bit";
-
-/// A number of tokens; `32k` is 32768, `1m` 1048576.
-fn tokens(text: &str) -> Result<u32, String> {
-    let lower = text.trim().to_ascii_lowercase();
-    let units = [('k', 1 << 10), ('m', 1 << 20)];
-    let with = units
-        .iter()
-        .find_map(|(letter, unit)| Some((lower.strip_suffix(*letter)?, *unit)));
-    let (number, unit) = with.unwrap_or((&lower, 1));
-    let read: u32 = number
-        .trim()
-        .parse()
-        .map_err(|_| "a whole number of tokens is expected, such as 32768, 32k or 1m".to_owned())?;
-    match read.checked_mul(unit) {
-        Some(tokens) if tokens > 0 => Ok(tokens),
-        _ => Err(format!("{read} is not in 1..{}", u32::MAX / unit)),
-    }
-}
-
-/// A share in percent, with or without its sign, as a fraction.
-fn percent(text: &str) -> Result<f64, String> {
-    let number = text.trim().trim_end_matches('%').trim_end().parse::<f64>();
-    let most = 50.0;
-    match number {
-        Ok(number) if (0.0..=most).contains(&number) => Ok(number / 100.0),
-        _ => Err(format!(
-            "a number from 0 to {most} is expected, such as 4.5"
-        )),
-    }
-}
-
-/// [`Format`] on the command line.
-#[derive(Debug, Clone, Copy, clap::ValueEnum)]
-pub(crate) enum InFormat {
-    Gguf,
-    Mlx,
-    Safetensors,
-}
-
-impl From<InFormat> for Format {
-    fn from(format: InFormat) -> Self {
-        match format {
-            InFormat::Gguf => Self::Gguf,
-            InFormat::Mlx => Self::Mlx,
-            InFormat::Safetensors => Self::Safetensors,
-        }
-    }
-}
-
-/// [`KvType`] on the command line.
-#[derive(Debug, Clone, Copy, clap::ValueEnum)]
-pub(crate) enum Kv {
-    F16,
-    #[value(name = "q8_0")]
-    Q8,
-    #[value(name = "q4_0")]
-    Q4,
-}
-
-impl From<Kv> for KvType {
-    fn from(kv: Kv) -> Self {
-        match kv {
-            Kv::F16 => Self::F16,
-            Kv::Q8 => Self::Q8_0,
-            Kv::Q4 => Self::Q4_0,
-        }
-    }
-}
 
 /// The catalog, with the rows of a folder's files in place of its own.
 pub(crate) fn catalog(over: Option<&Path>) -> anyhow::Result<Catalog> {
@@ -208,6 +87,19 @@ impl On {
             return crate::commands::cluster::machines(catalog);
         }
         cluster(catalog, self.on.as_deref())
+    }
+
+    /// Whether they run Brigade already.
+    #[cfg_attr(
+        not(all(unix, feature = "engine")),
+        expect(clippy::unused_self, reason = "there is no --cluster in this build")
+    )]
+    pub(crate) fn nodes(&self) -> Nodes {
+        #[cfg(all(unix, feature = "engine"))]
+        if self.cluster {
+            return Nodes::Up;
+        }
+        Nodes::ToStart
     }
 }
 
@@ -267,9 +159,29 @@ pub(crate) fn speed(catalog: &Catalog) -> SpeedModel<'_> {
 pub(crate) fn model(catalog: &Catalog, name: &str) -> anyhow::Result<Model> {
     let known = catalog.model(name);
     match known {
-        Ok(model) => Ok(model.clone()),
+        Ok(model) => {
+            if called::another(model, name) {
+                output::note(&format!(
+                    "'{name}' has the layers and widths of {}, whose facts are used",
+                    model.name
+                ));
+            }
+            Ok(model.clone())
+        }
         Err(unknown) => model_in_file(name)?.ok_or_else(|| unknown.into()),
     }
+}
+
+/// The model as whoever runs it knows it: one that was named by another model's name has that
+/// name, and none of the repositories of the model that it is of the shape of.
+pub(crate) fn as_named(mut model: Model, name: &str) -> Model {
+    let found = model.aliases.iter().any(|alias| called::is(alias, name));
+    if found && called::another(&model, name) {
+        name.clone_into(&mut model.id);
+        name.clone_into(&mut model.name);
+        model.repo = None;
+    }
+    model
 }
 
 /// How a page is shown.
@@ -447,43 +359,6 @@ mod tests {
         ];
         for (name, expected) in cases {
             assert_eq!(id(name), expected, "{name}");
-        }
-    }
-
-    #[test]
-    fn contexts() {
-        for (text, expected) in [
-            ("8192", 8192),
-            ("32k", 32_768),
-            ("128K", 131_072),
-            ("1m", 1_048_576),
-            ("2M", 2_097_152),
-        ] {
-            assert_eq!(tokens(text), Ok(expected), "{text}");
-        }
-        for text in [
-            "0",
-            "0k",
-            "k",
-            "m",
-            "-1",
-            "1.5k",
-            "4294967295k",
-            "4096m",
-            "1km",
-            "32g",
-        ] {
-            assert!(tokens(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn shares_in_percent() {
-        for (text, expected) in [("0", 0.0), ("12.5", 0.125), ("50 %", 0.5), ("4%", 0.04)] {
-            assert_eq!(percent(text), Ok(expected), "{text}");
-        }
-        for text in ["", "%", "-1", "50.1", "nan", "inf", "0,5", "x"] {
-            assert!(percent(text).is_err(), "{text}");
         }
     }
 

@@ -370,6 +370,119 @@ fn a_plan() {
     );
 }
 
+#[test]
+fn a_plan_for_brigade() {
+    let emit = |model: &str, on: &str, more: &[&str]| {
+        let plan = [
+            "plan",
+            model,
+            "--on",
+            on,
+            "--emit",
+            "brigade",
+            "--context",
+            "16k",
+        ];
+        printed(&[&plan[..], more].concat())
+    };
+    let commands = emit("qwen3-235b-a22b", QUAD, &["--streams", "2"]);
+    assert!(
+        commands.starts_with("# Brigade reads GGUF, so this is the plan at Q"),
+        "{commands}"
+    );
+    for line in ["brigade up --name node-1\n", "brigade invite\n"] {
+        assert!(commands.contains(line), "{commands}");
+    }
+    assert!(
+        commands.contains("brigade up --name node-2 --join <token>\n"),
+        "{commands}"
+    );
+    assert!(
+        commands.ends_with(
+            " --on node-1,node-2,node-3,node-4 --ctx 16384 --streams 2 --engine llama-rpc\n"
+        ),
+        "{commands}"
+    );
+    let commands = emit("llama-3.3-70b", "mac-studio-m3-ultra-256gb", &[]);
+    assert!(
+        !commands.contains("--on") && !commands.contains("--engine"),
+        "{commands}"
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tiny.gguf");
+    TinyModel::llama(4).write(&path).unwrap();
+    let commands = emit(text(&path), "mac-mini-m4-pro-64gb", &[]);
+    let load = format!("brigade load {} --ctx ", path.display());
+    assert!(commands.contains(&load), "{commands}");
+    let plan = ["plan", "llama-3.3-70b", "--on", QUAD, "--emit", "brigade"];
+    let said = complaint(&[&plan[..], &["--quant", "mlx-4bit"]].concat());
+    assert!(
+        said.contains("mlx-4bit is MLX; choose --quant Q4_K_M"),
+        "{said}"
+    );
+    let said = complaint(&[&plan[..], &["--kv-type", "q8_0"]].concat());
+    assert!(said.contains("keys and values in 16 bits"), "{said}");
+}
+
+/// What vLLM would read and the catalog does not have is not held against the machines.
+#[test]
+fn checkpoints_that_the_catalog_has_not() {
+    let plan = [
+        "plan",
+        "llama-3.3-70b",
+        "--on",
+        "4x rtx-3090",
+        "--emit",
+        "vllm",
+    ];
+    let said = complaint(&plan);
+    for part in [
+        " at bf16: ",
+        "The catalog has it for vLLM at bf16, FP8",
+        "AWQ and GPTQ checkpoints",
+        "--quant FP8",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    let gpt = [
+        "plan",
+        "gpt-oss-120b",
+        "--on",
+        "8x h100-sxm",
+        "--emit",
+        "vllm",
+    ];
+    let ended = brigade(&gpt);
+    let told = ended
+        .stderr
+        .contains("people serve with vLLM. The catalog has it for vLLM at ");
+    assert!(told || ended.code == Some(0), "{}", ended.stderr);
+    let commands = printed(&[&plan[..], &["--quant", "FP8"]].concat());
+    assert!(
+        commands.contains("<a checkpoint of meta-llama/Llama-3.3-70B-Instruct at FP8>"),
+        "{commands}"
+    );
+}
+
+#[test]
+fn a_name_of_another_model() {
+    let said = |name: &str| brigade(&["fit", name, "--on", QUAD]).stderr;
+    assert_eq!(
+        said("qwq-32b"),
+        "'qwq-32b' has the layers and widths of Qwen2.5 32B, whose facts are used\n"
+    );
+    assert_eq!(said("llama3.3:70b"), "");
+    let emit = |engine: &str| {
+        let on = "8x h100-sxm";
+        printed(&["plan", "qwq-32b", "--on", on, "--emit", engine])
+    };
+    assert!(emit("vllm").contains("vllm serve <model> "), "not Qwen2.5");
+    assert!(
+        emit("brigade").contains("GGUF files of qwq-32b;"),
+        "not Qwen2.5"
+    );
+}
+
 /// An engine that reads another format than the plan that is shown says so, or why it cannot.
 #[test]
 fn another_engine_another_format() {
@@ -409,6 +522,24 @@ fn measurements_without_columns_or_rows() {
     assert!(
         said.ends_with("rows.csv has no rows, only a header"),
         "{said}"
+    );
+}
+
+#[test]
+fn measurements_of_one_rate() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("rows.csv");
+    let all = include_str!("../../../catalog/measurements.csv");
+    let header: Vec<&str> = all.lines().next().unwrap().split(',').collect();
+    let at = |name: &str| header.iter().position(|own| *own == name).unwrap();
+    let row = all.lines().find(|row| row.starts_with("m0029,")).unwrap();
+    let mut row: Vec<&str> = row.split(',').collect();
+    row[at("pp_tok_s")] = "";
+    fs::write(&path, format!("{}\n{}\n", header.join(","), row.join(","))).unwrap();
+    let page = printed(&["backtest", text(&path)]);
+    assert!(
+        page.contains(" over 1 row; ") && !page.contains("prefill"),
+        "{page}"
     );
 }
 

@@ -1,9 +1,11 @@
-//! The commands that run a plan with another engine, or why it cannot.
+//! The commands that run a plan with Brigade or another engine, or why it cannot.
 //!
-//! Flags are those of llama.cpp's `common/arg.cpp` and `tools/rpc/README.md`, of exo's
-//! `docs/api.md`, and of vLLM's "Parallelism and Scaling".
+//! Flags are those of `brigade load --help`, of llama.cpp's `common/arg.cpp` and
+//! `tools/rpc/README.md`, of exo's `docs/api.md`, and of vLLM's "Parallelism and Scaling".
 
-use std::fmt::Write;
+mod brigade;
+mod exo;
+mod vllm;
 
 use thiserror::Error;
 
@@ -16,6 +18,8 @@ use crate::placement::{Plan, PlanStage};
 /// Engines that a plan can be written for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Engine {
+    /// Brigade itself.
+    Brigade,
     /// llama.cpp's server, with its RPC servers where there are several nodes.
     LlamaServer,
     /// exo, on Macs.
@@ -28,6 +32,7 @@ impl Engine {
     /// Its name on the command line.
     pub fn name(self) -> &'static str {
         match self {
+            Self::Brigade => "brigade",
             Self::LlamaServer => "llama-server",
             Self::Exo => "exo",
             Self::Vllm => "vllm",
@@ -37,6 +42,7 @@ impl Engine {
     /// The id of the catalog's runtime that says what it runs on.
     pub fn runtime(self) -> &'static str {
         match self {
+            Self::Brigade => "brigade",
             Self::LlamaServer => "llama.cpp-rpc",
             Self::Exo => "exo",
             Self::Vllm => "vllm",
@@ -46,6 +52,7 @@ impl Engine {
     /// Its name for people.
     pub fn title(self) -> &'static str {
         match self {
+            Self::Brigade => "Brigade",
             Self::LlamaServer => "llama.cpp",
             Self::Exo => "exo",
             Self::Vllm => "vLLM",
@@ -55,7 +62,7 @@ impl Engine {
     /// The format of the files that it reads.
     pub fn format(self) -> Format {
         match self {
-            Self::LlamaServer => Format::Gguf,
+            Self::Brigade | Self::LlamaServer => Format::Gguf,
             Self::Exo => Format::Mlx,
             Self::Vllm => Format::Safetensors,
         }
@@ -64,7 +71,7 @@ impl Engine {
 
 /// Why an engine cannot run a plan.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("{} cannot run this plan: {reason}", engine.name())]
+#[error("{} cannot run this plan: {reason}", engine.title())]
 pub struct Cannot {
     /// The engine.
     pub engine: Engine,
@@ -85,15 +92,29 @@ pub struct Run<'a> {
     pub plan: &'a Plan,
     /// With this context and cache.
     pub load: Load,
+    /// What its weights were named by, where that was a file or an address and no catalog's name.
+    pub named: Option<&'a str>,
+    /// Whether its nodes run already.
+    pub nodes: Nodes,
+}
+
+/// The daemons of Brigade's nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Nodes {
+    /// They are to be started, each under its name in the plan.
+    ToStart,
+    /// They are one cluster already.
+    Up,
 }
 
 /// The commands, with a comment line where one needs a word; addresses and paths that nobody
 /// gave stand in angle brackets or as a node's name.
 pub fn emit(run: &Run, engine: Engine) -> Result<String, Cannot> {
     let commands = match engine {
+        Engine::Brigade => brigade::commands(run),
         Engine::LlamaServer => llama_server(run),
-        Engine::Exo => exo(run),
-        Engine::Vllm => vllm(run),
+        Engine::Exo => exo::commands(run),
+        Engine::Vllm => vllm::commands(run),
     };
     commands.map_err(|reason| Cannot { engine, reason })
 }
@@ -240,117 +261,6 @@ impl Division {
         }
         Ok(division)
     }
-}
-
-fn exo(run: &Run) -> Result<String, String> {
-    if run.quant.format != Format::Mlx {
-        return Err(format!(
-            "it reads MLX weights, and {} is not; choose an MLX quantization",
-            run.quant.name
-        ));
-    }
-    if let Some(node) = run.cluster.nodes.iter().find(|node| {
-        let pools = &node.machine.pools;
-        !pools.iter().all(|pool| pool.family.starts_with("apple"))
-    }) {
-        return Err(format!(
-            "it computes on Apple silicon, and {} is none",
-            node.machine.name
-        ));
-    }
-    let nodes = run.plan.stages.len();
-    let mut text = String::from(
-        "# exo has no authentication: only on networks that you trust. It divides the layers itself,\n# by free memory, and downloads the whole model to every node.\n",
-    );
-    for node in &run.cluster.nodes {
-        let _ = writeln!(
-            text,
-            "# on {} ({}), in exo's folder\nuv run exo",
-            one_line(&node.name),
-            one_line(&node.machine.name)
-        );
-    }
-    let _ = writeln!(
-        text,
-        "# then on any of them; <model> is the MLX repository, such as mlx-community/...\ncurl -X POST http://localhost:52415/place_instance -H 'Content-Type: application/json' \\\n  -d '{{\"model_id\": \"<model>\", \"sharding\": \"Pipeline\", \"instance_meta\": \"MlxRing\", \"min_nodes\": {nodes}}}'"
-    );
-    Ok(text)
-}
-
-fn vllm(run: &Run) -> Result<String, String> {
-    if run.quant.format != Format::Safetensors {
-        return Err(format!(
-            "it runs safetensors (16 bits, FP8, AWQ, GPTQ), and {} is {}; choose such a quantization",
-            run.quant.name,
-            match run.quant.format {
-                Format::Gguf => "GGUF",
-                Format::Mlx => "MLX",
-                Format::Safetensors => "safetensors",
-            }
-        ));
-    }
-    let mut sizes = Vec::new();
-    for stage in &run.plan.stages {
-        let node = &run.cluster.nodes[stage.node];
-        for part in &stage.packing.parts {
-            let pool = &node.machine.pools[part.pool];
-            if pool.family.starts_with("apple") || pool.kind == PoolKind::Ram {
-                return Err(format!(
-                    "it computes with CUDA or ROCm, and layers lie on {} of {}",
-                    pool.device_name, node.name
-                ));
-            }
-        }
-        if stage.packing.experts_in_ram > 0 {
-            return Err(format!("experts lie in system memory on {}", node.name));
-        }
-        sizes.push(stage.packing.parts.len());
-    }
-    let nodes = run.plan.stages.len();
-    let gpus = sizes.first().copied().unwrap_or(0);
-    if sizes.iter().any(|&size| size != gpus) {
-        return Err("its nodes must have the same number of GPUs, and the plan's have not".into());
-    }
-    let mut text = String::new();
-    if nodes > 1 {
-        text.push_str(
-            "# vLLM divides the layers evenly; Ray is neither encrypted nor authenticated.\n",
-        );
-        let head = &run.cluster.nodes[run.plan.stages[0].node].name;
-        for (index, stage) in run.plan.stages.iter().enumerate() {
-            let node = &run.cluster.nodes[stage.node];
-            let line = format!("# on {} ({})", node.name, node.machine.name);
-            let _ = writeln!(text, "{}", one_line(&line));
-            let address = placeholder(&format!("address of {head}"), head);
-            let _ = match index {
-                0 => writeln!(text, "ray start --head --port=6379"),
-                _ => writeln!(text, "ray start --address={}:6379", one_line(&address)),
-            };
-        }
-        let _ = writeln!(text, "# then on {}", one_line(head));
-    }
-    let model = match run.model.repo.as_deref() {
-        None => "<model>".to_owned(),
-        Some(repo) if is_plain(repo) => repo.to_owned(),
-        Some(repo) => quoted(&one_line(repo)),
-    };
-    let _ = write!(
-        text,
-        "vllm serve {model} --max-model-len {} --max-num-seqs {}",
-        run.load.context,
-        run.load.sequences.max(1)
-    );
-    if gpus > 1 {
-        let _ = write!(text, " \\\n  --tensor-parallel-size {gpus}");
-    }
-    if nodes > 1 {
-        let _ = write!(
-            text,
-            " \\\n  --pipeline-parallel-size {nodes} --distributed-executor-backend ray"
-        );
-    }
-    text.push('\n');
-    Ok(text)
 }
 
 #[cfg(test)]

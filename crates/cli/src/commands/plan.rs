@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use brigade_fit::catalog::Catalog;
 use brigade_fit::cluster::Cluster;
-use brigade_fit::emit::{self, Engine};
+use brigade_fit::emit::{self, Engine, Nodes};
 use brigade_fit::model::{Format, Model};
 use brigade_fit::page::PlanPage;
 use brigade_fit::placement::Objective;
@@ -32,7 +32,7 @@ pub(crate) struct Args {
     objective: Option<Goal>,
     #[command(flatten)]
     show: Show,
-    /// Print the commands that run the plan with another engine
+    /// Print the commands that run the plan with Brigade or another engine
     #[arg(long, value_enum, conflicts_with = "Show", value_name = "ENGINE")]
     emit: Option<Emit>,
 }
@@ -61,6 +61,8 @@ impl From<Goal> for Objective {
 /// [`Engine`] on the command line.
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
 enum Emit {
+    /// Brigade: the nodes, and the model on them
+    Brigade,
     /// llama.cpp's server, with its RPC servers on the other nodes
     LlamaServer,
     /// exo
@@ -72,6 +74,7 @@ enum Emit {
 impl From<Emit> for Engine {
     fn from(emit: Emit) -> Self {
         match emit {
+            Emit::Brigade => Self::Brigade,
             Emit::LlamaServer => Self::LlamaServer,
             Emit::Exo => Self::Exo,
             Emit::Vllm => Self::Vllm,
@@ -89,7 +92,12 @@ pub(crate) fn run(args: &Args, catalog: Option<&Path>) -> anyhow::Result<ExitCod
     if let Some(emit) = args.emit {
         let engine = emit.into();
         possible(&catalog, &model, &cluster, &ask, engine)?;
-        let commands = commands(&model, &cluster, &ask, &speed, engine)?;
+        let model = planner::as_named(model, &args.model);
+        let nodes = args.on.nodes();
+        // What the catalog knows is no name of weights.
+        let named = catalog.model(&args.model).is_err();
+        let named = named.then_some(args.model.as_str());
+        let commands = commands(&model, (named, nodes), &cluster, &ask, &speed, engine)?;
         output::document(&commands)?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -136,12 +144,13 @@ fn possible(
             .iter()
             .find(|quant| quant.name.eq_ignore_ascii_case(asked))
     {
+        let usual = model.production_quant(Some(reads));
         bail!(
             "{name} reads {}, and {} is {}; choose --quant {}",
             format_name(reads),
             quant.name,
             format_name(quant.format),
-            readable.join(", ")
+            usual.map_or_else(|| readable.join(", "), |usual| usual.name.clone())
         );
     }
     Ok(())
@@ -158,6 +167,7 @@ fn format_name(format: Format) -> &'static str {
 /// The commands that run the plan with an engine.
 fn commands(
     model: &Model,
+    (named, nodes): (Option<&str>, Nodes),
     cluster: &Cluster,
     ask: &Ask,
     speed: &SpeedModel,
@@ -175,15 +185,23 @@ fn commands(
             quant.name == verdict.quant && ask.format.is_none_or(|format| format == quant.format)
         })
         .with_context(|| {
-            format!(
-                "{} has no weights in a format that {} reads",
+            let mut said = format!(
+                "the catalog has no weights of {} that people serve with {}",
                 model.name,
-                engine.name()
-            )
+                engine.title()
+            );
+            if engine == Engine::Vllm {
+                said = format!("{said}. {}", checkpoints(model, cluster, ask, speed));
+            }
+            said
         })?;
     let plan = verdict::plan(model, cluster, ask, speed)?;
     let Some(plan) = plan.filter(|_| verdict.tier != Tier::Unknown) else {
-        bail!("there is no plan to run: {}", verdict.reasons.join(" "));
+        let mut reasons = verdict.reasons.clone();
+        if engine == Engine::Vllm && ask.quant.is_none() {
+            reasons.push(checkpoints(model, cluster, ask, speed));
+        }
+        bail!("there is no plan to run: {}", reasons.join(" "));
     };
     let run = emit::Run {
         model,
@@ -191,6 +209,8 @@ fn commands(
         cluster,
         plan: &plan,
         load: verdict.load,
+        named,
+        nodes,
     };
     let mut commands = emit::emit(&run, engine)?;
     if shown.quant != verdict.quant {
@@ -209,4 +229,40 @@ fn commands(
         commands.push('\n');
     }
     Ok(commands)
+}
+
+/// Which checkpoints of a model for vLLM the catalog has, and which of them would fit.
+fn checkpoints(model: &Model, cluster: &Cluster, ask: &Ask, speed: &SpeedModel) -> String {
+    let mut quants: Vec<_> = model
+        .quants
+        .iter()
+        .filter(|quant| quant.format == Format::Safetensors)
+        .collect();
+    quants.sort_by_key(|quant| std::cmp::Reverse(quant.weights.total()));
+    let names: Vec<&str> = quants.iter().map(|quant| quant.name.as_str()).collect();
+    let listed = match &names[..] {
+        [most @ .., last] if !most.is_empty() => format!("{} and {last}", most.join(", ")),
+        names => names.concat(),
+    };
+    let mut said = format!("The catalog has it for vLLM at {listed}");
+    let known = |kind: &str| names.iter().any(|name| name.to_uppercase().contains(kind));
+    if !known("AWQ") && !known("GPTQ") {
+        said.push_str(" only; AWQ and GPTQ checkpoints are not in it");
+    }
+    let fits = quants.iter().find(|quant| {
+        let ask = Ask {
+            quant: Some(quant.name.clone()),
+            detail: Detail::Brief,
+            ..ask.clone()
+        };
+        let verdict = verdict::assess(model, cluster, &ask, speed);
+        verdict.is_ok_and(|verdict| matches!(verdict.tier, Tier::Comfortable | Tier::Borderline))
+    });
+    match fits {
+        Some(fits) => format!(
+            "{said}. With a checkpoint at {quant} there is a plan: --quant {quant}.",
+            quant = fits.name
+        ),
+        None => format!("{said}."),
+    }
 }

@@ -6,23 +6,180 @@ use crate::placement::fixtures::*;
 use crate::verdict::{Ask, plan};
 
 fn emitted(model: &Model, cluster: &Cluster, engine: Engine) -> Result<String, Cannot> {
+    changed(model, cluster, engine, |_| {})
+}
+
+/// The commands of a plan that was asked for otherwise.
+fn changed(
+    model: &Model,
+    cluster: &Cluster,
+    engine: Engine,
+    change: impl FnOnce(&mut Run),
+) -> Result<String, Cannot> {
     let ask = Ask {
         context: 8192,
         format: Some(model.quants[0].format),
         ..Ask::default()
     };
     let plan = plan(model, cluster, &ask, &Roofline).unwrap().unwrap();
-    let run = Run {
+    let mut run = Run {
         model,
         quant: &model.quants[0],
         cluster,
         plan: &plan,
         load: Load {
-            kv_type: KvType::Q8_0,
+            kv_type: match engine {
+                Engine::Brigade => KvType::F16,
+                _ => KvType::Q8_0,
+            },
             ..load(8192)
         },
+        named: None,
+        nodes: Nodes::ToStart,
     };
+    change(&mut run);
     emit(&run, engine)
+}
+
+#[test]
+fn brigade_over_four_macs() {
+    let mut model = dense("d", 80, 110_000_000_000);
+    model.architecture = "llama".into();
+    insta::assert_snapshot!(emitted(&model, &quad(), Engine::Brigade).unwrap(), @r"
+    # on node-1 (mac-mini-m4-pro-64gb), until Ctrl-C
+    brigade up --name node-1
+    # on node-1 too, once for each of the others: a token lets one node in
+    brigade invite
+    # on node-2 (mac-mini-m4-pro-64gb)
+    brigade up --name node-2 --join <token>
+    # on node-3 (mac-mini-m4-pro-64gb)
+    brigade up --name node-3 --join <token>
+    # on node-4 (mac-mini-m4-pro-64gb)
+    brigade up --name node-4 --join <token>
+    # then on node-1
+    # <owner/repo> has GGUF files of d; a file's path will do as well
+    # --on divides the layers by the memory that is free then; --plan FILE, in its place,
+    # keeps to those of `brigade plan --json`
+    brigade load hf:<owner/repo>:Q4_K_M --on node-1,node-2,node-3,node-4 --ctx 8192 --streams 1
+    ");
+    model.architecture = "unheard-of".into();
+    let text = emitted(&model, &quad(), Engine::Brigade).unwrap();
+    assert!(text.contains(" --streams 1 --engine llama-rpc\n"), "{text}");
+    assert!(
+        text.contains("# stages do not support the architecture unheard-of"),
+        "{text}"
+    );
+}
+
+#[test]
+fn brigade_on_one_machine_or_on_nodes_that_are_up() {
+    let mut model = dense("d", 80, 20_000_000_000);
+    model.architecture = "llama".into();
+    let one = cluster(vec![mac(64)], Links::Unnamed);
+    let named = |name: &'static str| move |run: &mut Run| run.named = Some(name);
+    let text = changed(&model, &one, Engine::Brigade, named("models/d.gguf")).unwrap();
+    insta::assert_snapshot!(text, @r"
+    # on node-1 (mac-mini-m4-pro-64gb), until Ctrl-C
+    brigade up
+    # then on node-1
+    brigade load models/d.gguf --ctx 8192 --streams 1
+    ");
+    let text = changed(&model, &one, Engine::Brigade, |run| {
+        run.nodes = Nodes::Up;
+        run.named = Some("hf:o/d-GGUF:Q4_K_M@main");
+        run.load.sequences = 3;
+    });
+    insta::assert_snapshot!(text.unwrap(), @"brigade load hf:o/d-GGUF:Q4_K_M@main --on node-1 --ctx 8192 --streams 3");
+    for (name, expected) in [
+        (
+            "https://h/d.gguf?a=1&b=2",
+            "load 'https://h/d.gguf?a=1&b=2' ",
+        ),
+        ("a; rm -rf ~.gguf", "load 'a; rm -rf ~.gguf' "),
+        ("d/Config.JSON", "load hf:<owner/repo>:Q4_K_M "),
+        ("-f.gguf", "load '-f.gguf' "),
+    ] {
+        let text = changed(&model, &one, Engine::Brigade, named(name)).unwrap();
+        assert!(text.contains(expected), "{text}");
+    }
+}
+
+#[test]
+fn what_brigade_cannot() {
+    let model = dense("d", 80, 20_000_000_000);
+    let mut mlx = of_format(model.clone(), Format::Mlx);
+    mlx.quants[0].name = "mlx-4bit".into();
+    mlx.production.push("mlx-4bit".into());
+    mlx.quants.push(model.quants[0].clone());
+    let one = cluster(vec![mac(64)], Links::Unnamed);
+    let spilled = moe("e", 48, 60_000_000_000);
+    let rig = cluster(vec![rig(1, 128)], Links::Unnamed);
+    let cases = [
+        (
+            emitted(&mlx, &one, Engine::Brigade),
+            "choose --quant Q4_K_M",
+        ),
+        (
+            changed(&model, &one, Engine::Brigade, |run| {
+                run.load.kv_type = KvType::Q8_0;
+            }),
+            "without --kv-type q8_0",
+        ),
+        (
+            emitted(&spilled, &rig, Engine::Brigade),
+            "--emit llama-server runs it",
+        ),
+    ];
+    for (got, says) in cases {
+        let error = got.unwrap_err().to_string();
+        assert!(error.contains(says), "{error}");
+        assert!(
+            error.starts_with("Brigade cannot run this plan: "),
+            "{error}"
+        );
+    }
+}
+
+/// exo's own card names the repository, unless it is of another model of the same shape.
+#[test]
+fn the_repository_of_a_quantization() {
+    let mut model = of_format(dense("gemma-4-26b-a4b", 80, 110_000_000_000), Format::Mlx);
+    model.repo = Some("google/gemma-4-26B-A4B-it".into());
+    for (name, known) in [
+        ("gemma-4-26b-a4b-it-4bit", true),
+        ("gemma-4-26B-A4B-MLX-8Bit", true),
+        ("gemma-4-26b-a4b-it-coder-4bit", false),
+        ("gemma-4-26b", false),
+        ("another-4-26b-a4b-it-4bit", false),
+        ("gemma-4-26b-a4b-it-'4bit", false),
+    ] {
+        model.quants[0].source = format!("https://h/x cards/mlx-community--{name}.toml");
+        let text = emitted(&model, &quad(), Engine::Exo).unwrap();
+        let id = format!("\"model_id\": \"mlx-community/{name}\"");
+        assert_eq!(text.contains(&id), known, "{text}");
+        assert_eq!(text.contains("\"model_id\": \"<model>\""), !known, "{text}");
+    }
+}
+
+/// A repository has one checkpoint; another one lies elsewhere.
+#[test]
+fn vllm_with_another_checkpoint() {
+    let mut model = of_format(dense("d", 80, 70_000_000_000), Format::Safetensors);
+    model.repo = Some("o/d".into());
+    let mut host = cluster(vec![rig(8, 0)], Links::Unnamed);
+    host.nodes[0].machine.pools.iter_mut().for_each(nvidia);
+    let text = emitted(&model, &host, Engine::Vllm).unwrap();
+    assert!(text.contains("vllm serve o/d "), "{text}");
+    let fp8 = Quantization {
+        name: "FP8".into(),
+        ..model.quants[0].clone()
+    };
+    model.quants.insert(0, fp8);
+    let text = emitted(&model, &host, Engine::Vllm).unwrap();
+    assert!(
+        text.contains("vllm serve '<a checkpoint of o/d at FP8>' "),
+        "{text}"
+    );
 }
 
 fn of_format(mut model: Model, format: Format) -> Model {
@@ -93,7 +250,8 @@ fn exo_over_four_macs() {
     uv run exo
     # on node-4 (mac-mini-m4-pro-64gb), in exo's folder
     uv run exo
-    # then on any of them; <model> is the MLX repository, such as mlx-community/...
+    # then on any of them; the plan is for 8,192 tokens of context, for which exo has no option
+    # <model> is the MLX repository, such as mlx-community/...
     curl -X POST http://localhost:52415/place_instance -H 'Content-Type: application/json' \
       -d '{"model_id": "<model>", "sharding": "Pipeline", "instance_meta": "MlxRing", "min_nodes": 4}'
     "#);

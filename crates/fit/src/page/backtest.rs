@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::Page;
 use super::doc::{Block, Cell, Doc, Figure, Row, Section, Table};
-use super::format::{brief, fine_percent, sentence, thousands};
+use super::format::{brief, count, fine_percent, sentence, thousands};
 
 /// Facts that a prediction needs, by the names that refusals have for them.
 const COLUMNS: [&str; 7] = [
@@ -131,18 +131,23 @@ impl Page for BacktestPage {
 
 /// The accuracy in two sentences, and how uneven it is.
 pub(super) fn answer(page: &BacktestPage) -> Vec<String> {
-    let words = |name: &str, it: &Accuracy| {
+    let words = |(name, it): (&str, &Accuracy)| {
         format!(
-            "{name}: median error {} and 90th percentile {} over {} rows; the 80 % interval holds {} of them.",
+            "{}: median error {} and 90th percentile {} over {}; the 80 % interval holds {} of them.",
+            sentence(name).trim_end_matches('.'),
             fine_percent(it.median_ape),
             fine_percent(it.p90_ape),
-            rows_of(it),
+            if it.of > it.n {
+                format!("{} rows", rows_of(it))
+            } else {
+                count(it.n, "row")
+            },
             fine_percent(it.coverage_80)
         )
     };
-    let mut answer = vec![words("Decode", &page.decode)];
-    if page.prefill.n > 0 {
-        answer.push(words("Prefill", &page.prefill));
+    let mut answer: Vec<String> = predicted(page).map(words).collect();
+    if answer.is_empty() {
+        answer.push("None of the rows is predicted.".into());
     }
     if let Some([least, most]) = extremes(page) {
         answer.push(format!(
@@ -150,6 +155,12 @@ pub(super) fn answer(page: &BacktestPage) -> Vec<String> {
         ));
     }
     answer
+}
+
+/// The rates of which rows are predicted.
+fn predicted(page: &BacktestPage) -> impl Iterator<Item = (&'static str, &Accuracy)> {
+    let rates = [("decode", &page.decode), ("prefill", &page.prefill)];
+    rates.into_iter().filter(|(_, it)| it.n > 0)
 }
 
 /// Rows of a group, from which on its share in the interval says something.
@@ -187,33 +198,29 @@ pub(super) fn uneven(page: &BacktestPage) -> Option<Block> {
 
 /// How wrong it is, and on how many rates.
 pub(super) fn figures(test: &BacktestPage) -> Vec<Figure> {
-    let error = |name: &str, it: &Accuracy| {
+    let error = |(name, it): (&str, &Accuracy)| {
         Figure::new(
-            name,
+            format!("Error of {name}"),
             fine_percent(it.median_ape),
             format!("median; 90th percentile {}", fine_percent(it.p90_ape)),
         )
     };
-    vec![
-        error("Error of decode", &test.decode),
-        error("Error of prefill", &test.prefill),
-        Figure::new(
-            "In the 80 % interval",
-            fine_percent(test.decode.coverage_80),
-            format!(
-                "of decode, {} of prefill",
-                fine_percent(test.prefill.coverage_80)
-            ),
+    let mut figures: Vec<Figure> = predicted(test).map(error).collect();
+    let mut held = predicted(test).map(|(name, it)| (name, fine_percent(it.coverage_80)));
+    if let Some((name, share)) = held.next() {
+        let others = held.map(|(name, share)| format!(", {share} of {name}"));
+        let note = format!("of {name}{}", others.collect::<String>());
+        figures.push(Figure::new("In the 80 % interval", share, note));
+    }
+    figures.push(Figure::new(
+        "Measured rates",
+        thousands((test.decode.of + test.prefill.of) as i64),
+        format!(
+            "{} predicted, each by a fit that has not seen its chip",
+            thousands((test.decode.n + test.prefill.n) as i64)
         ),
-        Figure::new(
-            "Measured rates",
-            thousands((test.decode.of + test.prefill.of) as i64),
-            format!(
-                "{} predicted, each by a fit that has not seen its chip",
-                thousands((test.decode.n + test.prefill.n) as i64)
-            ),
-        ),
-    ]
+    ));
+    figures
 }
 
 /// `478 of 536`: the rows that are predicted, of those that state the rate.
@@ -228,6 +235,7 @@ fn rows_of(it: &Accuracy) -> String {
 
 pub(super) fn accuracy(page: &BacktestPage) -> Table {
     let rows = [("decode", page.decode), ("prefill", page.prefill)];
+    let rows = rows.into_iter().filter(|(_, it)| it.of > 0);
     let titles = [
         "Rate",
         ">Rows",
@@ -235,22 +243,22 @@ pub(super) fn accuracy(page: &BacktestPage) -> Table {
         ">90th percentile",
         ">In the 80 % interval",
     ];
-    Table::new("Errors of all rows of one node", &titles).rows(rows.into_iter().map(
-        |(name, it)| {
-            let mut cells = vec![Cell::text(name)];
-            cells.extend(numbers(&it));
-            Row::new(cells)
-        },
-    ))
+    Table::new("Errors of all rows of one node", &titles).rows(rows.map(|(name, it)| {
+        let mut cells = vec![Cell::text(name)];
+        cells.extend(numbers(&it));
+        Row::new(cells)
+    }))
 }
 
 fn numbers(it: &Accuracy) -> Vec<Cell> {
-    vec![
-        Cell::text(rows_of(it)),
-        Cell::text(fine_percent(it.median_ape)),
-        Cell::text(fine_percent(it.p90_ape)),
-        Cell::text(fine_percent(it.coverage_80)),
-    ]
+    let shares = [it.median_ape, it.p90_ape, it.coverage_80];
+    let shares = shares.map(|share| match it.n {
+        0 => Cell::text("–"),
+        _ => Cell::text(fine_percent(share)),
+    });
+    let mut cells = vec![Cell::text(rows_of(it))];
+    cells.extend(shares);
+    cells
 }
 
 /// The groups, a heading and a table for each kind of them.
@@ -346,3 +354,6 @@ fn refused(page: &BacktestPage) -> Table {
         },
     ))
 }
+
+#[cfg(test)]
+mod tests;
