@@ -57,12 +57,20 @@ pub(super) fn meaning(tier: Tier) -> String {
 
 /// What the cluster's own cost is, where there is one.
 pub(super) fn cluster_cost(head: &Head) -> Option<Block> {
-    let unmeasured = head.effective_ledger.last()?;
+    let cost = head.effective_ledger.last()?;
+    // A measurement says how much it is; nothing stands for what is unknown.
+    let put_at = if cost.item.starts_with("unmeasured") {
+        format!(
+            "The cluster's own cost is put at {} of the limit in all, as published figures are 10–15 %. What of it is not known by name stands as '{}'; a measurement on these machines (--cluster-cost) takes its place.",
+            short_percent(CLUSTER_SHARE),
+            cost.item,
+        )
+    } else {
+        "The cluster's own cost is what it was measured to be on these machines.".to_owned()
+    };
     (head.nodes.len() > 1).then(|| {
         Block::text(format!(
-            "The cluster's own cost is put at {} of the limit in all, as published figures are 10–15 %. What of it is not known by name stands as '{}'; a measurement on these machines (--cluster-cost) takes its place. It is charged only where several nodes share a model: a model on one node alone pays none of it. The KV cache, compute buffers and runtime are no part of it: they are in each model's working set, so that nothing is counted twice.",
-            short_percent(CLUSTER_SHARE),
-            unmeasured.item,
+            "{put_at} It is charged only where several nodes share a model: a model on one node alone pays none of it. The KV cache, compute buffers and runtime are no part of it: they are in each model's working set, so that nothing is counted twice."
         ))
     })
 }
