@@ -7,9 +7,15 @@ use proptest::prelude::*;
 use super::*;
 use crate::model::Format;
 
+/// The line of the last measured row that these tests know; later ones may be of their settings.
+const LAST_LINE: usize = 571;
+
 fn catalog() -> &'static Catalog {
-    static CATALOG: LazyLock<Catalog> =
-        LazyLock::new(|| Catalog::embedded().expect("the embedded catalog is sound"));
+    static CATALOG: LazyLock<Catalog> = LazyLock::new(|| {
+        let mut catalog = Catalog::embedded().expect("the embedded catalog is sound");
+        catalog.measurements.retain(|row| row.line <= LAST_LINE);
+        catalog
+    });
     &CATALOG
 }
 

@@ -40,8 +40,10 @@ fn shown(page: &impl Page, catalog: &Catalog) -> String {
     for line in text.lines().filter(|line| !line.contains("https://")) {
         assert!(line.chars().count() <= WIDTH, "{line}");
     }
+    // The models' own day is no longer the catalog's after a later entry.
     text.replace(env!("CARGO_PKG_VERSION"), "VERSION")
         .replace(&catalog.date(), "DATE")
+        .replace(&catalog.models[0].date, "DATE")
 }
 
 #[test]
