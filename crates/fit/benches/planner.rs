@@ -206,6 +206,7 @@ fn model(layers: u32, weights_gb: u64) -> Model {
             format: Format::Gguf,
             bits_per_weight: 4.8,
             weights: Weights {
+                head_type: None,
                 embedding_bytes: bytes,
                 head_bytes: bytes,
                 tied: false,

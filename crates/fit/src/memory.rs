@@ -4,6 +4,7 @@ mod cache;
 mod compute;
 pub(crate) mod runtime;
 mod stage;
+mod weights;
 
 use std::ops::Range;
 
@@ -13,7 +14,9 @@ pub(crate) use cache::cells;
 pub use cache::{kv_bytes, layer_kv_bytes, layer_state_bytes, state_bytes};
 pub use compute::compute_bytes;
 pub use runtime::{Overhead, runtime_bytes};
-pub use stage::{StageBytes, stage, weight_bytes};
+pub use stage::{StageBytes, stage};
+pub(crate) use weights::end_bytes;
+pub use weights::{Backend, Cpu, Runner, weight_bytes};
 
 /// How a model is asked to run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

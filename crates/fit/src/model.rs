@@ -1,6 +1,7 @@
 //! Models as the planner sees them: layers with an attention kind and parameter counts, and
 //! quantizations with the bytes of each layer.
 
+use brigade_gguf::GgmlType;
 use serde::{Deserialize, Serialize};
 
 pub mod config;
@@ -197,6 +198,9 @@ pub struct Weights {
     pub head_bytes: u64,
     /// Whether the last stage needs the embedding as its head.
     pub tied: bool,
+    /// The type of the matrix that is the head, where it is one of ggml's.
+    #[serde(skip)]
+    pub head_type: Option<GgmlType>,
     /// What every stage needs (`RoPE` factors).
     pub shared_bytes: u64,
     /// The layers, in order.
@@ -243,8 +247,8 @@ impl Weights {
         layers.chain(outside).fold(0, u64::saturating_add)
     }
 
-    /// Tensors of a stage with these layers (half-open, from 0): the first stage has the
-    /// embedding, the last one the head; a tied embedding lies on both.
+    /// Tensors of the files of a stage with these layers (half-open, from 0): the first stage has
+    /// the embedding, the last one the head; a tied embedding lies on both.
     pub fn stage(&self, layers: std::ops::Range<usize>) -> u64 {
         let (first, last) = (layers.start == 0, layers.end == self.layers.len());
         let blocks = self

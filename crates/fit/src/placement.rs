@@ -32,7 +32,7 @@ pub(crate) use time::{PROMPT, Timing};
 
 use crate::FitError;
 use crate::cluster::{Cluster, Link, Links};
-use crate::memory::Load;
+use crate::memory::{Backend, Load};
 use crate::model::{Model, Quantization};
 use crate::speed::Speed;
 
@@ -241,8 +241,8 @@ impl<'a> Field<'a> {
             .iter()
             .flat_map(|host| &host.pools)
             .fold(0, |sum, pool| sum.saturating_add(pool.effective_bytes));
-        // Nothing is held in less than all of it takes.
-        let least = self.costs.stage(0, self.costs.layers) as f64 / all.max(1) as f64;
+        // Nothing is held in less than all of it takes, each tensor once at most: on a GPU.
+        let least = self.costs.stage(0, self.costs.layers, Backend::Gpu) as f64 / all.max(1) as f64;
         let mut share = least * 1.05;
         let first = loop {
             match try_at(share) {

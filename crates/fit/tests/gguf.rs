@@ -382,12 +382,39 @@ fn bytes_and_parameters_are_those_of_the_tensors() {
         let norm = 64 * 4;
         let head = if tied { norm } else { norm + 64 * 288 * 4 };
         assert_eq!(quant.weights.head_bytes, head, "{name}");
+        assert_eq!(quant.weights.head_type, Some(GgmlType::F32), "{name}");
         for (layer, bytes) in model.layers.iter().zip(&quant.weights.layers) {
             assert_eq!(layer.expert_params * 4, bytes.experts, "{name}");
             let dense = layer.attention_params + layer.dense_params;
             assert_eq!(dense * 4, bytes.dense, "{name}");
         }
     }
+}
+
+#[test]
+fn embeddings_of_layers_are_no_part_of_a_tied_head() {
+    let tiny = parse(TinyModel::gemma3(6).to_bytes());
+    let mut builder = Builder::new();
+    for (key, value) in tiny.header().metadata() {
+        builder.set_ref(key, value);
+    }
+    let zeros = |name: &str, dims: &[u64]| NewTensor {
+        name: name.to_owned(),
+        dims: dims.to_vec(),
+        ggml_type: GgmlType::F32,
+        data: TensorData::Zeros,
+    };
+    for tensor in tiny.tensors() {
+        builder.tensor(zeros(tensor.info.name(), tensor.info.dims()));
+    }
+    builder.tensor(zeros("per_layer_token_embd.weight", &[6 * 8, 288]));
+    builder.tensor(zeros("per_layer_model_proj.weight", &[64, 6 * 8]));
+    let gguf = parse(to_bytes(builder));
+    let model = Model::from_gguf(&gguf, "tiny").unwrap();
+    let weights = &model.quants[0].weights;
+    assert_eq!(weights.embedding_bytes, 64 * 288 * 4);
+    assert_eq!(weights.shared_bytes, 6 * 8 * (288 + 64) * 4);
+    assert_eq!(weights.total(), gguf.tensor_bytes());
 }
 
 #[test]

@@ -1,15 +1,22 @@
 //! Ledgers add up, and ask for no less where more is asked of them, whatever the model.
 
 use brigade_fit::memory::{
-    KvType, Load, compute_bytes, kv_bytes, layer_kv_bytes, layer_state_bytes, stage, state_bytes,
-    weight_bytes,
+    Backend, Cpu, KvType, Load, Runner, compute_bytes, kv_bytes, layer_kv_bytes, layer_state_bytes,
+    stage, state_bytes, weight_bytes,
 };
 use brigade_fit::model::{
     Attention, Exactness, Format, Layer, LayerBytes, Model, Quantization, Weights,
 };
+use brigade_fit::program::Program;
+use brigade_gguf::GgmlType;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
+
+const STAGE: Runner = Runner {
+    program: Program::Brigade,
+    backend: Backend::Cpu(Cpu::X86),
+};
 
 /// Numbers of any size, mostly ordinary ones.
 fn any_size() -> impl Strategy<Value = u32> {
@@ -79,6 +86,7 @@ fn any_model() -> impl Strategy<Value = Model> {
             embedding_bytes: bytes[0],
             head_bytes: bytes[1],
             tied,
+            head_type: None,
             shared_bytes: bytes[2],
             layers: layer_bytes,
             types: Vec::new(),
@@ -138,9 +146,9 @@ proptest! {
     fn ledgers_add_up(model in any_model(), load in any_load(), runtime in any::<u64>()) {
         let quant = &model.quants[0];
         let count = model.layers.len() as u32;
-        let bytes = stage(&model, quant, 0..count, &load, runtime).unwrap();
+        let bytes = stage(&model, quant, 0..count, &load, STAGE, runtime).unwrap();
         prop_assert_eq!(bytes.total(), sum(bytes.items().iter().map(|item| item.bytes)));
-        prop_assert_eq!(bytes.weights, weight_bytes(quant, 0..count));
+        prop_assert_eq!(bytes.weights, weight_bytes(&model, quant, 0..count, STAGE));
         prop_assert_eq!(bytes.runtime, runtime);
         prop_assert_eq!(bytes.compute, compute_bytes(&model, 0..count, &load));
     }
@@ -169,7 +177,7 @@ proptest! {
         more in any::<[u32; 3]>(),
     ) {
         let count = model.layers.len() as u32;
-        let of = |load: &Load| stage(&model, &model.quants[0], 0..count, load, 0).unwrap();
+        let of = |load: &Load| stage(&model, &model.quants[0], 0..count, load, STAGE, 0).unwrap();
         let before = of(&load);
         let context = load.context.saturating_add(more[0]);
         let after = of(&Load { context, ..load });
@@ -216,12 +224,12 @@ fn stages_that_do_not_exist_are_refused() {
     let load = any_load().new_tree(&mut runner).unwrap().current();
     let count = model.layers.len() as u32;
     for layers in [0..0, 0..count + 1, count..count, u32::MAX - 1..u32::MAX] {
-        let error = stage(&model, &model.quants[0], layers.clone(), &load, 0).unwrap_err();
+        let error = stage(&model, &model.quants[0], layers.clone(), &load, STAGE, 0).unwrap_err();
         assert!(error.to_string().contains("layers"), "{layers:?}: {error}");
     }
     let mut quant = model.quants[0].clone();
     quant.weights.layers.push(LayerBytes::default());
-    let error = stage(&model, &quant, 0..count, &load, 0).unwrap_err();
+    let error = stage(&model, &quant, 0..count, &load, STAGE, 0).unwrap_err();
     assert!(error.to_string().contains("the model"), "{error}");
 }
 
@@ -231,6 +239,112 @@ fn with(attention: Attention) -> Layer {
         attention_params: 0,
         dense_params: 0,
         expert_params: 0,
+    }
+}
+
+/// An embedding of 100 bytes, a head of 10 (a norm of 10 where it is tied), three layers of 1 each.
+#[test]
+fn tensors_outside_the_layers_are_counted_where_they_lie() {
+    let mut runner = TestRunner::deterministic();
+    let mut model = any_model().new_tree(&mut runner).unwrap().current();
+    model.vocab = 32_000;
+    let types = |name: &str| GgmlType::all().find(|of| of.name() == name);
+    let mut held = |program, backend, tied, head: &str, vocab| {
+        model.vocab = vocab;
+        let quant = &mut model.quants[0];
+        quant.weights = Weights {
+            embedding_bytes: 100,
+            head_bytes: 10,
+            tied,
+            head_type: types(head),
+            shared_bytes: 0,
+            layers: vec![
+                LayerBytes {
+                    dense: 1,
+                    experts: 0
+                };
+                3
+            ],
+            types: Vec::new(),
+        };
+        let runner = Runner { program, backend };
+        let quant = &model.quants[0];
+        [0..3, 0..1, 1..2, 2..3].map(|layers| weight_bytes(&model, quant, layers, runner))
+    };
+    let (x86, arm) = (Backend::Cpu(Cpu::X86), Backend::Cpu(Cpu::Arm));
+    let (brigade, rpc) = (Program::Brigade, Program::LlamaRpc);
+    // The whole model; its first, a middle and its last layer.
+    for (program, backend, tied, head, vocab, bytes) in [
+        // A head in the type of the file is looked up and multiplied with as it is.
+        (brigade, x86, true, "Q6_K", 32_000, [113, 1, 1, 111]),
+        (brigade, x86, false, "Q6_K", 32_000, [113, 1, 1, 11]),
+        (brigade, x86, true, "Q8_0", 32_000, [113, 1, 1, 111]),
+        (brigade, x86, true, "", 32_000, [113, 1, 1, 111]),
+        // A repacked one is not: the last stage's file has one tensor for both, tied or not.
+        (brigade, x86, true, "Q4_0", 32_000, [213, 1, 1, 221]),
+        (brigade, x86, false, "Q4_K", 32_000, [113, 1, 1, 21]),
+        (brigade, arm, true, "Q6_K", 32_000, [213, 1, 1, 221]),
+        (brigade, arm, false, "Q8_0", 32_000, [113, 1, 1, 21]),
+        // Rows that do not come in eights, or in fours, stay as they are.
+        (brigade, x86, true, "Q4_0", 50_257, [113, 1, 1, 111]),
+        (brigade, x86, true, "Q4_0", 32_004, [113, 1, 1, 111]),
+        (brigade, arm, true, "Q4_0", 32_004, [213, 1, 1, 221]),
+        // A GPU has what it computes; a memory that it shares has what is looked up, too.
+        (brigade, Backend::Gpu, true, "F16", 32_000, [113, 1, 1, 111]),
+        (brigade, Backend::Gpu, false, "F16", 32_000, [13, 1, 1, 11]),
+        (
+            brigade,
+            Backend::UnifiedGpu,
+            true,
+            "F16",
+            32_000,
+            [213, 1, 1, 221],
+        ),
+        (
+            brigade,
+            Backend::UnifiedGpu,
+            false,
+            "F16",
+            32_000,
+            [113, 1, 1, 21],
+        ),
+        (
+            brigade,
+            Backend::CpuBesideGpu,
+            true,
+            "Q4_0",
+            32_000,
+            [113, 101, 1, 111],
+        ),
+        // RPC servers get what they compute, and nothing anew; the rest is the coordinator's.
+        (rpc, x86, true, "Q4_0", 32_000, [213, 101, 1, 111]),
+        (
+            rpc,
+            Backend::UnifiedGpu,
+            false,
+            "F16",
+            32_000,
+            [113, 101, 1, 11],
+        ),
+        (
+            Program::Vllm,
+            Backend::Gpu,
+            false,
+            "",
+            32_000,
+            [113, 101, 1, 11],
+        ),
+        (
+            Program::Exo,
+            Backend::UnifiedGpu,
+            true,
+            "",
+            32_000,
+            [113, 101, 1, 111],
+        ),
+    ] {
+        let what = format!("{program:?} {backend:?} {tied} {head} {vocab}");
+        assert_eq!(held(program, backend, tied, head, vocab), bytes, "{what}");
     }
 }
 

@@ -72,8 +72,7 @@ impl Compare<'_> {
         let field = self.field()?;
         let host = &field.hosts[0];
         let pool = &self.cluster.nodes[0].machine.pools[0];
-        let layers = field.costs.layers;
-        let share = field.costs.stage(0, layers) / count as u64 + host.runtime_bytes(0);
+        let share = field.costs.all_once() / count as u64 + host.runtime_bytes(0);
         let used = share as f64 / host.pools[0].effective_bytes.max(1) as f64;
         let setting = Setting {
             model: self.model,
@@ -147,8 +146,7 @@ impl Compare<'_> {
             else {
                 continue;
             };
-            let share =
-                field.costs.stage(0, field.costs.layers) / count as u64 + host.runtime_bytes(first);
+            let share = field.costs.all_once() / count as u64 + host.runtime_bytes(first);
             let effective = host.pools[first].effective_bytes.max(1);
             return Ok(Some(Way {
                 alternative: Alternative {

@@ -205,7 +205,7 @@ fn llama_server_over_four_macs() {
     # on node-4 (mac-mini-m4-pro-64gb)
     llama-server --model <d-Q4_K_M.gguf> \
       --rpc '<address of node-1>:50052,<address of node-2>:50052,<address of node-3>:50052' \
-      --split-mode layer --tensor-split 20,20,20,21 \
+      --split-mode layer --tensor-split 21,21,21,18 \
       --n-gpu-layers 81 --ctx-size 8192 --parallel 1 --ubatch-size 512 \
       --flash-attn on --cache-type-k q8_0 --cache-type-v q8_0
     "#);
@@ -219,7 +219,7 @@ fn llama_server_with_experts_in_ram() {
     # on node-1 (1x-rtx-3090)
     llama-server --model <e-Q4_K_M.gguf> \
       --n-gpu-layers 49 --ctx-size 8192 --parallel 1 --ubatch-size 512 \
-      --flash-attn on --cache-type-k q8_0 --cache-type-v q8_0 --n-cpu-moe 38
+      --flash-attn on --cache-type-k q8_0 --cache-type-v q8_0 --n-cpu-moe 37
     "#);
 }
 

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use serde::Serialize;
 
-use super::{Item, Load, compute_bytes, kv_bytes, state_bytes};
+use super::{Item, Load, Runner, compute_bytes, kv_bytes, state_bytes, weight_bytes};
 use crate::FitError;
 use crate::model::{Layer, Model, Quantization};
 
@@ -63,24 +63,17 @@ pub fn stage(
     quant: &Quantization,
     layers: Range<u32>,
     load: &Load,
+    runner: Runner,
     runtime_bytes: u64,
 ) -> Result<StageBytes, FitError> {
     let own = layers_of(model, quant, &layers)?;
     Ok(StageBytes {
-        weights: weight_bytes(quant, layers.clone()),
+        weights: weight_bytes(model, quant, layers.clone(), runner),
         kv: kv_bytes(own, load),
         state: state_bytes(own, load),
         compute: compute_bytes(model, layers, load),
         runtime: runtime_bytes,
     })
-}
-
-/// Bytes of a stage's tensors: the first one's embedding and the last one's head, both where
-/// they are one tensor.
-pub fn weight_bytes(quant: &Quantization, layers: Range<u32>) -> u64 {
-    quant
-        .weights
-        .stage(layers.start as usize..layers.end as usize)
 }
 
 fn layers_of<'a>(

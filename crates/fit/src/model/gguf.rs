@@ -47,6 +47,7 @@ impl Model {
             embedding_bytes: 0,
             head_bytes: 0,
             tied: gguf.tensor("output.weight").is_none(),
+            head_type: gguf.tensor(head(gguf)).map(|head| head.info.ggml_type()),
             shared_bytes: 0,
             layers: vec![LayerBytes::default(); count],
             types: types(gguf, count),
@@ -93,11 +94,7 @@ impl Model {
 
 /// The types of the tensors, the vectors and the routed experts of which stand for themselves.
 fn types(gguf: &brigade_gguf::Model, layers: usize) -> Vec<TypeBytes> {
-    let head = if gguf.tensor("output.weight").is_some() {
-        "output.weight"
-    } else {
-        "token_embd.weight"
-    };
+    let head = head(gguf);
     let mut types: Vec<TypeBytes> = Vec::new();
     for tensor in gguf.tensors() {
         let info = tensor.info;
@@ -132,6 +129,15 @@ fn types(gguf: &brigade_gguf::Model, layers: usize) -> Vec<TypeBytes> {
     types
 }
 
+/// Name of the tensor that is the head.
+fn head(gguf: &brigade_gguf::Model) -> &'static str {
+    if gguf.tensor("output.weight").is_some() {
+        "output.weight"
+    } else {
+        "token_embd.weight"
+    }
+}
+
 /// Counts a tensor where it lies; gives its elements if that is outside the layers.
 fn place(tensor: ModelTensor<'_>, layers: &mut [Layer], weights: &mut Weights) -> u64 {
     let info = tensor.info;
@@ -143,7 +149,10 @@ fn place(tensor: ModelTensor<'_>, layers: &mut [Layer], weights: &mut Weights) -
     let Some((index, name)) = info.block() else {
         let sum = match info.name() {
             name if name.starts_with("output") => &mut weights.head_bytes,
-            name if name.starts_with("rope") => &mut weights.shared_bytes,
+            // Factors of positions, and embeddings that layers add for themselves.
+            name if name.starts_with("rope") || name.starts_with("per_layer") => {
+                &mut weights.shared_bytes
+            }
             _ => &mut weights.embedding_bytes,
         };
         add(sum, info.bytes());

@@ -266,6 +266,7 @@ impl Mix {
             embedding_bytes: outer(&parts.embedding),
             head_bytes: parts.head.iter().map(outer).sum(),
             tied: parts.tied,
+            head_type: self.head.for_row(parts.embedding.row).ggml,
             shared_bytes: parts.shared.iter().map(outer).sum(),
             layers: all,
             types: Vec::new(),

@@ -202,7 +202,7 @@ fn ledger() -> Section {
     let pairs = [
         (
             "weights",
-            "the sum of a stage's tensors. The first stage has the embedding, the last one the head; where they are tied, both have it",
+            "the sum of a stage's tensors. The last stage has the head: twice where llama.cpp lays it out anew for the CPU, or where a GPU shares the memory with it; the embedding lies in system memory where a model is whole, and in a file beside Brigade's first stage. Other programs have the embedding on the first stage",
         ),
         (
             "KV cache",

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use super::cuts::Cuts;
 use crate::FitError;
-use crate::memory::{self, Load};
+use crate::memory::{self, Backend, Load, Runner};
 use crate::model::{Attention, Layer, Model, Quantization};
 use crate::program::Program;
 use crate::speed::classes::Traits;
@@ -137,21 +137,37 @@ impl<'a> Costs<'a> {
     }
 
     /// Working set of these layers as a stage, without what the runtime takes.
-    pub(crate) fn stage(&self, start: u32, end: u32) -> u64 {
+    pub(crate) fn stage(&self, start: u32, end: u32, on: Backend) -> u64 {
+        self.run_by(start, end, self.runner(on))
+    }
+
+    /// Working set of all layers where each tensor is held once, as by programs that share out
+    /// the tensors, without what the runtime takes.
+    pub(crate) fn all_once(&self) -> u64 {
+        let runner = Runner {
+            program: Program::Vllm,
+            backend: Backend::Gpu,
+        };
+        self.run_by(0, self.layers, runner)
+    }
+
+    fn run_by(&self, start: u32, end: u32, runner: Runner) -> u64 {
         let weights = &self.quant.weights;
-        let last = end == self.layers;
-        let mut sum = between(&self.shape.dense, start, end)
+        let ends = memory::end_bytes(self.model, weights, start..end, runner);
+        between(&self.shape.dense, start, end)
             .saturating_add(self.experts(start, end))
             .saturating_add(between(&self.cache, start, end))
             .saturating_add(weights.shared_bytes)
-            .saturating_add(self.compute_bytes(start, end));
-        if start == 0 || (last && weights.tied) {
-            sum = sum.saturating_add(weights.embedding_bytes);
+            .saturating_add(ends)
+            .saturating_add(self.compute_bytes(start, end))
+    }
+
+    /// Who runs a stage that this computes.
+    pub(crate) fn runner(&self, backend: Backend) -> Runner {
+        Runner {
+            program: self.program,
+            backend,
         }
-        if last {
-            sum = sum.saturating_add(weights.head_bytes);
-        }
-        sum
     }
 
     /// Compute buffers of a stage. They depend on which kinds of layers it has and on whether it

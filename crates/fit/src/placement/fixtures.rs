@@ -209,6 +209,7 @@ pub(crate) fn quant(
             embedding_bytes: table_bytes,
             head_bytes: table_bytes,
             tied: false,
+            head_type: None,
             shared_bytes: 0,
             layers,
             types: Vec::new(),

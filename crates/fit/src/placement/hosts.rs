@@ -7,6 +7,7 @@ use super::{COMFORTABLE, Packing, Part, Speed};
 use crate::FitError;
 use crate::effective::{self, Effective};
 use crate::machine::{Machine, PoolKind};
+use crate::memory::Backend;
 
 /// A node's machine with what it leaves to a model.
 #[derive(Clone)]
@@ -14,6 +15,7 @@ pub(crate) struct Host<'a> {
     pub(crate) machine: &'a Machine,
     pub(crate) pools: Vec<Effective>,
     runtime: Vec<u64>,
+    backends: Vec<Backend>,
     gpus: Vec<usize>,
     ram: Option<usize>,
 }
@@ -50,6 +52,7 @@ impl<'a> Host<'a> {
                 .iter()
                 .map(|pool| pool.runtime_bytes)
                 .collect(),
+            backends: all.clone().map(|pool| Backend::of(machine, pool)).collect(),
             gpus: all.clone().filter(|index| !is_ram(index)).collect(),
             ram: all.clone().find(is_ram),
         }
@@ -133,7 +136,7 @@ impl<'a> Host<'a> {
 
     fn way(&self, costs: &Costs, start: u32, end: u32, level: Level) -> Option<Way> {
         if let [_] = self.pools[..] {
-            let whole = costs.stage(start, end);
+            let whole = costs.stage(start, end, self.backends[0]);
             let fits = self.runtime[0].saturating_add(whole) <= self.room(0, level);
             let way = match self.ram {
                 Some(_) => Way::Split(end - start),
@@ -154,7 +157,10 @@ impl<'a> Host<'a> {
         let room = self.room(ram, level).checked_sub(self.runtime[ram])?;
         self.experts_apart(costs, start, end, level, room)
             .map(Way::ExpertsApart)
-            .or_else(|| (costs.stage(start, rest) <= room).then_some(Way::Split(rest - start)))
+            .or_else(|| {
+                (costs.stage(start, rest, self.backends[ram]) <= room)
+                    .then_some(Way::Split(rest - start))
+            })
     }
 
     /// The GPUs hold all layers, system memory the experts of as few as it takes.
@@ -199,7 +205,7 @@ impl<'a> Host<'a> {
             let fits = |dropped: u32| {
                 let from = start + dropped;
                 let elsewhere = costs.experts(from.min(own_experts), own_experts.min(until));
-                from == until || costs.stage(from, until) - elsewhere <= room
+                from == until || costs.stage(from, until, self.backends[pool]) - elsewhere <= room
             };
             let from = start + least(until - start, fits).unwrap_or(until - start);
             if from < until {
@@ -225,7 +231,8 @@ impl<'a> Host<'a> {
                 let Range { start, end } = part.layers;
                 let elsewhere =
                     costs.experts(start.min(apart), apart.min(end).max(start.min(apart)));
-                let bytes = costs.stage(start, end) - elsewhere + self.runtime[part.pool];
+                let whole = costs.stage(start, end, self.backends[part.pool]);
+                let bytes = whole - elsewhere + self.runtime[part.pool];
                 (part.pool, bytes)
             })
             .collect();
@@ -277,6 +284,11 @@ impl<'a> Host<'a> {
 
     pub(crate) fn runtime_bytes(&self, pool: usize) -> u64 {
         self.runtime[pool]
+    }
+
+    /// What computes on a pool.
+    pub(crate) fn backend(&self, pool: usize) -> Backend {
+        self.backends[pool]
     }
 
     /// The pool of system memory.

@@ -1,5 +1,7 @@
 //! What a plan's nodes hold, item by item.
 
+use std::ops::Range;
+
 use super::hosts::Host;
 use super::{Field, Plan, PlanStage};
 use crate::FitError;
@@ -17,7 +19,8 @@ impl Field<'_> {
                 layers: stage.map_or(0..0, |stage| stage.layers.clone()),
                 pools: stage.map_or(Ok(Vec::new()), |stage| self.pools(stage))?,
                 disk_bytes: stage.map_or(0, |stage| {
-                    memory::weight_bytes(self.costs.quant, stage.layers.clone())
+                    let Range { start, end } = stage.layers;
+                    self.costs.quant.weights.stage(start as usize..end as usize)
                 }),
             });
         }
@@ -35,6 +38,7 @@ impl Field<'_> {
                 costs.quant,
                 part.layers.clone(),
                 &costs.load,
+                costs.runner(host.backend(part.pool)),
                 host.runtime_bytes(part.pool),
             )?;
             let until = apart.clamp(part.layers.start, part.layers.end);

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::fixtures::*;
 use super::*;
 use crate::machine::{Machine, PoolKind};
-use crate::memory::stage;
+use crate::memory::{Backend, Cpu, stage};
 use crate::model::Attention;
 use brute::best_by_trying_all;
 
@@ -131,8 +131,11 @@ proptest! {
         let costs = Costs::new(&model, &model.quants[0], load(context)).unwrap();
         let start = start.min(layers - 1);
         let end = (start + len).min(layers);
-        let whole = stage(&model, &model.quants[0], start..end, &load(context), 0).unwrap();
-        prop_assert_eq!(costs.stage(start, end), whole.total());
+        for backend in [Backend::Cpu(Cpu::X86), Backend::CpuBesideGpu, Backend::UnifiedGpu, Backend::Gpu] {
+            let runner = costs.runner(backend);
+            let whole = stage(&model, &model.quants[0], start..end, &load(context), runner, 0).unwrap();
+            prop_assert_eq!(costs.stage(start, end, backend), whole.total());
+        }
     }
 
     #[test]
@@ -172,8 +175,9 @@ fn identical_nodes_share_evenly() {
             .unwrap()
             .unwrap();
         let counts: Vec<usize> = plan.stages.iter().map(|stage| stage.layers.len()).collect();
+        // The last one has the head, twice: as much as two layers.
         assert!(
-            counts.iter().max().unwrap() - counts.iter().min().unwrap() <= 3,
+            counts.iter().max().unwrap() - counts.iter().min().unwrap() <= 4,
             "{objective:?} {counts:?}"
         );
     }

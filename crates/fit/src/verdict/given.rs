@@ -106,7 +106,7 @@ pub fn assess_given(
                     "Layers {} to {} take {:.2} GB, and {} has {:.2} GB for models.",
                     layers.start,
                     layers.end.saturating_sub(1),
-                    field.costs.stage(layers.start, layers.end) as f64 / 1e9,
+                    field.costs.stage(layers.start, layers.end, host.backend(0)) as f64 / 1e9,
                     cluster.nodes[*node].name,
                     room as f64 / 1e9
                 ));
