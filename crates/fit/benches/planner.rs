@@ -2,6 +2,8 @@
 //! what counts is how many there are and how much they differ.
 
 use std::hint::black_box;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use brigade_fit::FitError;
@@ -22,8 +24,9 @@ use brigade_fit::verdict::{Ask, Detail, assess, plan};
 /// Runs of each; the median is shown.
 const RUNS: usize = 9;
 
-fn main() {
+fn main() -> ExitCode {
     whole_catalog();
+    real_machines();
     let models: Vec<Model> = (0..60)
         .map(|index| model(20 + 2 * (index % 50), 2 + 5 * u64::from(index)))
         .collect();
@@ -64,6 +67,11 @@ fn main() {
             });
         }
     }
+    if FAILED.load(Ordering::Relaxed) {
+        println!("something took longer than it may");
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
 }
 
 /// What `brigade fit --on` does, from the embedded files to the text of the page.
@@ -90,6 +98,43 @@ fn whole_catalog() {
     }
 }
 
+/// Machines of the catalog that differ in everything, with the speeds that are in use.
+fn real_machines() {
+    let Ok(catalog) = Catalog::embedded() else {
+        return;
+    };
+    let eight = "mac-studio-m3-ultra-256gb + pc-dual-rtx-3090-64gb + strix-halo-128gb \
+                 + mac-mini-m4-pro-64gb + pc-rtx-5090-96gb + dgx-spark-128gb \
+                 + mac-mini-m4-pro-48gb + macbook-pro-m4-max-128gb, link=10gbe";
+    let cluster = catalog.cluster(eight);
+    let model = catalog.model("qwen3-235b-a22b");
+    let (Ok(cluster), Ok(model)) = (cluster, model) else {
+        println!("the catalog has lost what is planned here");
+        FAILED.store(true, Ordering::Relaxed);
+        return;
+    };
+    let speed = SpeedModel::new(&catalog);
+    for objective in [
+        None,
+        Some(Objective::OneStream),
+        Some(Objective::ManyStreams),
+        Some(Objective::LargestContext),
+    ] {
+        let ask = Ask {
+            objective,
+            ..Ask::default()
+        };
+        let aim = objective.map_or("no objective".into(), |aim| format!("{aim:?}"));
+        let name = format!("{aim} on 8 machines of the catalog");
+        report(&name, 50, || {
+            black_box(plan(model, &cluster, &ask, &speed).ok());
+        });
+    }
+}
+
+/// Whether something took longer than it may.
+static FAILED: AtomicBool = AtomicBool::new(false);
+
 fn report(name: &str, most_ms: u64, run: impl Fn()) {
     let mut times: Vec<Duration> = (0..RUNS)
         .map(|_| {
@@ -101,6 +146,9 @@ fn report(name: &str, most_ms: u64, run: impl Fn()) {
     times.sort();
     let median = times[RUNS / 2].as_secs_f64() * 1e3;
     println!("{name:55} {median:8.2} ms (at most {most_ms})");
+    if median > most_ms as f64 {
+        FAILED.store(true, Ordering::Relaxed);
+    }
 }
 
 #[derive(Debug, Clone, Copy)]

@@ -347,11 +347,16 @@ impl Catalog {
                 continue;
             };
             for link in cluster.distinct_links() {
-                if sold.links.is_empty() || sold.links.contains(&link.id) {
+                // A card or an adapter for Ethernet goes into anything.
+                let easy = matches!(
+                    self.link_kind(&link.id),
+                    Some(LinkKind::Ethernet | LinkKind::Wifi) | None
+                );
+                if easy || sold.links.is_empty() || sold.links.contains(&link.id) {
                     continue;
                 }
                 let hint = format!(
-                    "{} is sold with {}, not with {}: an adapter may change that",
+                    "{} is sold with {}, not with {}",
                     sold.machine.name,
                     sold.links.join(", "),
                     link.name

@@ -139,6 +139,9 @@ fn facts(model: &Model) -> Vec<(String, String)> {
     if let Some(repo) = &model.repo {
         facts.push(("weights".into(), repo.clone()));
     }
+    if let Some(note) = &model.note {
+        facts.push(("note".into(), sentence(note)));
+    }
     facts
 }
 

@@ -52,6 +52,8 @@ pub struct VerdictPage {
 pub struct ContextRow {
     /// Tokens in the cache while tokens are generated, or of the prompt.
     pub context: u32,
+    /// Nodes that hold layers at this context.
+    pub nodes: usize,
     /// Tokens a second.
     pub decode_tok_s: Option<Estimate>,
     /// Tokens a second of a prompt that fills the context.
@@ -87,6 +89,7 @@ impl VerdictPage {
             let there = assess(model, cluster, &ask, speed)?;
             by_context.push(ContextRow {
                 context,
+                nodes: words::nodes_used(&there),
                 decode_tok_s: there.decode_tok_s,
                 prefill_tok_s: there.prefill_tok_s,
                 ttft_s: there.ttft_s,
@@ -112,6 +115,7 @@ pub(super) fn sources(model: &Model, quant: &str) -> Vec<String> {
         "Facts of {}: {} ({}).",
         model.name, model.source, model.date
     )];
+    sources.extend(model.note.as_deref().map(sentence));
     if let Some(quant) = model.quants.iter().find(|own| own.name == quant) {
         sources.push(format!(
             "Bytes of {}: {}; {}.",
@@ -379,16 +383,23 @@ fn speed(verdict: &Verdict, by_context: &[ContextRow]) -> Option<Section> {
 
 /// How long prompts take that fill a context.
 fn prompts(by_context: &[ContextRow]) -> Option<Block> {
+    // Where a longer context needs more nodes, they read a prompt together.
+    let several = by_context
+        .windows(2)
+        .any(|pair| pair[0].nodes != pair[1].nodes);
     let rows = by_context.iter().filter_map(|row| {
         let (prefill, first) = (row.prefill_tok_s?, row.ttft_s?);
-        Some(Row::new(vec![
+        let mut cells = vec![
             Cell::text(tokens(row.context)),
             Cell::rate(Some(prefill)),
             Cell::text(format!("{} s", interval(&first))),
-        ]))
+        ];
+        cells.extend(several.then(|| Cell::text(row.nodes.to_string())));
+        Some(Row::new(cells))
     });
     let rows: Vec<Row> = rows.collect();
-    let titles = [">A prompt of", "Prefill, tok/s", "First token after"];
+    let mut titles = vec![">A prompt of", "Prefill, tok/s", "First token after"];
+    titles.extend(several.then_some(">Nodes"));
     let caption = "Prompts by their length, with the 80 % interval";
     (!rows.is_empty()).then(|| Block::Table(Table::new(caption, &titles).rows(rows)))
 }
