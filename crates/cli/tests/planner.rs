@@ -228,7 +228,7 @@ fn pages_for_people() {
         &["plan", "llama-3.3-70b", "--on", QUAD],
         &["fit", "--on", QUAD],
     ] {
-        let other = "Brigade runs GGUF: add --quant Q4_K_M.";
+        let other = "Brigade runs GGUF: add --format gguf.";
         let page = printed(words);
         let page: Vec<&str> = page.split_whitespace().collect();
         assert!(page.join(" ").contains(other), "{words:?}");
@@ -468,18 +468,28 @@ fn checkpoints_that_the_catalog_has_not() {
 fn a_name_of_another_model() {
     let said = |name: &str| brigade(&["fit", name, "--on", QUAD]).stderr;
     assert_eq!(
-        said("qwq-32b"),
-        "'qwq-32b' has the layers and widths of Qwen2.5 32B, whose facts are used\n"
+        said("deepseek-r1-distill-llama-70b"),
+        "'deepseek-r1-distill-llama-70b' has the layers and widths of Llama 3.3 70B, whose facts are used\n"
     );
     assert_eq!(said("llama3.3:70b"), "");
     let emit = |engine: &str| {
         let on = "8x h100-sxm";
-        printed(&["plan", "qwq-32b", "--on", on, "--emit", engine])
+        printed(&[
+            "plan",
+            "deepseek-r1-distill-llama-70b",
+            "--on",
+            on,
+            "--emit",
+            engine,
+        ])
     };
-    assert!(emit("vllm").contains("vllm serve <model> "), "not Qwen2.5");
     assert!(
-        emit("brigade").contains("GGUF files of qwq-32b;"),
-        "not Qwen2.5"
+        emit("vllm").contains("vllm serve <model> "),
+        "not Llama 3.3"
+    );
+    assert!(
+        emit("brigade").contains("GGUF files of deepseek-r1-distill-llama-70b;"),
+        "not Llama 3.3"
     );
 }
 

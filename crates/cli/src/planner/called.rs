@@ -47,8 +47,6 @@ mod tests {
         let catalog = Catalog::embedded().unwrap();
         let is = |name: &str| another(catalog.model(name).unwrap(), name);
         for name in [
-            "qwq-32b",
-            "QwQ 32B",
             "deepseek-r1-distill-llama-70b",
             "Hermes-3-Llama-3.1-8B",
             "qwen2.5-coder:32b",
