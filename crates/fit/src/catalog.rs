@@ -14,6 +14,7 @@ pub mod measurements;
 mod models;
 pub mod named;
 pub mod notes;
+mod ports;
 pub(crate) mod read;
 pub mod runtimes;
 
@@ -27,8 +28,6 @@ use crate::memory::{self, Overhead};
 use crate::model::Model;
 use crate::model::mix::{self, Mix};
 use crate::nearest::nearest;
-use crate::placement::HOP_SOFTWARE_MS;
-use crate::program::Program;
 use crate::speed::fitted::{self, Fitted};
 
 use combos::{Combo, ComboLine};
@@ -203,25 +202,6 @@ impl Catalog {
         machines.find(|machine| machine.machine.id == id)
     }
 
-    /// Links that may join the nodes of a cluster: those that each of them has a port for; between
-    /// machines that are not in the catalog, wires of Ethernet.
-    pub fn links_between(&self, cluster: &Cluster) -> Vec<Link> {
-        let may = |link: &&CatalogLink| {
-            cluster
-                .nodes
-                .iter()
-                .all(|node| match self.machine(&node.machine.id) {
-                    Some(sold) => sold.links.contains(&link.link.id),
-                    None => link.kind == LinkKind::Ethernet,
-                })
-        };
-        let links = self
-            .links
-            .iter()
-            .filter(|link| !matches!(link.kind, LinkKind::Host | LinkKind::Loopback));
-        links.filter(may).map(|link| link.link.clone()).collect()
-    }
-
     /// A combo by its id.
     pub fn combo(&self, id: &str) -> Option<&Combo> {
         self.combos.iter().find(|combo| combo.cluster.id == id)
@@ -325,48 +305,6 @@ impl Catalog {
             .chain(models)
             .chain(limits);
         all.max().cloned().unwrap_or_default()
-    }
-
-    /// What a hop between nodes takes in a program beside the link, in milliseconds: Brigade's own
-    /// as measured, another's as published, else Brigade's.
-    pub fn hop_software_ms(&self, program: Program) -> f64 {
-        let mut runtimes = self.runtimes.iter();
-        let runtime = runtimes.find(|runtime| runtime.id == program.id());
-        runtime
-            .and_then(|runtime| runtime.hop_ms)
-            .unwrap_or(HOP_SOFTWARE_MS)
-    }
-
-    /// Links that were asked for between machines which have no port for them, as sold, a sentence
-    /// each.
-    pub fn missing_ports(&self, cluster: &Cluster) -> Vec<String> {
-        let mut said = Vec::new();
-        for node in cluster.nodes.iter().filter(|_| cluster.nodes.len() > 1) {
-            let mut sold = self.machines.iter();
-            let Some(sold) = sold.find(|sold| sold.machine.id == node.machine.id) else {
-                continue;
-            };
-            for link in cluster.distinct_links() {
-                // A card or an adapter for Ethernet goes into anything.
-                let easy = matches!(
-                    self.link_kind(&link.id),
-                    Some(LinkKind::Ethernet | LinkKind::Wifi) | None
-                );
-                if easy || sold.links.is_empty() || sold.links.contains(&link.id) {
-                    continue;
-                }
-                let hint = format!(
-                    "{} is sold with {}, not with {}",
-                    sold.machine.name,
-                    sold.links.join(", "),
-                    link.name
-                );
-                if !said.contains(&hint) {
-                    said.push(hint);
-                }
-            }
-        }
-        said
     }
 
     fn link_kind(&self, id: &str) -> Option<LinkKind> {

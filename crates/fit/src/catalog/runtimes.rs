@@ -3,11 +3,14 @@
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
+use super::Catalog;
 use super::hardware::sourced;
 use super::read::{Entry, File, Row};
 use crate::cluster::Cluster;
 use crate::error::FitError;
 use crate::model::Format;
+use crate::placement::HOP_SOFTWARE_MS;
+use crate::program::Program;
 use crate::split::Split;
 
 /// Ways for a program to use a processor.
@@ -123,6 +126,18 @@ pub(crate) fn read(file: File<'_>) -> Result<Vec<Row<Runtime>>, FitError> {
         }
     }
     file.rows(tables.runtime)
+}
+
+impl Catalog {
+    /// What a hop between nodes takes in a program beside the link, in milliseconds: Brigade's own
+    /// as measured, another's as published, else Brigade's.
+    pub fn hop_software_ms(&self, program: Program) -> f64 {
+        let mut runtimes = self.runtimes.iter();
+        let runtime = runtimes.find(|runtime| runtime.id == program.id());
+        runtime
+            .and_then(|runtime| runtime.hop_ms)
+            .unwrap_or(HOP_SOFTWARE_MS)
+    }
 }
 
 impl Backend {

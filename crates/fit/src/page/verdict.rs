@@ -1,10 +1,14 @@
 //! One model on one cluster, with everything that decides.
 
+mod speed;
+
 use serde::Serialize;
 
+pub use speed::ContextRow;
+
 use super::Page;
-use super::doc::{Block, Cell, Chart, Doc, Figure, Point, Row, Section, Table};
-use super::format::{brief, count, gb, gib, interval, percent, sentence, thousands, tokens};
+use super::doc::{Block, Doc, Figure, Section};
+use super::format::{brief, count, gb, gib, percent, sentence, thousands, tokens};
 use super::formats;
 use super::ledger;
 use super::measured::{self, MeasuredRow};
@@ -14,16 +18,11 @@ use super::words;
 use crate::FitError;
 use crate::catalog::Catalog;
 use crate::cluster::Cluster;
-use crate::evidence::{Estimate, Evidence};
+use crate::evidence::Evidence;
 use crate::model::{Exactness, Format, Model};
 use crate::placement::PROMPT;
 use crate::speed::Speed;
 use crate::verdict::{Ask, Detail, Split, Verdict, assess};
-
-/// Contexts that the curve shows, where they fit.
-const CONTEXTS: [u32; 9] = [
-    1_024, 2_048, 4_096, 8_192, 16_384, 32_768, 65_536, 131_072, 262_144,
-];
 
 /// One model on one cluster.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -47,21 +46,6 @@ pub struct VerdictPage {
     pub format_note: String,
 }
 
-/// One stream's speeds at a context.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct ContextRow {
-    /// Tokens in the cache while tokens are generated, or of the prompt.
-    pub context: u32,
-    /// Nodes that hold layers at this context.
-    pub nodes: usize,
-    /// Tokens a second.
-    pub decode_tok_s: Option<Estimate>,
-    /// Tokens a second of a prompt that fills the context.
-    pub prefill_tok_s: Option<Estimate>,
-    /// Seconds to the first token after such a prompt.
-    pub ttft_s: Option<Estimate>,
-}
-
 impl VerdictPage {
     /// The page of a model, which need not be of the catalog.
     pub fn new(
@@ -77,24 +61,7 @@ impl VerdictPage {
             ..ask.clone()
         };
         let verdict = assess(model, cluster, &ask, speed)?;
-        let most = verdict.max_context.unwrap_or(0);
-        let mut by_context = Vec::new();
-        for context in CONTEXTS.into_iter().filter(|context| *context <= most) {
-            let ask = Ask {
-                context,
-                prompt: context,
-                detail: Detail::Brief,
-                ..ask.clone()
-            };
-            let there = assess(model, cluster, &ask, speed)?;
-            by_context.push(ContextRow {
-                context,
-                nodes: words::nodes_used(&there),
-                decode_tok_s: there.decode_tok_s,
-                prefill_tok_s: there.prefill_tok_s,
-                ttft_s: there.ttft_s,
-            });
-        }
+        let by_context = speed::by_context(model, cluster, &ask, &verdict, speed)?;
         Ok(Self {
             head: Head::new(catalog, cluster, &ask),
             measured: measured::rows(catalog, cluster, Some(&model.id)),
@@ -152,7 +119,8 @@ impl Page for VerdictPage {
         doc.figures = figures(verdict);
         doc.sections.push(why(verdict));
         doc.sections.extend(holds(verdict, self.format));
-        doc.sections.extend(speed(verdict, &self.by_context));
+        doc.sections
+            .extend(speed::section(verdict, &self.by_context));
         doc.sections.extend(measured::section(
             &self.measured,
             "this model on such chips",
@@ -325,83 +293,6 @@ pub(super) fn holds(verdict: &Verdict, format: Option<Format>) -> Option<Section
     ];
     blocks.extend(ledger::disk_note(&verdict.ledger, format));
     Some(Section::new("ledger", "What each node holds", blocks))
-}
-
-fn speed(verdict: &Verdict, by_context: &[ContextRow]) -> Option<Section> {
-    let rate = verdict.decode_tok_s?;
-    let mut blocks = vec![Block::text(format!(
-        "One stream decodes {} tok/s at {} of context. The interval was made to hold eight of ten measurements (the method page says how it did, by family of hardware); it is {}.",
-        interval(&rate),
-        tokens(verdict.load.context),
-        rate.evidence.name()
-    ))];
-    let decode = by_context
-        .iter()
-        .filter_map(|row| Some((row.context, row.decode_tok_s?)));
-    let decode: Vec<(u32, Estimate)> = decode.collect();
-    if decode.len() > 1 {
-        blocks.push(Block::Chart(Chart {
-            caption: "Decode of one stream over context, with its 80 % interval".into(),
-            x: "tokens",
-            y: "tok/s",
-            points: decode
-                .iter()
-                .map(|(context, rate)| Point {
-                    x: f64::from(*context),
-                    mid: rate.mid,
-                    band: Some((rate.low, rate.high)),
-                })
-                .collect(),
-        }));
-    }
-    blocks.extend(prompts(by_context));
-    let streams = verdict
-        .alternatives
-        .iter()
-        .find(|way| way.streams.len() > 1);
-    if let Some(way) = streams {
-        blocks.push(Block::Chart(Chart {
-            caption: format!(
-                "All streams together, by number of streams ({}), with the 80 % interval",
-                way.name
-            ),
-            x: "streams",
-            y: "tok/s",
-            points: way
-                .streams
-                .iter()
-                .map(|(streams, rate)| Point {
-                    x: f64::from(*streams),
-                    mid: rate.mid,
-                    band: Some((rate.low, rate.high)),
-                })
-                .collect(),
-        }));
-    }
-    Some(Section::new("speed", "Speed", blocks))
-}
-
-/// How long prompts take that fill a context.
-fn prompts(by_context: &[ContextRow]) -> Option<Block> {
-    // Where a longer context needs more nodes, they read a prompt together.
-    let several = by_context
-        .windows(2)
-        .any(|pair| pair[0].nodes != pair[1].nodes);
-    let rows = by_context.iter().filter_map(|row| {
-        let (prefill, first) = (row.prefill_tok_s?, row.ttft_s?);
-        let mut cells = vec![
-            Cell::text(tokens(row.context)),
-            Cell::rate(Some(prefill)),
-            Cell::text(format!("{} s", interval(&first))),
-        ];
-        cells.extend(several.then(|| Cell::text(row.nodes.to_string())));
-        Some(Row::new(cells))
-    });
-    let rows: Vec<Row> = rows.collect();
-    let mut titles = vec![">A prompt of", "Prefill, tok/s", "First token after"];
-    titles.extend(several.then_some(">Nodes"));
-    let caption = "Prompts by their length, with the 80 % interval";
-    (!rows.is_empty()).then(|| Block::Table(Table::new(caption, &titles).rows(rows)))
 }
 
 /// The ways to run it, side by side.
