@@ -13,6 +13,7 @@ use crate::evidence::Estimate;
 use crate::memory::Load;
 use crate::model::{Format, Model, Quantization};
 use crate::placement::{COMFORTABLE, Field, Level, Objective, Plan, Rule, Timing, rule};
+use crate::program::Program;
 use crate::speed::{Rate, Speed};
 use crate::verdict::{Alternative, Ask, Split, Verdict, choice, percent, rate, setting};
 
@@ -49,8 +50,7 @@ pub(crate) fn fill(
     ways.extend(all.tensor(one.as_ref())?);
     ways.extend(all.quickest_alone(one.as_ref())?);
     ways.extend(one);
-    let used = verdict.ledger.iter().filter(|node| !node.pools.is_empty());
-    let nodes = used.count();
+    let nodes = verdict.nodes_used();
     let is_chosen = |way: &Way| match way.alternative.split {
         Split::OneNode => nodes == 1,
         Split::Pipeline => nodes > 1 && way.nodes == nodes,
@@ -432,13 +432,14 @@ impl<'a> Compare<'a> {
     }
 
     fn runtimes(&self, split: Split) -> Vec<String> {
-        let staged =
-            brigade_gguf::Architecture::supported().any(|name| name == self.model.architecture);
         let names: &[&str] = match (self.quant.format, split) {
-            (Format::Gguf, Split::Pipeline) if staged => &["Brigade", "llama.cpp RPC"],
-            (Format::Gguf, Split::Pipeline) => &["llama.cpp RPC"],
+            (_, Split::Pipeline) => match Program::of_pipeline(self.model, self.quant.format) {
+                Program::Brigade => &["Brigade", "llama.cpp RPC"],
+                Program::LlamaRpc => &["llama.cpp RPC"],
+                Program::Exo => &["exo", "mlx-lm distributed"],
+                Program::Vllm => &["vLLM"],
+            },
             (Format::Gguf, _) => &["Brigade", "llama-server"],
-            (Format::Mlx, Split::Pipeline) => &["exo", "mlx-lm distributed"],
             (Format::Mlx, _) => &["mlx-lm", "exo"],
             (Format::Safetensors, _) => &["vLLM"],
         };

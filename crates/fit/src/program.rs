@@ -43,14 +43,4 @@ impl Program {
             Self::Vllm => "vllm",
         }
     }
-
-    /// Its name for people.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Brigade => "Brigade",
-            Self::LlamaRpc => "llama.cpp RPC",
-            Self::Exo => "exo",
-            Self::Vllm => "vLLM",
-        }
-    }
 }

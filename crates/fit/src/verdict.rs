@@ -162,6 +162,14 @@ pub struct Alternative {
     pub note: String,
 }
 
+impl Verdict {
+    /// Nodes that hold layers.
+    pub fn nodes_used(&self) -> usize {
+        let holding = self.ledger.iter().filter(|node| !node.pools.is_empty());
+        holding.count()
+    }
+}
+
 impl Tier {
     /// Its name in output.
     pub fn name(self) -> &'static str {

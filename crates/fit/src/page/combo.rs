@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::Page;
 use super::doc::Doc;
 use super::formats;
-use super::measured::{self, MeasuredRow};
+use super::measured::{Measured, MeasuredRow};
 use super::parts::{self, Counts, Head, RuntimeRow};
 use crate::FitError;
 use crate::catalog::Catalog;
@@ -141,7 +141,8 @@ impl ComboPage {
         speed: &dyn Speed,
     ) -> Result<Self, FitError> {
         let verdicts = assess_all(catalog, cluster, ask, speed)?;
-        Self::of(catalog, cluster, ask, speed, &verdicts)
+        let measured = Measured::new(catalog);
+        Self::of(catalog, cluster, ask, speed, &verdicts, &measured)
     }
 
     /// The page of a cluster whose verdicts are known, in the catalog's order of models.
@@ -151,6 +152,7 @@ impl ComboPage {
         ask: &Ask,
         speed: &dyn Speed,
         verdicts: &[Verdict],
+        measured: &Measured,
     ) -> Result<Self, FitError> {
         let combo = catalog.combo(&cluster.id);
         let facts = picks::Picks {
@@ -172,7 +174,7 @@ impl ComboPage {
         sort(&mut models);
         Ok(Self {
             head: Head::new(catalog, cluster, ask),
-            measured: measured::rows(catalog, cluster, None),
+            measured: measured.rows(cluster, None),
             role: combo.map(|combo| combo.role.clone()).unwrap_or_default(),
             topology: combo
                 .map(|combo| combo.topology.clone())
@@ -229,11 +231,7 @@ impl From<&Verdict> for ModelRow {
             binding_node: verdict.binding_node.clone(),
             max_context: verdict.max_context,
             plan_max_context: verdict.plan_max_context,
-            nodes_used: verdict
-                .ledger
-                .iter()
-                .filter(|node| !node.pools.is_empty())
-                .count(),
+            nodes_used: verdict.nodes_used(),
             decode_tok_s: verdict.decode_tok_s,
             reasons: verdict.reasons.clone(),
             larger: None,

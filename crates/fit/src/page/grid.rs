@@ -4,6 +4,7 @@ use super::combo::ComboPage;
 use super::everywhere::{EverywherePage, Place, PlaceKind, places, twice};
 use super::guide::Guide;
 use super::machine::MachinePage;
+use super::measured::Measured;
 use super::model::ModelPage;
 use crate::FitError;
 use crate::catalog::Catalog;
@@ -16,6 +17,7 @@ pub(crate) struct Grid<'a> {
     catalog: &'a Catalog,
     ask: &'a Ask,
     speed: &'a dyn Speed,
+    measured: Measured<'a>,
     places: Vec<(PlaceKind, Cluster)>,
     /// In the order of places, then of the catalog's models.
     verdicts: Vec<Vec<Verdict>>,
@@ -42,6 +44,7 @@ impl<'a> Grid<'a> {
             catalog,
             ask,
             speed,
+            measured: Measured::new(catalog),
             verdicts: verdicts?,
             places,
         })
@@ -57,7 +60,14 @@ impl<'a> Grid<'a> {
     pub(crate) fn combos(&self) -> Result<Vec<ComboPage>, FitError> {
         self.of(PlaceKind::Combo)
             .map(|(cluster, verdicts)| {
-                ComboPage::of(self.catalog, cluster, self.ask, self.speed, verdicts)
+                ComboPage::of(
+                    self.catalog,
+                    cluster,
+                    self.ask,
+                    self.speed,
+                    verdicts,
+                    &self.measured,
+                )
             })
             .collect()
     }
@@ -66,7 +76,9 @@ impl<'a> Grid<'a> {
     pub(crate) fn machines(&self) -> Vec<MachinePage> {
         self.of(PlaceKind::Machine)
             .zip(&self.catalog.machines)
-            .map(|((_, verdicts), sold)| MachinePage::new(self.catalog, sold, self.ask, verdicts))
+            .map(|((_, verdicts), sold)| {
+                MachinePage::new(self.catalog, sold, self.ask, verdicts, &self.measured)
+            })
             .collect()
     }
 

@@ -7,7 +7,7 @@ use super::combo::{ModelRow, is_quick, layout, sort, tables};
 use super::doc::{Block, Cell, Doc, Section, Table, Target};
 use super::format::{gb, percent, sentence};
 use super::formats;
-use super::measured::{self, MeasuredRow};
+use super::measured::{self, Measured, MeasuredRow};
 use super::parts::{self, Counts, Head};
 use super::thresholds;
 use super::words;
@@ -42,7 +42,13 @@ pub struct MachinePage {
 
 impl MachinePage {
     /// The page of a machine whose verdicts are known.
-    pub fn new(catalog: &Catalog, sold: &SoldMachine, ask: &Ask, verdicts: &[Verdict]) -> Self {
+    pub(crate) fn new(
+        catalog: &Catalog,
+        sold: &SoldMachine,
+        ask: &Ask,
+        verdicts: &[Verdict],
+        measured: &Measured,
+    ) -> Self {
         let cluster = Cluster::alone(sold.machine.clone());
         let mut models: Vec<ModelRow> = verdicts.iter().map(ModelRow::from).collect();
         sort(&mut models);
@@ -52,7 +58,7 @@ impl MachinePage {
         };
         Self {
             head: Head::new(catalog, &cluster, ask),
-            measured: measured::rows(catalog, &cluster, None),
+            measured: measured.rows(&cluster, None),
             counts: Counts::of(verdicts.iter().map(|verdict| verdict.tier)),
             models,
             combos: catalog

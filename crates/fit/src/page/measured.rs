@@ -10,7 +10,7 @@ use crate::catalog::Catalog;
 use crate::catalog::measurements::Measurement;
 use crate::cluster::Cluster;
 use crate::machine::Pool;
-use crate::rows::{Features, Reader};
+use crate::rows::{About, Features, Reader};
 
 /// Rows that a page shows; JSON has all.
 const SHOWN: usize = 16;
@@ -35,54 +35,76 @@ pub struct MeasuredRow {
     pub unlike: Vec<String>,
 }
 
-/// The rows of the catalog that were measured on the chips of a cluster, with at most as many of
-/// them: those over several nodes first. With a model's id, those of that model alone.
-pub(super) fn rows(catalog: &Catalog, cluster: &Cluster, model: Option<&str>) -> Vec<MeasuredRow> {
-    let reader = Reader::new(catalog);
-    let values = catalog.fitted.decode_values();
-    let mut found: Vec<(&Measurement, Result<Features, String>)> = Vec::new();
-    for row in &catalog.measurements {
-        let about = reader.about(row);
-        let is_here = about
-            .device
-            .is_some_and(|device| room_for(cluster, &device, row));
-        if is_here && (model.is_none() || about.model.as_deref() == model) {
-            found.push((row, reader.read(row)));
+/// The catalog's rows by what they are about, found once for many pages.
+pub(crate) struct Measured<'a> {
+    reader: Reader<'a>,
+    rows: Vec<(&'a Measurement, About)>,
+    /// Decode's fitted factors.
+    values: Vec<f64>,
+}
+
+impl<'a> Measured<'a> {
+    pub(crate) fn new(catalog: &'a Catalog) -> Self {
+        let reader = Reader::new(catalog);
+        let rows = catalog.measurements.iter();
+        Self {
+            rows: rows.map(|row| (row, reader.about(row))).collect(),
+            values: catalog.fitted.decode_values(),
+            reader,
         }
     }
-    found.sort_by(|(a, of_a), (b, of_b)| {
-        let first = |row: &Measurement| (Reverse(row.nodes), Reverse(row.gpus));
-        let size = |row: &Measurement, of: &Result<Features, String>| {
-            let known = of.as_ref().map(|features| features.facts.params_b);
-            known.unwrap_or(row.params_b.unwrap_or(0.0))
-        };
-        let order = first(a).cmp(&first(b));
-        let order = order.then(size(b, of_b).total_cmp(&size(a, of_a)));
-        order.then_with(|| (&a.model, &a.quant, a.context).cmp(&(&b.model, &b.quant, b.context)))
-    });
-    let unlike = |row: &Measurement, features: &Features| {
-        let others = found.iter().filter_map(|(other, read)| {
-            let same = read.as_ref().is_ok_and(|read| same_setting(features, read));
-            let apart = (row.decode_tok_s? / other.decode_tok_s?).ln().abs();
-            (same && row.nodes == other.nodes && apart > UNLIKE.ln()).then(|| other.id.clone())
-        });
-        others.collect()
-    };
-    let rows = found.iter().map(|(row, read)| {
-        let (formula, why) = match read {
-            Ok(features) => (Some(1e3 / features.decode_sum().ms(&values)), String::new()),
-            Err(why) => (None, why.clone()),
-        };
-        MeasuredRow {
-            row: (*row).clone(),
-            formula_decode_tok_s: formula.filter(|_| row.decode_tok_s.is_some()),
-            no_formula: why,
-            unlike: read
+
+    /// The rows that were measured on the chips of a cluster, with at most as many of them: those
+    /// over several nodes first. With a model's id, those of that model alone.
+    pub(super) fn rows(&self, cluster: &Cluster, model: Option<&str>) -> Vec<MeasuredRow> {
+        let mut found: Vec<(&Measurement, Result<Features, String>)> = Vec::new();
+        for (row, about) in &self.rows {
+            let is_here = about
+                .device
                 .as_ref()
-                .map_or_else(|_| Vec::new(), |features| unlike(row, features)),
+                .is_some_and(|device| room_for(cluster, device, row));
+            if is_here && (model.is_none() || about.model.as_deref() == model) {
+                found.push((*row, self.reader.read(row)));
+            }
         }
-    });
-    rows.collect()
+        found.sort_by(|(a, of_a), (b, of_b)| {
+            let first = |row: &Measurement| (Reverse(row.nodes), Reverse(row.gpus));
+            let size = |row: &Measurement, of: &Result<Features, String>| {
+                let known = of.as_ref().map(|features| features.facts.params_b);
+                known.unwrap_or(row.params_b.unwrap_or(0.0))
+            };
+            let order = first(a).cmp(&first(b));
+            let order = order.then(size(b, of_b).total_cmp(&size(a, of_a)));
+            order
+                .then_with(|| (&a.model, &a.quant, a.context).cmp(&(&b.model, &b.quant, b.context)))
+        });
+        let unlike = |row: &Measurement, features: &Features| {
+            let others = found.iter().filter_map(|(other, read)| {
+                let same = read.as_ref().is_ok_and(|read| same_setting(features, read));
+                let apart = (row.decode_tok_s? / other.decode_tok_s?).ln().abs();
+                (same && row.nodes == other.nodes && apart > UNLIKE.ln()).then(|| other.id.clone())
+            });
+            others.collect()
+        };
+        let rows = found.iter().map(|(row, read)| {
+            let (formula, why) = match read {
+                Ok(features) => (
+                    Some(1e3 / features.decode_sum().ms(&self.values)),
+                    String::new(),
+                ),
+                Err(why) => (None, why.clone()),
+            };
+            MeasuredRow {
+                row: (*row).clone(),
+                formula_decode_tok_s: formula.filter(|_| row.decode_tok_s.is_some()),
+                no_formula: why,
+                unlike: read
+                    .as_ref()
+                    .map_or_else(|_| Vec::new(), |features| unlike(row, features)),
+            }
+        });
+        rows.collect()
+    }
 }
 
 /// Whether the cluster has as many such chips as the row was measured with.

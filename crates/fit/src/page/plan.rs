@@ -8,7 +8,6 @@ use super::format::{gb, gib, sentence, short};
 use super::formats;
 use super::link::hop_ms;
 use super::parts::{Head, Stamp};
-use super::words;
 use super::{ledger, verdict};
 use crate::FitError;
 use crate::catalog::Catalog;
@@ -109,7 +108,7 @@ impl PlanPage {
             plan,
             sources: verdict::sources(model, &verdict.quant),
             format: formats::of(model, &verdict.quant),
-            format_note: formats::note(catalog, model, &verdict.quant, words::nodes_used(&verdict))
+            format_note: formats::note(catalog, model, &verdict.quant, verdict.nodes_used())
                 .unwrap_or_default(),
             verdict,
             catalog: head.catalog,

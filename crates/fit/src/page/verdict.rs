@@ -11,7 +11,7 @@ use super::doc::{Block, Doc, Figure, Section};
 use super::format::{brief, count, gb, gib, percent, sentence, thousands, tokens};
 use super::formats;
 use super::ledger;
-use super::measured::{self, MeasuredRow};
+use super::measured::{self, Measured, MeasuredRow};
 use super::parts::{self, Counts, Head};
 use super::thresholds;
 use super::words;
@@ -64,11 +64,11 @@ impl VerdictPage {
         let by_context = speed::by_context(model, cluster, &ask, &verdict, speed)?;
         Ok(Self {
             head: Head::new(catalog, cluster, &ask),
-            measured: measured::rows(catalog, cluster, Some(&model.id)),
+            measured: Measured::new(catalog).rows(cluster, Some(&model.id)),
             counts: Counts::of(std::iter::once(verdict.tier)),
             sources: sources(model, &verdict.quant),
             format: formats::of(model, &verdict.quant),
-            format_note: formats::note(catalog, model, &verdict.quant, words::nodes_used(&verdict))
+            format_note: formats::note(catalog, model, &verdict.quant, verdict.nodes_used())
                 .unwrap_or_default(),
             models: vec![verdict],
             by_context,
@@ -269,11 +269,7 @@ fn why(verdict: &Verdict) -> Section {
 
 /// What each node holds.
 pub(super) fn holds(verdict: &Verdict, format: Option<Format>) -> Option<Section> {
-    let nodes = verdict
-        .ledger
-        .iter()
-        .filter(|node| !node.pools.is_empty())
-        .count();
+    let nodes = verdict.nodes_used();
     if nodes == 0 {
         return None;
     }

@@ -87,12 +87,6 @@ pub(super) fn unknown(name: &str, why: &str) -> String {
     }
 }
 
-/// Nodes that hold layers.
-pub(super) fn nodes_used(verdict: &Verdict) -> usize {
-    let holding = verdict.ledger.iter().filter(|node| !node.pools.is_empty());
-    holding.count()
-}
-
 /// Tokens a second that people read, about.
 const READING: f64 = 5.0;
 

@@ -54,8 +54,7 @@ struct TensorRow<'a> {
 #[derive(Debug, Clone)]
 pub(super) struct KnownRows<'a> {
     catalog: &'a Catalog,
-    rows: OnceCell<Vec<KnownRow<'a>>>,
-    tensor: OnceCell<Vec<TensorRow<'a>>>,
+    rows: OnceCell<(Vec<KnownRow<'a>>, Vec<TensorRow<'a>>)>,
 }
 
 /// What rows say of a tensor split, in tokens a second.
@@ -105,7 +104,6 @@ impl<'a> KnownRows<'a> {
         Self {
             catalog,
             rows: OnceCell::new(),
-            tensor: OnceCell::new(),
         }
     }
 
@@ -113,7 +111,7 @@ impl<'a> KnownRows<'a> {
     pub(super) fn tensor(&self, setting: &Setting) -> Option<KnownTensor<'a>> {
         let first = setting.pools.first()?;
         let quant = quants::parse(&setting.quant.name)?;
-        let rows = self.tensor.get_or_init(|| read_tensor(self.catalog));
+        let (_, rows) = self.rows.get_or_init(|| read(self.catalog));
         let of_setting = rows.iter().filter(|known| {
             known.about.model.as_ref() == Some(&setting.model.id)
                 && known.about.device.as_ref() == Some(&first.device)
@@ -147,7 +145,7 @@ impl<'a> KnownRows<'a> {
                 && known.engine.line() == engine.line()
         };
         let is_it = |known: &KnownRow| known.model.id == setting.model.id;
-        let rows = self.rows.get_or_init(|| read(self.catalog));
+        let (rows, _) = self.rows.get_or_init(|| read(self.catalog));
         let near: Vec<(&KnownRow, Measured)> = rows
             .iter()
             .filter(of_setting)
@@ -270,12 +268,16 @@ fn middle(values: impl Iterator<Item = f64> + Clone) -> Option<(f64, f64)> {
     (count > 0).then(|| (values.sum::<f64>() / count as f64, (high - low) / 2.0))
 }
 
-fn read(catalog: &Catalog) -> Vec<KnownRow<'_>> {
+fn read(catalog: &Catalog) -> (Vec<KnownRow<'_>>, Vec<TensorRow<'_>>) {
     let reader = Reader::new(catalog);
     let decode = catalog.fitted.decode_values();
     let prefill = catalog.fitted.prefill_values();
     let rows = catalog.measurements.iter();
-    rows.filter_map(|row| {
+    let tensor = rows.clone().filter_map(|row| {
+        let (about, quant) = reader.tensor(row)?;
+        Some(TensorRow { row, about, quant })
+    });
+    let known = rows.filter_map(|row| {
         let features = reader.read(row).ok()?;
         Some(KnownRow {
             row,
@@ -291,18 +293,8 @@ fn read(catalog: &Catalog) -> Vec<KnownRow<'_>> {
             decode: measured_decode(row, &features, &decode),
             prefill: measured_prefill(row, &features, &prefill),
         })
-    })
-    .collect()
-}
-
-fn read_tensor(catalog: &Catalog) -> Vec<TensorRow<'_>> {
-    let reader = Reader::new(catalog);
-    let rows = catalog.measurements.iter();
-    rows.filter_map(|row| {
-        let (about, quant) = reader.tensor(row)?;
-        Some(TensorRow { row, about, quant })
-    })
-    .collect()
+    });
+    (known.collect(), tensor.collect())
 }
 
 /// Whether two models take a chip as long: the same layers, widths and vocabulary, as a model and what

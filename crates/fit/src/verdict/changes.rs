@@ -275,12 +275,8 @@ impl Now<'_> {
     }
 
     fn faster_link(&self) -> Result<Option<String>, FitError> {
-        let stages = self
-            .verdict
-            .ledger
-            .iter()
-            .filter(|node| !node.pools.is_empty());
-        let Some(decode) = self.verdict.decode_tok_s.filter(|_| stages.count() > 1) else {
+        let several = self.verdict.nodes_used() > 1;
+        let Some(decode) = self.verdict.decode_tok_s.filter(|_| several) else {
             return Ok(None);
         };
         let mut best: Option<(&Link, f64)> = None;

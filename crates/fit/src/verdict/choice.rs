@@ -203,9 +203,9 @@ impl<'a> Ways<'a> {
 
     fn wise(&self, speed: &dyn Speed) -> Option<Choice<'a>> {
         let one = self.one_node(speed);
-        if let Some(quick) = self.in_gpus(speed)
-            && let Some(one) = &one
+        if let Some(one) = &one
             && one.spills()
+            && let Some(quick) = self.in_gpus(speed)
             && let (Ok(own), Ok(other)) = (one.token_s(speed), quick.token_s(speed))
             && other < own
         {

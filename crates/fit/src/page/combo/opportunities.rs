@@ -1,6 +1,6 @@
 //! Which measurements would tell most: where the model is least sure, and what it cannot know.
 
-use super::picks::{Picks, nodes};
+use super::picks::Picks;
 use super::{Opportunity, SplitCase};
 use crate::FitError;
 use crate::cluster::{Cluster, Node};
@@ -173,7 +173,7 @@ fn widest(picks: &Picks) -> Option<Opportunity> {
         .verdicts
         .iter()
         .filter(|verdict| verdict.tier == Tier::Comfortable)
-        .filter(|verdict| !several || nodes(verdict) > 1)
+        .filter(|verdict| !several || verdict.nodes_used() > 1)
         .filter_map(|verdict| Some((verdict, verdict.decode_tok_s?)))
         .filter(|(_, rate)| rate.evidence != Evidence::Measured && rate.mid > 0.0)
         .max_by(|(a, x), (b, y)| {

@@ -37,7 +37,7 @@ impl<'a> Picks<'a> {
                 .max_by_key(|verdict| (is_quick(verdict.decode_tok_s), verdict.weights_bytes));
         }
         fitting.min_by(|a, b| {
-            let on_one = |verdict: &Verdict| nodes(verdict) <= 1;
+            let on_one = |verdict: &Verdict| verdict.nodes_used() <= 1;
             let key = |verdict: &Verdict| (on_one(verdict), !is_quick(verdict.decode_tok_s));
             key(a).cmp(&key(b)).then(off(a).total_cmp(&off(b)))
         })
@@ -48,7 +48,7 @@ impl<'a> Picks<'a> {
         let one = self
             .verdicts
             .iter()
-            .filter(|verdict| verdict.tier == Tier::Comfortable && nodes(verdict) == 1);
+            .filter(|verdict| verdict.tier == Tier::Comfortable && verdict.nodes_used() == 1);
         one.max_by_key(|verdict| (self.is_dense(&verdict.id), verdict.weights_bytes))
     }
 
@@ -62,7 +62,7 @@ impl<'a> Picks<'a> {
         };
         self.verdicts
             .iter()
-            .filter(|verdict| verdict.tier == Tier::Comfortable && nodes(verdict) == 1)
+            .filter(|verdict| verdict.tier == Tier::Comfortable && verdict.nodes_used() == 1)
             .filter_map(|verdict| Some((experts(&verdict.id)?, verdict)))
             .min_by_key(|(active, verdict)| (*active, verdict.weights_bytes))
             .map(|(_, verdict)| verdict)
@@ -143,12 +143,6 @@ const QUICK: f64 = 10.0;
 /// Whether an answer comes quicker than one reads.
 pub(in crate::page) fn is_quick(rate: Option<Estimate>) -> bool {
     rate.is_some_and(|rate| rate.mid >= QUICK)
-}
-
-/// Nodes that hold something.
-pub(super) fn nodes(verdict: &Verdict) -> usize {
-    let holding = verdict.ledger.iter().filter(|node| !node.pools.is_empty());
-    holding.count()
 }
 
 impl SplitCase {

@@ -8,7 +8,6 @@ use crate::evidence::Estimate;
 use crate::model::Model;
 use crate::page::doc::{Block, Cell, Chart, Point, Row, Section, Table};
 use crate::page::format::{interval, tokens};
-use crate::page::words;
 use crate::speed::Speed;
 use crate::verdict::{Ask, Detail, Verdict, assess};
 
@@ -52,7 +51,7 @@ pub(super) fn by_context(
         let there = assess(model, cluster, &ask, speed)?;
         by_context.push(ContextRow {
             context,
-            nodes: words::nodes_used(&there),
+            nodes: there.nodes_used(),
             decode_tok_s: there.decode_tok_s,
             prefill_tok_s: there.prefill_tok_s,
             ttft_s: there.ttft_s,
